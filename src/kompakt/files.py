@@ -1,0 +1,73 @@
+"""Writing files so that a reader sees the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from kompakt.errors import InputError
+
+
+def write_atomic(path: str | Path, data: bytes | str) -> Path:
+    """Write ``data`` (text as UTF-8) to ``path`` through a temporary file beside it and a rename.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+
+    Example:
+        >>> import tempfile; folder = tempfile.mkdtemp()
+        >>> write_atomic(folder + "/a.txt", "hello").read_text()
+        'hello'
+    """
+    path = Path(path)
+    content = data.encode() if isinstance(data, str) else data
+    writable_folder(path.parent)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from None
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return path
+
+
+def writable_folder(folder: str | Path) -> Path:
+    """Make ``folder`` where it is missing and check that a file can be made in it.
+
+    Raises:
+        InputError: it cannot be made, is a file, or is not writable.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f"cannot write to the folder {folder}: {error.strerror}; choose a folder you may write to"
+        ) from None
+    return folder
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal SHA-256 of ``data``."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def gzip_bytes(data: bytes) -> int:
+    """Size of ``data`` after gzip at level 9: what a download or a flash image that is unpacked costs."""
+    return len(gzip.compress(data, 9, mtime=0))
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,200 @@
+"""Reading, copying and rebuilding Keras models; the one file that touches Keras' graph internals."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from kompakt.errors import InputError
+from kompakt.sites import check_built, is_graph
+
+Layer = Any
+KerasTensor = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of a layer (or op) in a functional graph."""
+
+    layer: Layer
+    inputs: tuple[KerasTensor, ...]
+    outputs: tuple[KerasTensor, ...]
+    node: Any
+
+
+def copy_layer(layer: Layer) -> Layer:
+    """A new layer of the same config and the same weights.
+
+    Raises:
+        InputError: the layer's config cannot be read back.
+    """
+    try:
+        copy = layer.__class__.from_config(layer.get_config())
+    except Exception as error:
+        raise InputError(
+            f"cannot copy the layer {layer.name!r} ({type(layer).__name__}): {_first_line(error)}; "
+            "give its class get_config() and from_config()"
+        ) from error
+    if isinstance(layer, keras.layers.Layer):
+        if layer.built and not copy.built:
+            copy.build_from_config(layer.get_build_config() or {})
+        copy_state(layer, copy)
+    return copy
+
+
+def copy_state(source: Layer, target: Layer) -> None:
+    """Give ``target`` the weights of ``source``, a layer of the same structure."""
+    for old, new in zip(source._flatten_layers(), target._flatten_layers(), strict=True):
+        for a, b in zip(_own_variables(old), _own_variables(new), strict=True):
+            # A copy in memory: JAX donates buffers in training, and a shared one would be gone.
+            b.assign(np.array(keras.ops.convert_to_numpy(a)))
+        if hasattr(new, "finalize_state"):
+            new.finalize_state()
+
+
+def _own_variables(layer: Layer) -> list[Any]:
+    seeds = [generator.state for generator in layer._seed_generators]
+    return [*layer._trainable_variables, *layer._non_trainable_variables, *seeds]
+
+
+def as_functional(model: keras.Model) -> keras.Model:
+    """A functional model over the *same* layers: of a sequential model, or of a subclassed one by tracing it.
+
+    Raises:
+        InputError: the model is subclassed and its ``call`` cannot be followed symbolically.
+    """
+    check_built(model)
+    if isinstance(model, keras.Sequential):
+        return keras.Model(model.inputs, model.outputs, name=model.name)
+    if is_graph(model):
+        return model
+    inputs = symbolic_inputs(model)
+    try:
+        with keras.device("cpu:0"):
+            outputs = model.call(inputs)
+        return keras.Model(inputs, outputs, name=model.name)
+    except Exception as error:
+        raise InputError(
+            f"cannot follow the call of {type(model).__name__} symbolically ({_first_line(error)}); "
+            "use Keras layers and keras.ops in call, or build the model with the functional API"
+        ) from error
+
+
+def symbolic_inputs(model: keras.Model, batch: int | None = None) -> Any:
+    """New ``keras.Input``s in the structure that ``model`` takes, with the batch size ``batch``."""
+    if is_graph(model):
+        return tree.map_structure(
+            lambda t: keras.Input(batch_shape=(batch, *t.shape[1:]), dtype=t.dtype, name=_plain(t.name)),
+            model._inputs_struct if hasattr(model, "_inputs_struct") else model.input,
+        )
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    if not shapes:
+        raise InputError(
+            f"the input shape of {type(model).__name__} is not known: call it once on data before"
+        )
+    made = [
+        tree.map_shape_structure(
+            lambda s: keras.Input(batch_shape=(batch, *s[1:]), dtype=model.input_dtype), shape
+        )
+        for shape in shapes.values()
+    ]
+    return made[0] if len(made) == 1 else made
+
+
+def calls(model: keras.Model) -> Iterator[Call]:
+    """Every call in the graph of a functional ``model``, inputs before users."""
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            if node.operation is not None and not node.is_input:
+                yield Call(
+                    layer=node.operation,
+                    inputs=tuple(node.input_tensors),
+                    outputs=tuple(node.outputs),
+                    node=node,
+                )
+
+
+def users(model: keras.Model) -> dict[int, list[Call | None]]:
+    """id of a tensor -> the calls that read it; None stands for being an output of the model."""
+    found: dict[int, list[Call | None]] = defaultdict(list)
+    for call in calls(model):
+        for tensor in call.inputs:
+            found[id(tensor)].append(call)
+    for tensor in model.outputs:
+        found[id(tensor)].append(None)
+    return found
+
+
+def rebuild(
+    model: keras.Model,
+    visit: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any],
+    *,
+    on_input: Callable[[KerasTensor], KerasTensor] = lambda t: t,
+) -> keras.Model:
+    """A new functional model: ``visit(call, args, kwargs)`` gives the new output of each call in turn.
+
+    Args:
+        model: functional. visit: calls new layers on the new args. on_input: what follows each new Input.
+
+    Returns:
+        A model with inputs and outputs of the same names and structure.
+    """
+    inputs = symbolic_inputs(model)
+    tensors = {
+        id(old): on_input(new) for old, new in zip(model.inputs, tree.flatten(inputs), strict=True)
+    }
+    for call in calls(model):
+        if any(id(t) not in tensors for t in call.inputs):
+            continue
+        args, kwargs = call.node.arguments.fill_in(tensors)
+        result = tree.flatten(visit(call, args, kwargs))
+        tensors.update({id(old): new for old, new in zip(call.outputs, result, strict=True)})
+    outputs = tree.pack_sequence_as(model._outputs_struct, [tensors[id(t)] for t in model.outputs])
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+class Copier:
+    """Copies each layer once, so that a shared layer stays shared.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> copier = Copier()
+        >>> twin = rebuild(as_functional(model), lambda call, args, kwargs: copier(call.layer)(*args, **kwargs))
+        >>> bool((twin.get_weights()[0] == model.get_weights()[0]).all())
+        True
+    """
+
+    def __init__(self, make: Callable[[Layer], Layer] = copy_layer) -> None:
+        self._make = make
+        self._copies: dict[int, Layer] = {}
+
+    def __call__(self, layer: Layer) -> Layer:
+        if id(layer) not in self._copies:
+            self._copies[id(layer)] = self._make(layer)
+        return self._copies[id(layer)]
+
+
+def map_layers(model: keras.Model, make: Callable[[Layer], Layer]) -> keras.Model:
+    """A copy of a functional or sequential model with ``make(layer)`` in place of each layer.
+
+    Nested models are entered, shared layers stay shared, a sequential model stays sequential.
+    """
+    copier = Copier(lambda layer: map_layers(layer, copier) if is_graph(layer) else make(layer))
+    if isinstance(model, keras.Sequential):
+        shape = symbolic_inputs(model)
+        return keras.Sequential([shape, *[copier(layer) for layer in model.layers]], name=model.name)
+    return rebuild(model, lambda call, args, kwargs: copier(call.layer)(*args, **kwargs))
+
+
+def _plain(name: str) -> str:
+    return name.split(":")[0].split("/")[-1]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,205 @@
+"""Pure functions of ``keras.ops``: the same numbers on TensorFlow, JAX and torch.
+
+``scale`` always multiplies the integer. Tensors are float32 unless said otherwise. Where a function takes
+an ``axis`` it is a tuple of the axes that keep their own value (the channels); () means one for the tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+Tensor = Any
+SMALLEST_RANGE = 1e-8
+"""A range narrower than this is widened to it: a dead channel must not divide by zero."""
+
+
+def integer_limits(bits: int, *, symmetric: bool) -> tuple[int, int]:
+    """Smallest and largest signed integer of a grid; a symmetric one leaves out the lowest.
+
+    Example:
+        >>> integer_limits(8, symmetric=False), integer_limits(8, symmetric=True)
+        ((-128, 127), (-127, 127))
+    """
+    top = 2 ** (bits - 1) - 1
+    return (-top, top) if symmetric else (-top - 1, top)
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round half to even with the gradient of the identity.
+
+    The straight-through estimator of Bengio, Leonard and Courville 2013, arXiv:1308.3432, section 2.3.
+
+    Example:
+        >>> keras.ops.convert_to_numpy(round_ste(keras.ops.array([0.5, 1.5, 1.2]))).tolist()
+        [0.0, 2.0, 1.0]
+    """
+    return x + ops.stop_gradient(ops.round(x) - x)
+
+
+def clip_exact(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """``clip`` with gradient 1 inside the closed interval and 0 outside, the same on every backend."""
+    inside = ops.cast(ops.logical_and(x >= low, x <= high), x.dtype)
+    return ops.stop_gradient(ops.clip(x, low, high) - x * inside) + x * inside
+
+
+def reduce_axes(rank: int, axis: Sequence[int]) -> tuple[int, ...]:
+    """The axes that are not channels.
+
+    Example:
+        >>> reduce_axes(4, (-1,))
+        (0, 1, 2)
+    """
+    kept = {a % rank for a in axis}
+    return tuple(a for a in range(rank) if a not in kept)
+
+
+def min_max(x: Tensor, axis: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value, kept as broadcastable tensors of the rank of ``x``."""
+    reduced = reduce_axes(len(x.shape), axis)
+    if not reduced:
+        return x, x
+    return ops.min(x, axis=reduced, keepdims=True), ops.max(x, axis=reduced, keepdims=True)
+
+
+def scale_from_range(low: Tensor, high: Tensor, bits: int, *, symmetric: bool) -> tuple[Tensor, Tensor]:
+    r"""Scale and zero point of the grid that covers ``[low, high]`` and holds 0.0 exactly.
+
+    Asymmetric: :math:`s = (max(h,0) - min(l,0)) / (2^b - 1)`, :math:`z = round(q_{min} - min(l,0)/s)`;
+    symmetric: :math:`s = max(|l|, |h|) / (2^{b-1} - 1)`, :math:`z = 0`.
+    Jacob et al. 2018, section 3 and appendix; narrow range after TensorFlow Lite's int8 specification.
+
+    Args:
+        low, high: float tensors of any one shape.
+        bits: width, 2..16.
+        symmetric: narrow symmetric grid.
+
+    Returns:
+        (scale, zero_point), float tensors of the shape of ``low``; the zero point holds whole numbers.
+
+    Example:
+        >>> s, z = scale_from_range(ops.array(0.0), ops.array(255.0), 8, symmetric=False)
+        >>> float(s), float(z)
+        (1.0, -128.0)
+    """
+    q_min, q_max = integer_limits(bits, symmetric=symmetric)
+    if symmetric:
+        reach = ops.maximum(ops.maximum(ops.abs(low), ops.abs(high)), SMALLEST_RANGE)
+        return reach / q_max, ops.zeros_like(reach)
+    low, high = ops.minimum(low, 0.0), ops.maximum(high, 0.0)
+    scale = ops.maximum(high - low, SMALLEST_RANGE) / (q_max - q_min)
+    return scale, ops.clip(ops.round(q_min - low / scale), q_min, q_max)
+
+
+def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, symmetric: bool) -> Tensor:
+    r"""Whole numbers :math:`q = clip(round(x / s + z), q_{min}, q_{max})`, as floats of the shape of ``x``.
+
+    Rounds half to even, as the runtimes do.
+    """
+    q_min, q_max = integer_limits(bits, symmetric=symmetric)
+    return ops.clip(ops.round(x / scale) + zero_point, q_min, q_max)
+
+
+def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    """Real numbers ``scale * (q - zero_point)``."""
+    return (q - zero_point) * scale
+
+
+def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, symmetric: bool) -> Tensor:
+    """``dequantize(quantize(x))``, straight through inside the grid's range, gradient zero outside it.
+
+    ``scale`` and ``zero_point`` get no gradient.
+
+    Example:
+        >>> y = fake_quantize(ops.array([0.26, 9.0]), ops.array(0.5), ops.array(0.0), 4, symmetric=True)
+        >>> ops.convert_to_numpy(y).tolist()
+        [0.5, 3.5]
+    """
+    scale, zero_point = ops.stop_gradient(scale), ops.stop_gradient(zero_point)
+    q_min, q_max = integer_limits(bits, symmetric=symmetric)
+    # Half a step more on either side: what rounds onto the grid has not been clipped.
+    clipped = clip_exact(x, (q_min - zero_point - 0.5) * scale, (q_max - zero_point + 0.5) * scale)
+    on_grid = dequantize(quantize(x, scale, zero_point, bits, symmetric=symmetric), scale, zero_point)
+    return ops.stop_gradient(on_grid - clipped) + clipped
+
+
+def keep_topk(score: Tensor, k: int) -> Tensor:
+    """Mask with exactly ``k`` ones, at the largest scores; ties go to the lower flat index.
+
+    A ``score > threshold`` mask keeps too few or too many on ties (clustered weights); a stable sort does not.
+
+    Args:
+        score: any shape. k: 0..size.
+
+    Returns:
+        float32 mask of the same shape.
+
+    Example:
+        >>> ops.convert_to_numpy(keep_topk(ops.array([1.0, 1.0, 1.0, 0.5]), 2)).tolist()
+        [1.0, 1.0, 0.0, 0.0]
+    """
+    flat = ops.reshape(score, (-1,))
+    size = int(flat.shape[0])
+    order = ops.argsort(-flat)  # stable on every backend of Keras 3 (tested)
+    ones = ops.cast(ops.arange(size) < k, "float32")
+    mask = ops.scatter(ops.expand_dims(order, -1), ones, (size,))
+    return ops.reshape(mask, score.shape)
+
+
+def nearest_centroid(x: Tensor, centroids: Tensor) -> Tensor:
+    r"""Index of the nearest of the sorted ``centroids``, by binary search over the midpoints.
+
+    Costs :math:`O(n \log k)`, not :math:`O(n k)`: nearest in one dimension needs no all-pairs distance.
+    A value in the middle goes to the lower centroid.
+
+    Args:
+        x: (channels, n) float.
+        centroids: (channels, k) float, ascending along the last axis.
+
+    Returns:
+        int32 (channels, n), values 0..k-1.
+
+    Example:
+        >>> i = nearest_centroid(ops.array([[-1.0, 0.4, 0.6]]), ops.array([[0.0, 1.0]]))
+        >>> ops.convert_to_numpy(i).tolist()
+        [[0, 0, 1]]
+    """
+    k = int(centroids.shape[-1])
+    index = ops.zeros(x.shape, dtype="int32")
+    if k == 1:
+        return index
+    middle = (centroids[:, 1:] + centroids[:, :-1]) / 2.0
+    step = 2 ** ((k - 1).bit_length() - 1)
+    while step:
+        probe = ops.minimum(index + step, k - 1)
+        beyond = x > ops.take_along_axis(middle, probe - 1, axis=-1)
+        index = ops.where(ops.logical_and(beyond, index + step <= k - 1), index + step, index)
+        step //= 2
+    return index
+
+
+def channels_first(x: Tensor, axis: Sequence[int]) -> Tensor:
+    """(channels, values a channel) view of ``x``; one channel where ``axis`` is ()."""
+    rank = len(x.shape)
+    kept = tuple(a % rank for a in axis)
+    size = 1
+    for a in kept:
+        size *= int(x.shape[a])
+    return ops.reshape(ops.transpose(x, kept + reduce_axes(rank, kept)), (size, -1))
+
+
+def channels_back(flat: Tensor, shape: Sequence[int], axis: Sequence[int]) -> Tensor:
+    """Undo :func:`channels_first` for a tensor of ``shape``."""
+    rank = len(shape)
+    kept = tuple(a % rank for a in axis)
+    order = kept + reduce_axes(rank, kept)
+    moved = ops.reshape(flat, tuple(int(shape[a]) for a in order))
+    return ops.transpose(moved, tuple(order.index(a) for a in range(rank)))
+
+
+def to_float(value: Tensor) -> float:
+    """A Python float of a scalar tensor."""
+    return float(keras.ops.convert_to_numpy(value))

@@ -1,0 +1,278 @@
+"""Immutable facts, to and from JSON. Nothing here computes a number or imports a framework."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from kompakt.errors import InputError
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    r"""The numbers a deployed file must honour at one site.
+
+    Integer grid, per tensor (one scale) or per channel (one scale for every index of ``axis``):
+
+    .. math:: real = scale \cdot (q - zero\_point)
+
+    after Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference", section 2.1, equation (1).
+
+    Attributes:
+        bits: width of the stored integer, or None where the site stays float.
+        scale: one value, or one a channel; always multiplies the integer.
+        zero_point: the integer that stands for 0.0, as many as ``scale``.
+        axis: the axes of the Keras tensor that ``scale`` runs over, flattened in C order; () = per tensor.
+        symmetric: the grid is symmetric about 0 and leaves out the lowest integer (narrow range).
+        palette: the most distinct values any one channel may hold, or None.
+        zeros: how many exact zeros the tensor must hold at least, or None.
+
+    Example:
+        >>> Encoding(bits=8, scale=(0.5,), zero_point=(0,)).bits
+        8
+    """
+
+    bits: int | None = None
+    scale: tuple[float, ...] = ()
+    zero_point: tuple[int, ...] = ()
+    axis: tuple[int, ...] = ()
+    symmetric: bool = False
+    palette: int | None = None
+    zeros: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One measured number: ``Measurement(name="latency", value=0.41, unit="ms", where="LiteRT, 1 thread")``."""
+
+    name: str
+    value: float
+    unit: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How an artifact's outputs compare with those of the model it was made from, on the same inputs.
+
+    Attributes:
+        samples: number of inputs compared.
+        argmax: share of samples with the same largest output (1.0 where an output has one value).
+        max_abs: largest absolute difference, in the output's own unit.
+        lsb: size of one step of the output's integer grid, or None for a float output.
+        max_lsb: ``max_abs`` in steps of that grid, or None.
+        exact: share of output values that are equal (to half a step where the output is an integer grid).
+        reference: what it was compared with ("simulation" or "float model").
+    """
+
+    samples: int
+    argmax: float
+    max_abs: float
+    exact: float
+    lsb: float | None = None
+    max_lsb: float | None = None
+    reference: str = "simulation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Census:
+    """What a file is made of, read out of the file itself.
+
+    Attributes:
+        ops: operator name -> count.
+        tensors: tensor type ("INT8", "FLOAT32", ...) -> count.
+        float_ops: names of operators with a float input or output, I/O conversion aside.
+        float_tensors: names of float tensors, float I/O aside.
+    """
+
+    ops: Mapping[str, int]
+    tensors: Mapping[str, int]
+    float_ops: tuple[str, ...] = ()
+    float_tensors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFact:
+    """One weight tensor as it is stored in the file.
+
+    Attributes:
+        site: Keras name, such as ``conv1/kernel``.
+        tensor: name in the file.
+        dtype: type in the file.
+        size: number of values.
+        zeros: exact zeros among them (integers equal to the zero point).
+        distinct: the most distinct values in any one output channel.
+        asked_zeros: zeros that had to be kept, or None.
+        asked_palette: the most distinct values a channel that were asked for, or None.
+    """
+
+    site: str
+    tensor: str
+    dtype: str
+    size: int
+    zeros: int
+    distinct: int
+    asked_zeros: int | None = None
+    asked_palette: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A file that was written, run in its own runtime and compared.
+
+    ``report`` is the text for people: what was asked, what the file holds, agreement, sizes.
+    """
+
+    path: str
+    target: str
+    quantization: str
+    io: str
+    bytes: int
+    gzip_bytes: int
+    sha256: str
+    source_sha256: str
+    census: Census
+    agreement: Agreement | None = None
+    sites: tuple[SiteFact, ...] = ()
+    notes: tuple[str, ...] = ()
+    breaches: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def zeros(self) -> float:
+        """Share of zeros among the weights of the file, 0..1."""
+        size = sum(s.size for s in self.sites)
+        return sum(s.zeros for s in self.sites) / size if size else 0.0
+
+    @property
+    def distinct(self) -> int:
+        """The most distinct values in any channel of any weight tensor of the file."""
+        return max((s.distinct for s in self.sites), default=0)
+
+    @property
+    def report(self) -> str:
+        """Plain text, one fact a line."""
+        lines = [
+            f"{self.path}: {self.target}, {self.quantization}, {self.io} I/O",
+            f"  size       {self.bytes:,} bytes, {self.gzip_bytes:,} gzipped",
+            "  operators  " + ", ".join(f"{n} {op}" for op, n in sorted(self.census.ops.items())),
+            "  tensors    " + ", ".join(f"{n} {kind}" for kind, n in sorted(self.census.tensors.items())),
+        ]
+        if self.sites:
+            lines.append(
+                f"  weights    {self.zeros:.1%} zeros, at most {self.distinct} distinct values a channel"
+            )
+        for site in self.sites:
+            asked = [f">= {site.asked_zeros} zeros"] if site.asked_zeros else []
+            asked += [f"<= {site.asked_palette} values a channel"] if site.asked_palette else []
+            if asked:
+                lines.append(
+                    f"  asked      {site.site}: {', '.join(asked)}; "
+                    f"held: {site.zeros} zeros, {site.distinct} values a channel"
+                )
+        if self.agreement is not None:
+            a = self.agreement
+            steps = f", {a.max_lsb:.2f} LSB" if a.max_lsb is not None else ""
+            lines.append(
+                f"  agreement  argmax {a.argmax:.4f} with the {a.reference} on {a.samples} samples, "
+                f"{a.exact:.1%} of outputs equal, largest difference {a.max_abs:.3g}{steps}"
+            )
+        lines += [f"  note       {note}" for note in self.notes]
+        lines += [f"  BREACH     {breach}" for breach in self.breaches]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One recipe tried on one model: the file it made and what was measured.
+
+    ``history`` maps a training metric to one value an epoch; ``applied`` says which rule reached which
+    sites, ``skipped`` what was asked and not done.
+    """
+
+    recipe: str
+    artifact: Artifact | None = None
+    measurements: tuple[Measurement, ...] = ()
+    history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    applied: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def value(self, name: str, default: float | None = None) -> float | None:
+        """Value of the measurement called ``name``, or ``default``."""
+        return next((m.value for m in self.measurements if m.name == name), default)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything one command found out: what ``records.json`` holds and a report renders.
+
+    The trial called "float" (where there is one) is what the others are compared with.
+    """
+
+    title: str
+    trials: tuple[Trial, ...]
+    seed: int | None = None
+    command: str = ""
+    machine: str = ""
+    created: str = ""
+    data: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def to_json(record: Any, *, indent: int | None = 2) -> str:
+    """JSON text of a record. NaN is refused: a fact that is not a number is a failure, not a value.
+
+    Example:
+        >>> to_json(Measurement(name="latency", value=1.5, unit="ms"), indent=None)
+        '{"name": "latency", "value": 1.5, "unit": "ms", "where": ""}'
+    """
+    return json.dumps(dataclasses.asdict(record), indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def from_json(kind: type[R], text: str) -> R:
+    """The record of type ``kind`` that ``text`` holds; unknown and missing keys raise InputError.
+
+    Example:
+        >>> from_json(Measurement, '{"name": "latency", "value": 1.5}').value
+        1.5
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"not JSON ({error}): expected a {kind.__name__} record written by kompakt") from None
+    return typing.cast(R, _build(kind, data, kind.__name__))
+
+
+def _build(kind: Any, data: Any, where: str) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(data, dict):
+            raise InputError(f"{where}: expected an object, received {type(data).__name__}")
+        hints = typing.get_type_hints(kind)
+        unknown = sorted(set(data) - set(hints))
+        if unknown:
+            raise InputError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(hints)}")
+        values = {key: _build(hints[key], value, f"{where}.{key}") for key, value in data.items()}
+        try:
+            return kind(**values)
+        except TypeError as error:
+            raise InputError(f"{where}: {error}") from None
+    if origin is types.UnionType:
+        if data is None and type(None) in args:
+            return None
+        return _build(next(a for a in args if a is not type(None)), data, where)
+    if origin is tuple:
+        return tuple(_build(args[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {key: _build(args[1], value, f"{where}.{key}") for key, value in data.items()}
+    return data

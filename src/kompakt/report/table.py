@@ -1,0 +1,145 @@
+"""Rows as text, and as a table for the terminal. Nothing here computes: see ``facts``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from kompakt.records import Run
+from kompakt.report import facts
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MISSING = "–"
+
+LEGEND = (
+    "LSB: steps of the output's integer grid; a plain number is in the unit of a float output. "
+    "Values: the most distinct ones in any channel. "
+    "Latency: ratio to the float file ± half the interquartile range. "
+    "*: on the Pareto front of file size and {metric}. !: breaks a limit, see the report."
+)
+
+
+class Cells(NamedTuple):
+    """A Row as text, one field a column."""
+
+    recipe: str
+    keras: str
+    litert: str
+    argmax: str
+    difference: str
+    file_bytes: str
+    gzip_bytes: str
+    zeros: str
+    distinct: str
+    latency: str
+
+
+def headings(metric: facts.Metric) -> Cells:
+    """Two-line column headings.
+
+    Example:
+        >>> headings(facts.Metric()).file_bytes
+        'file\\nbytes'
+    """
+    name = "acc. %" if metric.is_accuracy else metric.name
+    return Cells(
+        recipe="recipe",
+        keras=f"{name}\nKeras",
+        litert=f"{name}\nLiteRT",
+        argmax="argmax\nagreed",
+        difference="largest\ndifference",
+        file_bytes="file\nbytes",
+        gzip_bytes="gzip\nbytes",
+        zeros="zeros\n%",
+        distinct="values a\nchannel",
+        latency="latency\n/ float",
+    )
+
+
+def cells(row: facts.Row, metric: facts.Metric) -> Cells:
+    """The row's values as text; "–" where nothing was measured, "NaN" where the value is none.
+
+    Example:
+        >>> cells(facts.Row(recipe="float", keras=0.975), facts.Metric())[:3]
+        ('float', '97.50', '–')
+    """
+    pattern, factor = ("{:.2f}", 100) if metric.is_accuracy else ("{:.4g}", 1)
+    return Cells(
+        recipe=row.recipe,
+        keras=_number(row.keras, pattern, factor),
+        litert=_number(row.litert, pattern, factor),
+        argmax=_number(row.argmax, "{:.4f}"),
+        difference=_number(row.difference, "{:.2f} LSB" if row.difference_unit else "{:.1e}"),
+        file_bytes=_number(row.file_bytes, "{:,}"),
+        gzip_bytes=_number(row.gzip_bytes, "{:,}"),
+        zeros=_number(row.zeros, "{:.1f}", 100),
+        distinct=_number(row.distinct, "{:,}"),
+        latency=_latency(row),
+    )
+
+
+def summary_table(run: Run) -> Table:
+    """The run's variants as a rich table, readable at 100 columns.
+
+    Example:
+        >>> summary_table(Run(title="demo", trials=())).row_count
+        0
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    metric = facts.metric(run)
+    table = Table(
+        title=Text(_printable(run.title), style="bold"),
+        caption=Text(_printable(LEGEND.format(metric=metric.name))),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for name, heading in headings(metric)._asdict().items():
+        recipe = name == "recipe"
+        table.add_column(
+            Text(_printable(heading, keep="\n")),
+            justify="left" if recipe else "right",
+            overflow="fold",
+            no_wrap=not recipe,
+        )
+    for row in facts.rows(run):
+        text = cells(row, metric)
+        style = "bold" if row.recipe == facts.BASELINE else "red" if row.breaches else ""
+        recipe_text = _printable(text.recipe) + marks(row)
+        table.add_row(Text(recipe_text), *(Text(_printable(value)) for value in text[1:]), style=style)
+    return table
+
+
+def marks(row: facts.Row) -> str:
+    """What is set behind a recipe's name: " *" on the Pareto front, " !" where the file breaks a limit.
+
+    Example:
+        >>> marks(facts.Row(recipe="pqat_int8", on_front=True))
+        ' *'
+    """
+    return (" *" if row.on_front else "") + (" !" if row.breaches else "")
+
+
+def _number(value: float | None, pattern: str, factor: float = 1) -> str:
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else str(value)
+    return pattern.format(value * factor)
+
+
+def _latency(row: facts.Row) -> str:
+    ratio = _number(row.latency_ratio, "{:.2f}")
+    return ratio if row.latency_spread is None else f"{ratio} ± {_number(row.latency_spread, '{:.2f}')}"
+
+
+def _printable(text: str, keep: str = "") -> str:
+    """``text`` without control characters: a name must not drive the user's terminal."""
+    return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)

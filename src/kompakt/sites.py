@@ -1,0 +1,212 @@
+"""The only table from layer type to its tensors and channel axes, and the sites of a model.
+
+A *unit* is a layer that can be wrapped: a leaf of a functional or sequential model (nested ones are entered),
+or a whole subclassed model. A *site* is a tensor of a unit: ``conv1/kernel``, ``mha/query_dense/kernel``,
+``conv1/output``. Layers inside a unit (MultiHeadAttention, Bidirectional, a user's block) are reached by path.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from keras import Model, Sequential, layers, tree
+
+from kompakt.errors import InputError
+
+Layer = Any
+AxisRule = Callable[[Layer], tuple[int, ...]]
+
+OUTPUT = "output"
+"""Slot of a layer's output tensor."""
+
+BOTH = "io"
+"""Slot of the input and the output of a layer that must have one grid on both sides."""
+
+
+def _last(_: Layer) -> tuple[int, ...]:
+    return (-1,)
+
+
+def _last_but_one(_: Layer) -> tuple[int, ...]:
+    return (-2,)
+
+
+def _depthwise(_: Layer) -> tuple[int, ...]:
+    return (-2, -1)
+
+
+def _tensor(_: Layer) -> tuple[int, ...]:
+    return ()
+
+
+def _einsum(layer: Layer) -> tuple[int, ...]:
+    """Axes of the kernel that appear in the output and not in the input."""
+    inputs, result = layer.equation.replace("...", "").split("->")
+    data, kernel = inputs.split(",")
+    return tuple(i - len(kernel) for i, label in enumerate(kernel) if label in result and label not in data)
+
+
+TABLE: dict[type, dict[str, AxisRule]] = {
+    layers.Dense: {"kernel": _last},
+    layers.EinsumDense: {"kernel": _einsum},
+    layers.Conv1D: {"kernel": _last},
+    layers.Conv2D: {"kernel": _last},
+    layers.Conv3D: {"kernel": _last},
+    layers.Conv1DTranspose: {"kernel": _last_but_one},
+    layers.Conv2DTranspose: {"kernel": _last_but_one},
+    layers.Conv3DTranspose: {"kernel": _last_but_one},
+    layers.DepthwiseConv1D: {"kernel": _depthwise},
+    layers.DepthwiseConv2D: {"kernel": _depthwise},
+    layers.SeparableConv1D: {"depthwise_kernel": _depthwise, "pointwise_kernel": _last},
+    layers.SeparableConv2D: {"depthwise_kernel": _depthwise, "pointwise_kernel": _last},
+    layers.Embedding: {"embeddings": _tensor},
+    layers.LSTMCell: {"kernel": _last, "recurrent_kernel": _last},
+    layers.GRUCell: {"kernel": _last, "recurrent_kernel": _last},
+    layers.SimpleRNNCell: {"kernel": _last, "recurrent_kernel": _last},
+}
+"""Layer type -> its weight tensors, each with the rule for its channel axes (the ones that get a scale each)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A named tensor of a layer.
+
+    Attributes:
+        name: ``unit/slot``, the name a rule matches.
+        unit: name of the unit; ``path/of/layer`` for a nested model, "" for a subclassed model.
+        slot: path inside the unit: ``kernel``, ``query_dense/kernel``, ``output``.
+        layer: the Keras layer that owns the tensor.
+        variable: the Keras variable, or None for an output.
+        axis: the channel axes of the variable.
+    """
+
+    name: str
+    unit: str
+    slot: str
+    layer: Layer
+    variable: Any
+    axis: tuple[int, ...]
+
+
+def weight_slots(layer: Layer, prefix: str = "") -> dict[str, tuple[Layer, Any, tuple[int, ...]]]:
+    """Slot -> (owner, variable, channel axes) of every weight tensor in ``layer`` and the layers inside it."""
+    rules = next((row for kind, row in TABLE.items() if isinstance(layer, kind)), {})
+    found = {
+        prefix + slot: (layer, getattr(layer, slot), rule(layer))
+        for slot, rule in rules.items()
+        if getattr(layer, slot, None) is not None
+    }
+    if rules:
+        return found
+    for name, inner in _inner_layers(layer):
+        for slot, value in weight_slots(inner, f"{prefix}{name}/").items():
+            found.setdefault(slot, value)
+    return found
+
+
+def _inner_layers(layer: Layer) -> Iterator[tuple[str, Layer]]:
+    """The layers directly inside ``layer`` by attribute (``query_dense``, ``blocks/0``).
+
+    Not by their own names: those are made up anew in every copy of a subclassed model.
+    """
+    if is_graph(layer):
+        yield from ((str(i), inner) for i, inner in enumerate(layer.layers))
+        return
+    own = layer._flatten_layers(include_self=False, recursive=False)
+    for attribute, value in vars(layer).items():
+        if attribute in ("_layers", "_tracker", "_metrics") or attribute.startswith("_self_"):
+            continue
+        for path, leaf in tree.flatten_with_path(value) if isinstance(value, (list, tuple, dict)) else [((), value)]:
+            if any(leaf is inner for inner in own):
+                yield "/".join([attribute.strip("_"), *map(str, path)]), leaf
+
+
+def is_graph(model: Layer) -> bool:
+    """Whether the model's layers and their connections are known (functional, or sequential once built)."""
+    return isinstance(model, Sequential) or hasattr(model, "_nodes_by_depth")
+
+
+def units(model: Model) -> dict[str, Layer]:
+    """Name -> unit, each layer once, in the order of the graph.
+
+    Raises:
+        InputError: the model has no weights yet.
+    """
+    check_built(model)
+    found: dict[str, Layer] = {}
+    seen: set[int] = set()
+
+    def walk(layer: Layer, prefix: str) -> None:
+        for inner in layer.layers:
+            if id(inner) in seen:
+                continue
+            seen.add(id(inner))
+            if is_graph(inner):
+                walk(inner, f"{prefix}{inner.name}/")
+            elif not isinstance(inner, layers.InputLayer):
+                found[prefix + inner.name] = inner
+
+    if is_graph(model):
+        walk(model, "")
+    else:
+        found[""] = model
+    return found
+
+
+def check_built(model: Any) -> None:
+    """Raise InputError unless ``model`` is a Keras model that has its weights."""
+    if not isinstance(model, Model):
+        raise InputError(f"received {type(model).__name__}, expected a keras.Model")
+    if not model.built:
+        raise InputError(
+            f"the model {model.name!r} has no weights yet: call it once on data, or give it an Input"
+        )
+
+
+def sites(model: Model) -> Iterator[Site]:
+    """Every weight and output site of ``model``. A wrapped layer gives the sites of the layer inside it.
+
+    Example:
+        >>> import keras
+        >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
+        >>> [site.name for site in sites(m)]
+        ['d/kernel', 'd/output']
+    """
+    for unit, layer in units(model).items():
+        inner = getattr(layer, "transformed_layer", layer)
+        start = f"{unit}/" if unit else ""
+        for slot, (owner, variable, axis) in weight_slots(inner).items():
+            yield Site(
+                name=start + slot, unit=unit, slot=slot, layer=owner, variable=variable, axis=axis
+            )
+        yield Site(name=start + OUTPUT, unit=unit, slot=OUTPUT, layer=inner, variable=None, axis=())
+
+
+def match(pattern: str, names: Iterable[str]) -> list[str]:
+    """Names that the glob ``pattern`` matches, where ``*`` also crosses slashes.
+
+    Raises:
+        InputError: none does; the text has the nearest name.
+
+    Example:
+        >>> match("conv*/kernel", ["conv1/kernel", "dense/kernel"])
+        ['conv1/kernel']
+    """
+    names = list(names)
+    found = fnmatch.filter(names, pattern)
+    if not found:
+        raise InputError(f"no site matches {pattern!r}{nearest(pattern, names)}")
+    return found
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """'; nearest: "…"' or '; known: …': the end of an error about a name that is not known."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f"; nearest: {close[0]!r}"
+    return f"; known: {', '.join(sorted(known)[:8])}" + (", ..." if len(known) > 8 else "")

@@ -1,0 +1,156 @@
+"""The abstract Transform, and Chain, a list of them on one tensor.
+
+The laws every transform keeps (checked by ``kompakt.testing`` over each one in the registry):
+
+1. *Layer law*: a transformed layer equals the plain layer on the transformed weight, exactly.
+2. *Gradient law*: straight-through where the technique says so, exact elsewhere; finite always.
+3. *Undo*: ``finalize`` returns plain layers that predict the same; the model given is never changed.
+4. *Round trip*: save, load and ``get_config`` change nothing.
+5. *Frozen is idempotent*: a frozen transform applied twice is applied once.
+6. *Exactly k*: a mask keeps exactly the count asked for, ties included; a pinned zero stays zero.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+
+from kompakt.errors import InputError
+from kompakt.records import Encoding
+
+Tensor = Any
+
+
+class Transform(keras.layers.Layer):  # type: ignore[misc]
+    """A shape-keeping map on one tensor, with its own saved state.
+
+    Being a Keras layer gives it variables, config and saving; it is never shared between sites.
+
+    Args:
+        axis: the channel axes of the tensor, set by :meth:`prepare` from the site where it is None.
+        frozen: the state no longer changes.
+    """
+
+    trains_alone = True
+    """Whether training needs nothing but ``fit``; False where ``callbacks.Update`` must drive the state."""
+
+    on_weights = True
+    """Whether it belongs on weights (True) or on activations too (False)."""
+
+    def __init__(self, *, axis: Sequence[int] | None = None, frozen: bool = False, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.axis = None if axis is None else tuple(int(a) for a in axis)
+        self.frozen = bool(frozen)
+        self.driven = False
+
+    def prepare(self, value: Tensor, axis: Sequence[int]) -> None:
+        """Resolve what depends on the site (channel axes, sizes), make the state and start it from ``value``.
+
+        Args:
+            value: the tensor at the site, float32; axis: its channel axes.
+        """
+        if self.axis is None:
+            self.axis = tuple(axis)
+        if not self.built:
+            self.build(tuple(value.shape))
+
+    @abstractmethod
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
+        """The transformed tensor, of the shape and dtype of ``x``."""
+
+    def update(self, step: int, value: Tensor) -> None:
+        """Recompute the state at training step ``step`` (0-based); ``value`` is the transform's input."""
+
+    def freeze(self) -> None:
+        """Keep the state as it is from now on."""
+        self.frozen = True
+
+    def finish(self, value: Tensor) -> None:
+        """Bring the state up to date with ``value``, the transform's input, before it is baked in."""
+
+    def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
+        """``so_far`` with what this transform asks of a deployed file added; ``value`` is its output."""
+        return so_far
+
+    def check_driven(self, training: bool) -> None:
+        """Refuse to train where nobody drives the state, rather than do nothing in silence.
+
+        Raises:
+            InputError: no ``callbacks.Update`` drives this transform.
+        """
+        if training and not (self.trains_alone or self.frozen or self.driven):
+            raise InputError(
+                f"training a model with {type(self).__name__} needs its callback: "
+                "pass callbacks=[kompakt.callbacks.Update()] to fit (or call its hooks in your own loop)"
+            )
+
+    def compute_output_shape(self, shape: Sequence[int]) -> Sequence[int]:
+        return shape
+
+    def get_config(self) -> dict[str, Any]:
+        axis = None if self.axis is None else list(self.axis)
+        return {**super().get_config(), "axis": axis, "frozen": self.frozen}
+
+
+@keras.saving.register_keras_serializable(package="kompakt")
+class Chain(keras.layers.Layer):  # type: ignore[misc]
+    """Transforms applied one after the other: ``chain(w) = t_n(... t_1(w))``."""
+
+    def __init__(self, transforms: Sequence[Transform], **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.transforms = list(transforms)
+        self.built = True
+
+    def __iter__(self) -> Iterator[Transform]:
+        return iter(self.transforms)
+
+    def build_for(self, shape: Sequence[int]) -> None:
+        """Make the state of each transform for a tensor of ``shape``; those that have it keep it."""
+        for transform in self.transforms:
+            if not transform.built:
+                transform.build(tuple(shape))
+
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
+        for transform in self.transforms:
+            x = transform(x, training=training)
+        return x
+
+    def prepare(self, value: Tensor, axis: Sequence[int]) -> None:
+        """Prepare each transform on the output of those before it."""
+        for transform in self.transforms:
+            if not transform.built:
+                transform.prepare(value, axis)
+            value = transform(value)
+
+    def update(self, step: int, value: Tensor) -> None:
+        """Drive the state of each transform that is not frozen."""
+        for transform in self.transforms:
+            if not transform.frozen:
+                transform.update(step, value)
+            value = transform(value)
+
+    def bake(self, value: Tensor) -> tuple[Tensor, Encoding]:
+        """The transformed tensor as it is deployed, and what a file must honour there."""
+        encoding = Encoding()
+        for transform in self.transforms:
+            transform.finish(value)
+            value = transform(value)
+            encoding = transform.describe(value, encoding)
+        return value, encoding
+
+    def compute_output_shape(self, shape: Sequence[int]) -> Sequence[int]:
+        return shape
+
+    def get_config(self) -> dict[str, Any]:
+        transforms = [keras.saving.serialize_keras_object(t) for t in self.transforms]
+        return {**super().get_config(), "transforms": transforms}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Chain:
+        transforms = [keras.saving.deserialize_keras_object(t) for t in config["transforms"]]
+        return cls(**{**config, "transforms": transforms})

@@ -1,0 +1,177 @@
+"""Quantization in simulation: put a tensor on the integer grid a deployed file will use."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from kompakt.errors import InputError
+from kompakt.numerics import fake_quantize, min_max, scale_from_range
+from kompakt.records import Encoding
+from kompakt.transform import Tensor, Transform
+
+RANGES = ("minmax", "moving_average")
+
+
+@keras.saving.register_keras_serializable(package="kompakt")
+class FakeQuant(Transform):
+    r"""Quantize and dequantize: :math:`x' = s (clip(round(x/s + z), q_{min}, q_{max}) - z)`.
+
+    Jacob et al. 2018, arXiv:1712.05877, sections 2.1 and 3; straight-through gradient inside the range, zero
+    outside. Weights take a symmetric narrow grid (no lowest integer) with one scale a channel, from their own
+    minimum and maximum at every step; activations an asymmetric grid with one scale, whose range starts from
+    calibration (or, failing that, from the first training batch, never from a guess) and then follows a moving
+    average of each batch's minimum and maximum.
+
+    Args:
+        bits: 2..16.
+        symmetric: narrow symmetric grid (weights) or asymmetric (activations).
+        ranges: "minmax" (weights: of the tensor now; activations: of all that was seen in calibration, then
+            fixed) or "moving_average" (activations: keeps following in training).
+        momentum: share of the old range kept a training step.
+        low, high: a range given in advance, which stays (such as softmax's 0..1); activations only.
+        calibrating: see all batches, quantize none; set by ``calibrate``.
+
+    Example:
+        >>> quant = FakeQuant(8, symmetric=True)
+        >>> w = ops.array([[0.5, -1.27], [0.004, 0.1]])
+        >>> quant.prepare(w, (-1,))
+        >>> ops.convert_to_numpy(ops.round(quant(w) * 1e4)).tolist()
+        [[5000.0, -12700.0], [39.0, 1000.0]]
+    """
+
+    def __init__(
+        self,
+        bits: int = 8,
+        *,
+        symmetric: bool = True,
+        ranges: str = "minmax",
+        momentum: float = 0.99,
+        low: float | None = None,
+        high: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not 2 <= bits <= 16:
+            raise InputError(f"bits {bits}: expected 2 to 16")
+        if ranges not in RANGES:
+            raise InputError(f"ranges {ranges!r}: expected one of {', '.join(RANGES)}")
+        if not 0.0 <= momentum < 1.0:
+            raise InputError(f"momentum {momentum}: expected a share from 0 to below 1")
+        if (low is None) != (high is None):
+            raise InputError(f"low={low}, high={high}: give both ends of the range or neither")
+        self.bits = bits
+        self.symmetric = symmetric
+        self.ranges = ranges
+        self.momentum = momentum
+        self.low, self.high = low, high
+        self.calibrating = False
+
+    @property
+    def on_weights(self) -> bool:  # type: ignore[override]
+        """A weight is its own calibration; an activation has to be seen."""
+        return self.symmetric
+
+    @property
+    def fixed(self) -> bool:
+        """The range was given in advance."""
+        return self.low is not None
+
+    def build(self, shape: Sequence[int]) -> None:
+        state = {"shape": self._state_shape(shape), "trainable": False}
+        self.range_min = self.add_weight(initializer="zeros", name="range_min", **state)
+        self.range_max = self.add_weight(initializer="zeros", name="range_max", **state)
+        self.seen = self.add_weight(shape=(), initializer="zeros", trainable=False, name="seen")
+        self.built = True
+        if self.fixed:
+            self.set_range(self.low, self.high)
+
+    def _state_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """One value a channel, with the rank of the tensor; () for an activation."""
+        kept = {a % len(shape) for a in self.axis or ()} if shape else set()
+        return tuple(int(n) if a in kept else 1 for a, n in enumerate(shape)) if self.on_weights else ()
+
+    def set_range(self, low: Any, high: Any) -> None:
+        """Use ``[low, high]`` from now on (until training moves it)."""
+        self.range_min.assign(ops.broadcast_to(low, self.range_min.shape))
+        self.range_max.assign(ops.broadcast_to(high, self.range_max.shape))
+        self.seen.assign(1.0)
+
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
+        x32 = ops.cast(x, "float32")
+        if self.calibrating:
+            self.observe(x32)
+            return x
+        if self.on_weights:
+            low, high = (self.range_min, self.range_max) if self.frozen else self._now(x32)
+            return self._grid(x32, low, high)
+        if training and self.ranges == "moving_average" and not (self.frozen or self.fixed):
+            self._follow(x32)
+        known = self.seen > 0
+        on_grid = self._grid(x32, ops.convert_to_tensor(self.range_min), ops.convert_to_tensor(self.range_max))
+        return ops.cast(ops.where(known, on_grid, x32), x.dtype)
+
+    def _now(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return min_max(ops.stop_gradient(x), self.axis or ())
+
+    def _grid(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        scale, zero_point = scale_from_range(low, high, self.bits, symmetric=self.symmetric)
+        return fake_quantize(x, scale, zero_point, self.bits, symmetric=self.symmetric)
+
+    def observe(self, x: Tensor) -> None:
+        """Widen the range to hold ``x``; one pass over the calibration data leaves the exact minimum and maximum."""
+        if self.fixed or self.on_weights:
+            return
+        low, high = ops.min(x), ops.max(x)
+        first = self.seen == 0
+        self.range_min.assign(ops.where(first, low, ops.minimum(self.range_min, low)))
+        self.range_max.assign(ops.where(first, high, ops.maximum(self.range_max, high)))
+        self.seen.assign(ops.ones(()))
+
+    def _follow(self, x: Tensor) -> None:
+        x = ops.stop_gradient(x)
+        keep = ops.where(self.seen > 0, self.momentum, 0.0)
+        self.range_min.assign(keep * self.range_min + (1.0 - keep) * ops.min(x))
+        self.range_max.assign(keep * self.range_max + (1.0 - keep) * ops.max(x))
+        self.seen.assign(ops.ones(()))
+
+    def freeze(self) -> None:
+        super().freeze()
+        self.calibrating = False
+
+    def finish(self, value: Tensor) -> None:
+        if self.on_weights and not self.frozen:
+            self.set_range(*self._now(value))
+
+    def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
+        if not ops.convert_to_numpy(self.seen) > 0:
+            raise InputError(
+                "an activation's range was never measured: pass calibration= to quantize, or fit the model"
+            )
+        scale, zero_point = scale_from_range(
+            self.range_min.value, self.range_max.value, self.bits, symmetric=self.symmetric
+        )
+        flat = ops.convert_to_numpy(scale).ravel(), ops.convert_to_numpy(zero_point).ravel()
+        return dataclasses.replace(
+            so_far,
+            bits=self.bits,
+            scale=tuple(float(s) for s in flat[0]),
+            zero_point=tuple(int(z) for z in flat[1]),
+            axis=self.axis or () if self.on_weights else (),
+            symmetric=self.symmetric,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "bits": self.bits,
+            "symmetric": self.symmetric,
+            "ranges": self.ranges,
+            "momentum": self.momentum,
+            "low": self.low,
+            "high": self.high,
+        }
