@@ -28,6 +28,10 @@ class Call:
     node: Any
 
 
+Visit = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
+"""``visit(call, args, kwargs)``: what becomes of one call, given its new arguments."""
+
+
 def copy_layer(layer: Layer) -> Layer:
     """A new layer of the same config and the same weights.
 
@@ -133,7 +137,7 @@ def users(model: keras.Model) -> dict[int, list[Call | None]]:
 
 def rebuild(
     model: keras.Model,
-    visit: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any],
+    visit: Visit,
     *,
     on_input: Callable[[KerasTensor], KerasTensor] = lambda t: t,
 ) -> keras.Model:
@@ -149,14 +153,24 @@ def rebuild(
     tensors = {
         id(old): on_input(new) for old, new in zip(model.inputs, tree.flatten(inputs), strict=True)
     }
+    outputs = walk(model, tensors, visit)
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+def walk(model: keras.Model, tensors: dict[int, Any], visit: Visit) -> Any:
+    """Run ``visit`` over the graph of ``model`` from ``tensors`` (id of an input -> its new tensor).
+
+    Returns:
+        The new outputs, in the structure of the model's own.
+    """
+    tensors = dict(tensors)
     for call in calls(model):
         if any(id(t) not in tensors for t in call.inputs):
             continue
         args, kwargs = call.node.arguments.fill_in(tensors)
         result = tree.flatten(visit(call, args, kwargs))
         tensors.update({id(old): new for old, new in zip(call.outputs, result, strict=True)})
-    outputs = tree.pack_sequence_as(model._outputs_struct, [tensors[id(t)] for t in model.outputs])
-    return keras.Model(inputs, outputs, name=model.name)
+    return tree.pack_sequence_as(model._outputs_struct, [tensors[id(t)] for t in model.outputs])
 
 
 class Copier:

@@ -94,13 +94,34 @@ def scale_from_range(low: Tensor, high: Tensor, bits: int, *, symmetric: bool) -
     return scale, ops.clip(ops.round(q_min - low / scale), q_min, q_max)
 
 
-def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, symmetric: bool) -> Tensor:
+TIE = 2.0**-10
+"""How near to a half counts as one: more than float32 loses in a mean, less than a mean of 500 values can be off."""
+
+
+def round_half_away(x: Tensor) -> Tensor:
+    """Round half away from zero, as TFLite's integer average pooling divides.
+
+    Example:
+        >>> ops.convert_to_numpy(round_half_away(ops.array([0.5, -2.5, 1.2]))).tolist()
+        [1.0, -3.0, 1.0]
+    """
+    return ops.sign(x) * ops.floor(ops.abs(x) + (0.5 + TIE))
+
+
+ROUNDING = {"even": ops.round, "away": round_half_away}
+"""How halves round: to even (XNNPACK's requantization), or away from zero (integer average pooling)."""
+
+
+def quantize(
+    x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, symmetric: bool, rounding: str = "even"
+) -> Tensor:
     r"""Whole numbers :math:`q = clip(round(x / s + z), q_{min}, q_{max})`, as floats of the shape of ``x``.
 
-    Rounds half to even, as the runtimes do.
+    Args:
+        scale, zero_point: broadcast against ``x``. rounding: "even" or "away" (from the integer 0).
     """
     q_min, q_max = integer_limits(bits, symmetric=symmetric)
-    return ops.clip(ops.round(x / scale) + zero_point, q_min, q_max)
+    return ops.clip(ROUNDING[rounding](x / scale + zero_point), q_min, q_max)
 
 
 def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
@@ -108,7 +129,9 @@ def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     return (q - zero_point) * scale
 
 
-def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, symmetric: bool) -> Tensor:
+def fake_quantize(
+    x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, symmetric: bool, rounding: str = "even"
+) -> Tensor:
     """``dequantize(quantize(x))``, straight through inside the grid's range, gradient zero outside it.
 
     ``scale`` and ``zero_point`` get no gradient.
@@ -122,7 +145,8 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, sy
     q_min, q_max = integer_limits(bits, symmetric=symmetric)
     # Half a step more on either side: what rounds onto the grid has not been clipped.
     clipped = clip_exact(x, (q_min - zero_point - 0.5) * scale, (q_max - zero_point + 0.5) * scale)
-    on_grid = dequantize(quantize(x, scale, zero_point, bits, symmetric=symmetric), scale, zero_point)
+    integers = quantize(x, scale, zero_point, bits, symmetric=symmetric, rounding=rounding)
+    on_grid = dequantize(integers, scale, zero_point)
     return ops.stop_gradient(on_grid - clipped) + clipped
 
 

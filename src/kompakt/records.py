@@ -71,6 +71,7 @@ class Agreement:
         max_lsb: ``max_abs`` in steps of that grid, or None.
         exact: share of output values that are equal (to half a step where the output is an integer grid).
         reference: what it was compared with ("simulation" or "float model").
+        where: the tensor that ``max_lsb`` is about: "output", or the logits before a final softmax.
     """
 
     samples: int
@@ -80,6 +81,7 @@ class Agreement:
     lsb: float | None = None
     max_lsb: float | None = None
     reference: str = "simulation"
+    where: str = "output"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +182,7 @@ class Artifact:
                 )
         if self.agreement is not None:
             a = self.agreement
-            steps = f", {a.max_lsb:.2f} LSB" if a.max_lsb is not None else ""
+            steps = f"; {a.max_lsb:.2f} LSB at {a.where}" if a.max_lsb is not None else ""
             lines.append(
                 f"  agreement  argmax {a.argmax:.4f} with the {a.reference} on {a.samples} samples, "
                 f"{a.exact:.1%} of outputs equal, largest difference {a.max_abs:.3g}{steps}"

@@ -62,8 +62,16 @@ class Transform(keras.layers.Layer):  # type: ignore[misc]
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         """The transformed tensor, of the shape and dtype of ``x``."""
 
+    def acts(self, step: int) -> bool:
+        """Whether :meth:`update` would do anything at training step ``step``."""
+        return False
+
     def update(self, step: int, value: Tensor) -> None:
         """Recompute the state at training step ``step`` (0-based); ``value`` is the transform's input."""
+
+    def keep(self) -> Transform | None:
+        """A new transform that preserves what this one has done to a tensor, or None where nothing can be."""
+        return None
 
     def freeze(self) -> None:
         """Keep the state as it is from now on."""
@@ -126,6 +134,10 @@ class Chain(keras.layers.Layer):  # type: ignore[misc]
             if not transform.built:
                 transform.prepare(value, axis)
             value = transform(value)
+
+    def acts(self, step: int) -> bool:
+        """Whether any transform has something to do at ``step``."""
+        return any(t.acts(step) for t in self.transforms if not t.frozen)
 
     def update(self, step: int, value: Tensor) -> None:
         """Drive the state of each transform that is not frozen."""

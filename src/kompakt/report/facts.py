@@ -102,9 +102,12 @@ class SiteRow(NamedTuple):
 
 
 class Undone(NamedTuple):
-    """Something asked and not done: ``kind`` is "skipped", "no file", "not held", "breach" or "note"."""
+    """Something asked and not done: ``kind`` is "breach", "not held", "no file", "skipped" or "note".
 
-    recipe: str
+    ``recipes`` are those that say so in the same words; empty for the whole run.
+    """
+
+    recipes: tuple[str, ...]
     kind: str
     text: str
 
@@ -234,16 +237,20 @@ def requests(trial: Trial) -> tuple[int, int]:
 
 
 def undone(run: Run) -> tuple[Undone, ...]:
-    """Everything asked and not done, breaches first; a recipe's order is the run's.
+    """Everything asked and not done, breaches first, then in the run's order.
 
     Example:
         >>> undone(Run(title="demo", trials=(Trial(recipe="pqat_int8"),)))[0].kind
         'no file'
     """
-    found = [item for trial in run.trials for item in _undone_of(trial)]
-    found += [Undone("", "note", note) for note in run.notes]
-    order = {"breach": 0, "not held": 1, "no file": 2, "skipped": 3, "note": 4}
-    return tuple(sorted(found, key=lambda item: order[item.kind]))
+    found: dict[tuple[str, str], list[str]] = {}
+    for trial in run.trials:
+        for said in _undone_of(trial):
+            found.setdefault(said, []).append(trial.recipe)
+    items = [Undone(tuple(recipes), kind, text) for (kind, text), recipes in found.items()]
+    items += [Undone((), "note", note) for note in run.notes]
+    order = ("breach", "not held", "no file", "skipped", "note")
+    return tuple(sorted(items, key=lambda item: order.index(item.kind)))
 
 
 def versions(run: Run) -> tuple[tuple[str, str], ...]:
@@ -299,15 +306,16 @@ def _difference(agreement: Agreement | None) -> tuple[float | None, str]:
     return agreement.max_abs, ""
 
 
-def _undone_of(trial: Trial) -> list[Undone]:
-    found = [Undone(trial.recipe, "skipped", text) for text in trial.skipped]
+def _undone_of(trial: Trial) -> list[tuple[str, str]]:
+    """Kind and text of what this trial left undone."""
+    found = [("skipped", text) for text in trial.skipped]
     if trial.artifact is None:
-        return [*found, Undone(trial.recipe, "no file", "the recipe made no file")]
-    found += [Undone(trial.recipe, "breach", text) for text in trial.artifact.breaches]
-    found += [Undone(trial.recipe, "note", text) for text in trial.artifact.notes]
+        return [*found, ("no file", "the recipe made no file")]
+    found += [("breach", text) for text in trial.artifact.breaches]
+    found += [("note", text) for text in trial.artifact.notes]
     named = " ".join(trial.artifact.breaches)
     missed = [row.fact for row in site_rows(trial) if not row.held and row.fact.site not in named]
-    return found + [Undone(trial.recipe, "not held", _shortfall(site)) for site in missed]
+    return found + [("not held", _shortfall(site)) for site in missed]
 
 
 def _shortfall(site: SiteFact) -> str:
@@ -315,7 +323,9 @@ def _shortfall(site: SiteFact) -> str:
     if site.asked_zeros is not None and site.zeros < site.asked_zeros:
         parts.append(f"{site.zeros:,} zeros where at least {site.asked_zeros:,} were asked for")
     if site.asked_palette is not None and site.distinct > site.asked_palette:
-        parts.append(f"{site.distinct:,} distinct values a channel where {site.asked_palette:,} were asked for")
+        parts.append(
+            f"{site.distinct:,} distinct values a channel where {site.asked_palette:,} were asked for"
+        )
     return f"{site.site}: {', '.join(parts)}"
 
 
@@ -351,7 +361,7 @@ def _judge(
     def loss(item: tuple[Trial, Artifact, float]) -> float:
         return shown.loss(baseline=reference, value=item[2])
 
-    limit = f"{POINTS} points" if shown.is_accuracy else f"{RELATIVE:.0%}"
+    limit = f"{POINTS} points" if shown.is_accuracy else f"{RELATIVE * 100:g} %"
     # 1e-9: a loss of exactly 0.5 points is a little more in binary.
     good = [item for item in measured if loss(item) <= shown.tolerance(reference) + 1e-9]
     if not good:

@@ -21,14 +21,15 @@ def render(run: Run) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     source = resources.files("kompakt.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
     metric = facts.metric(run)
     return environment.from_string(source).render(
         run=run,
         metric=metric,
         verdict=facts.verdict(run),
-        headings=table.headings(metric),
         rows=[(row, table.cells(row, metric)) for row in facts.rows(run)],
         # The one string that isn't escaped here: plot.py escapes the names in it.
         plot=Markup(plot.size_against_metric(run)),

@@ -1,4 +1,4 @@
-"""File size against accuracy, as inline SVG. Colours are CSS variables of the page, so they follow its theme."""
+"""File size against accuracy, as inline SVG. Its colours are variables of the page and follow its theme."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 INK, MUTED, RULE, ACCENT = "#010101", "#020202", "#030303", "#040404"
 VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent"}
 
-WIDTH, HEIGHT = 720, 420
-MARKER = 7.0
-LABEL_SIZE = 11.5
+WIDTH, HEIGHT = 960, 440
+MARKER = 7.5
+LABEL_SIZE = 12.5
 LABEL_LENGTH = 32
 LOG_FROM = 12.0
 """Sizes that differ by more than this factor get a logarithmic axis."""
@@ -101,13 +101,29 @@ def description(points: Sequence[facts.Point], metric: facts.Metric) -> str:
     return "; ".join(lines) + "."
 
 
+def merge_labels(
+    places: Sequence[tuple[float, float]], labels: Sequence[str]
+) -> dict[tuple[float, float], list[str]]:
+    """Labels by place; markers that the eye can't tell apart share the first one's.
+
+    Example:
+        >>> merge_labels([(10, 10), (11, 10), (50, 10)], ["a", "b", "c"])
+        {(10, 10): ['a', 'b'], (50, 10): ['c']}
+    """
+    groups: dict[tuple[float, float], list[str]] = {}
+    for place, label in zip(places, labels, strict=True):
+        near = next((known for known in groups if math.dist(known, place) < MARKER / 2), place)
+        groups.setdefault(near, []).append(label)
+    return groups
+
+
 def place_labels(
     anchors: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], frame: Box
 ) -> tuple[Box, ...]:
     """A box for each label, near its anchor, inside ``frame`` and clear of markers and other labels.
 
-    The first free place on growing rings round the anchor is taken; where none is free, the label goes
-    right of its anchor and may overlap.
+    The nearest free place on growing rings round the anchor is taken, one whose leader line crosses no
+    label if there is one. Where nothing is free, the label goes right of its anchor and overlaps.
 
     Example:
         >>> place_labels([(50, 50)], [(20, 10)], Box(0, 0, 100, 100))[0].left > 50
@@ -117,14 +133,9 @@ def place_labels(
     placed: list[Box] = []
     for anchor, size in zip(anchors, sizes, strict=True):
         candidates = list(_candidates(anchor, size))
-        free = (
-            box
-            for box in candidates
-            if box.inside(frame)
-            and not any(box.overlaps(other) for other in taken)
-            and not any(step.overlaps(other) for step in _leader(anchor, box) for other in placed)
-        )
-        box = next(free, candidates[0])
+        free = [box for box in candidates if box.inside(frame) and not _hits([box], taken)]
+        clear = (box for box in free if not _hits(_leader(anchor, box), placed))
+        box = next(clear, (free or candidates)[0])
         placed.append(box)
         taken += [box, *_leader(anchor, box)]
     return tuple(placed)
@@ -141,9 +152,13 @@ def _candidates(anchor: tuple[float, float], size: tuple[float, float]) -> Itera
         for angle in _ANGLES:
             dx, dy = ring * math.cos(math.radians(angle)), ring * math.sin(math.radians(angle))
             # The label hangs on its near edge, so that a ring means the same on all sides.
-            left = anchor[0] + dx - width * (1 - math.copysign(1, round(dx, 6)) * bool(round(dx, 6))) / 2
+            left = anchor[0] + dx - width * (0.5 if abs(dx) < 0.01 else dx < 0)
             bottom = anchor[1] + dy - height * (1 - math.sin(math.radians(angle))) / 2
             yield Box(left, bottom, left + width, bottom + height)
+
+
+def _hits(boxes: Iterable[Box], others: Sequence[Box]) -> bool:
+    return any(box.overlaps(other) for box in boxes for other in others)
 
 
 def _around(x: float, y: float, radius: float) -> Box:
@@ -169,7 +184,7 @@ def _figure(points: Sequence[facts.Point], metric: facts.Metric) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72)
-    axes = figure.add_axes((0.075, 0.115, 0.905, 0.795))
+    axes = figure.add_axes((0.055, 0.12, 0.93, 0.79))
     unit, name = _unit(max(p.size for p in points))
     factor = 100.0 if metric.is_accuracy else 1.0
     _draw_axes(axes, points, metric, unit, factor)
@@ -206,7 +221,7 @@ def _draw_axes(
     better = "lower is better" if metric.lower_is_better else "higher is better"
     title = f"{metric.name} in LiteRT{', %' if metric.is_accuracy else ''} ({better})"
     axes.text(
-        -0.06, 1.05, title, transform=axes.transAxes, color=MUTED, fontsize=LABEL_SIZE, parse_math=False
+        -0.055, 1.05, title, transform=axes.transAxes, color=MUTED, fontsize=LABEL_SIZE, parse_math=False
     )
     axes.tick_params(colors=MUTED, labelsize=LABEL_SIZE, length=0, pad=6)
     axes.grid(axis="both", color=RULE, linewidth=0.8)
@@ -217,7 +232,7 @@ def _draw_axes(
 def _limits(values: Sequence[float], least: float) -> tuple[float, float]:
     """Room on both sides, and at least ``least`` of it: noise must not look like a difference."""
     low, high = min(values), max(values)
-    pad = max(0.12 * (high - low), (least - (high - low)) / 2, 0.01 * abs(high), 1e-9)
+    pad = max(0.12 * (high - low), (least - (high - low)) / 2) or 0.02 * abs(high) or 1.0
     return low - pad, high + pad
 
 
@@ -243,18 +258,15 @@ def _draw_points(
 
 
 def _draw_labels(axes: Axes, points: Sequence[facts.Point], unit: float, factor: float) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    groups: dict[tuple[float, float], list[str]] = {}
-    for point in points:
-        groups.setdefault((point.size / unit, point.value * factor), []).append(_short(point.label))
-    renderer = FigureCanvasAgg(axes.figure.get_figure(root=True)).get_renderer()
+    shown = [(point.size / unit, point.value * factor) for point in points]
+    places = [(float(x), float(y)) for x, y in axes.transData.transform(shown)]
+    groups = merge_labels(places, [_short(point.label) for point in points])
     texts = [
         axes.text(0, 0, "\n".join(names), fontsize=LABEL_SIZE, color=INK, transform=None, parse_math=False)
         for names in groups.values()
     ]
-    extents = [text.get_window_extent(renderer) for text in texts]
-    anchors = [(float(x), float(y)) for x, y in axes.transData.transform(list(groups))]
+    extents = [text.get_window_extent() for text in texts]
+    anchors = list(groups)
     frame = Box(4, axes.bbox.y0 + 2, WIDTH - 4, axes.bbox.y1 + 2)
     boxes = place_labels(anchors, [(extent.width + 2, extent.height) for extent in extents], frame)
     for text, extent, anchor, box in zip(texts, extents, anchors, boxes, strict=True):

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 MISSING = "–"
 
 LEGEND = (
-    "LSB: steps of the output's integer grid; a plain number is in the unit of a float output. "
-    "Values: the most distinct ones in any channel. "
-    "Latency: ratio to the float file ± half the interquartile range. "
-    "*: on the Pareto front of file size and {metric}. !: breaks a limit, see the report."
+    "diff.: the largest, in LSB (steps of the output's integer grid) or in the unit of a float output. "
+    "values / ch.: the most distinct ones in any channel. "
+    "latency: ratio to the float file ± half the interquartile range. "
+    "*: on the Pareto front of file size and {metric}. !: breaks a limit."
 )
 
 
@@ -43,17 +43,17 @@ def headings(metric: facts.Metric) -> Cells:
         >>> headings(facts.Metric()).file_bytes
         'file\\nbytes'
     """
-    name = "acc. %" if metric.is_accuracy else metric.name
+    name = "acc. %" if metric.is_accuracy else "metric"
     return Cells(
         recipe="recipe",
         keras=f"{name}\nKeras",
         litert=f"{name}\nLiteRT",
         argmax="argmax\nagreed",
-        difference="largest\ndifference",
+        difference="largest\ndiff.",
         file_bytes="file\nbytes",
         gzip_bytes="gzip\nbytes",
         zeros="zeros\n%",
-        distinct="values a\nchannel",
+        distinct="values\n/ ch.",
         latency="latency\n/ float",
     )
 
@@ -94,7 +94,7 @@ def summary_table(run: Run) -> Table:
     metric = facts.metric(run)
     table = Table(
         title=Text(_printable(run.title), style="bold"),
-        caption=Text(_printable(LEGEND.format(metric=metric.name))),
+        caption=Text(_printable(_legend(metric))),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -135,9 +135,14 @@ def _number(value: float | None, pattern: str, factor: float = 1) -> str:
     return pattern.format(value * factor)
 
 
+def _legend(metric: facts.Metric) -> str:
+    legend = LEGEND.format(metric=metric.name)
+    return legend if metric.is_accuracy else f"metric: {metric.name}. {legend}"
+
+
 def _latency(row: facts.Row) -> str:
     ratio = _number(row.latency_ratio, "{:.2f}")
-    return ratio if row.latency_spread is None else f"{ratio} ± {_number(row.latency_spread, '{:.2f}')}"
+    return ratio if row.latency_spread is None else f"{ratio} ±{_number(row.latency_spread, '{:.2f}')}"
 
 
 def _printable(text: str, keep: str = "") -> str:

@@ -138,6 +138,9 @@ class Cluster(Transform):
         slow = centroids * share
         return ops.stop_gradient(centroids - slow) + slow
 
+    def keep(self) -> Cluster:
+        return Cluster(pin_zero=self.pin_zero, seed=self.seed)
+
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
         return dataclasses.replace(so_far, palette=self.clusters)
 

@@ -80,8 +80,14 @@ class Prune(Transform):
         self.check_driven(training)
         return x * self.mask
 
+    def acts(self, step: int) -> bool:
+        return self.schedule is not None and self.schedule.acts(step)
+
+    def keep(self) -> Prune:
+        return Prune()
+
     def update(self, step: int, value: Tensor) -> None:
-        if self.schedule is not None and self.schedule.acts(step):
+        if self.schedule is not None and self.acts(step):
             self.mask_to(self.schedule(step), value)
 
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:

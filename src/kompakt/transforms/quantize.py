@@ -34,7 +34,7 @@ class FakeQuant(Transform):
             fixed) or "moving_average" (activations: keeps following in training).
         momentum: share of the old range kept a training step.
         low, high: a range given in advance, which stays (such as softmax's 0..1); activations only.
-        calibrating: see all batches, quantize none; set by ``calibrate``.
+        rounding: of halves, "even" or "away" from the integer 0 (integer average pooling).
 
     Example:
         >>> quant = FakeQuant(8, symmetric=True)
@@ -53,6 +53,7 @@ class FakeQuant(Transform):
         momentum: float = 0.99,
         low: float | None = None,
         high: float | None = None,
+        rounding: str = "even",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -69,7 +70,8 @@ class FakeQuant(Transform):
         self.ranges = ranges
         self.momentum = momentum
         self.low, self.high = low, high
-        self.calibrating = False
+        self.rounding = rounding
+        self.calibrating: str | None = None
 
     @property
     def on_weights(self) -> bool:  # type: ignore[override]
@@ -104,7 +106,7 @@ class FakeQuant(Transform):
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         x32 = ops.cast(x, "float32")
         if self.calibrating:
-            self.observe(x32)
+            self.observe(x32, self.calibrating)
             return x
         if self.on_weights:
             low, high = (self.range_min, self.range_max) if self.frozen else self._now(x32)
@@ -120,11 +122,16 @@ class FakeQuant(Transform):
 
     def _grid(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
         scale, zero_point = scale_from_range(low, high, self.bits, symmetric=self.symmetric)
-        return fake_quantize(x, scale, zero_point, self.bits, symmetric=self.symmetric)
+        return fake_quantize(
+            x, scale, zero_point, self.bits, symmetric=self.symmetric, rounding=self.rounding
+        )
 
-    def observe(self, x: Tensor) -> None:
-        """Widen the range to hold ``x``; one pass over the calibration data leaves the exact minimum and maximum."""
+    def observe(self, x: Tensor, method: str = "minmax") -> None:
+        """Take ``x`` into the range: "minmax" widens it to hold ``x``, "moving_average" moves towards ``x``."""
         if self.fixed or self.on_weights:
+            return
+        if method == "moving_average":
+            self._follow(x)
             return
         low, high = ops.min(x), ops.max(x)
         first = self.seen == 0
@@ -141,7 +148,7 @@ class FakeQuant(Transform):
 
     def freeze(self) -> None:
         super().freeze()
-        self.calibrating = False
+        self.calibrating = None
 
     def finish(self, value: Tensor) -> None:
         if self.on_weights and not self.frozen:
@@ -174,4 +181,5 @@ class FakeQuant(Transform):
             "momentum": self.momentum,
             "low": self.low,
             "high": self.high,
+            "rounding": self.rounding,
         }

@@ -1,0 +1,85 @@
+"""Run data once and let every activation range that asks for it see what comes by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from kompakt.attach import transforms_of
+from kompakt.errors import InputError
+from kompakt.transforms.quantize import RANGES, FakeQuant
+
+
+def batches(data: Any, batch_size: int = 32) -> Iterator[Any]:
+    """Batches of inputs out of arrays (one, a list or a dict of them) or out of an iterable of batches.
+
+    Raises:
+        InputError: nothing in it, or a NaN or infinity in an input.
+    """
+    count = 0
+    for batch in _slices(data, batch_size) if _is_arrays(data) else data:
+        inputs = batch[0] if isinstance(batch, tuple) else batch
+        for leaf in tree.flatten(inputs):
+            values = np.asarray(leaf)
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise InputError(
+                    f"calibration data: {int((~np.isfinite(values)).sum())} values of a batch are NaN or "
+                    "infinite; expected finite numbers, clean the data"
+                )
+            count += len(values)
+        yield inputs
+    if not count:
+        raise InputError("calibration data is empty: expected at least one sample, some hundreds are usual")
+
+
+def calibrate(
+    model: keras.Model, data: Any, *, method: str = "minmax", batch_size: int = 32
+) -> keras.Model:
+    """Measure the activation ranges of an attached ``model`` on ``data``, in place.
+
+    Weights are on their grid meanwhile, activations are not.
+
+    Args:
+        data: arrays of samples, or an iterable of batches. method: "minmax" or "moving_average" of batches.
+
+    Returns:
+        The same model.
+
+    Raises:
+        InputError: empty data, NaN or infinity, or an unknown method.
+
+    Example:
+        >>> from kompakt.attach import attach
+        >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
+        >>> q = attach(m, {"d/output": [FakeQuant(symmetric=False)]})
+        >>> _ = calibrate(q, np.ones((8, 4), "float32"))
+    """
+    if method not in RANGES:
+        raise InputError(f"method {method!r}: expected one of {', '.join(RANGES)}")
+    ranges = [t for _, t in transforms_of(model) if isinstance(t, FakeQuant) and not t.on_weights]
+    try:
+        for transform in ranges:
+            transform.calibrating = method
+        for inputs in batches(data, batch_size):
+            model(tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False)
+    finally:
+        for transform in ranges:
+            transform.calibrating = None
+    return model
+
+
+def _is_arrays(data: Any) -> bool:
+    if isinstance(data, (dict, list)):
+        return all(hasattr(leaf, "shape") for leaf in tree.flatten(data))
+    return hasattr(data, "shape")
+
+
+def _slices(data: Any, batch_size: int) -> Iterable[Any]:
+    leaves = tree.flatten(data)
+    size = len(leaves[0]) if leaves else 0
+    for start in range(0, size, batch_size):
+        yield tree.map_structure(lambda a, start=start: a[start : start + batch_size], data)

@@ -1,0 +1,53 @@
+"""Drive what training has to drive; nothing numeric is here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kompakt.attach import chains_of
+
+
+class Update(keras.callbacks.Callback):  # type: ignore[misc]
+    """Counts training steps for the schedules of the model's transforms.
+
+    In your own loop call ``set_model(model)``, ``on_train_begin()``, ``on_train_batch_begin(step)`` before each
+    step and ``on_train_end()`` at the end.
+
+    Example:
+        >>> import kompakt as kp, numpy as np
+        >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(2)])
+        >>> p = kp.prune(m, 0.5, schedule=kp.schedules.Constant(0.5, begin=2, frequency=1))
+        >>> p.compile("sgd", "mse")
+        >>> x, y = np.zeros((32, 4)), np.zeros((32, 2))
+        >>> _ = p.fit(x, y, batch_size=8, verbose=0, callbacks=[kp.callbacks.Update()])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._drive(True)
+        optimizer = getattr(self.model, "optimizer", None)
+        self.step = 0 if optimizer is None else int(ops.convert_to_numpy(optimizer.iterations))
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        chains = [(chain, variable) for _, chain, variable in chains_of(self.model) if chain.acts(self.step)]
+        if chains and hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()  # the JAX trainer keeps the weights to itself between batches
+        for chain, variable in chains:
+            chain.update(self.step, ops.convert_to_tensor(variable))
+        self.step += 1
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._drive(False)
+        # A compiled step would go on without us: have Keras trace it again, and ask for us again.
+        self.model.train_function = None
+
+    def _drive(self, on: bool) -> None:
+        for _, chain, _ in chains_of(self.model):
+            for transform in chain:
+                transform.driven = on

@@ -1,0 +1,75 @@
+"""Compare what a file computes with what it should compute. Plain numpy; nothing here runs a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kompakt.records import Agreement
+
+Array = np.ndarray
+
+
+def agreement(
+    reference: Sequence[Array],
+    found: Sequence[Array],
+    lsb: Sequence[float | None],
+    *,
+    name: str = "simulation",
+) -> Agreement:
+    """How ``found`` agrees with ``reference``, over all outputs of a model: the worst of each.
+
+    A NaN on either side counts as the largest difference there is, never as agreement.
+
+    Args:
+        reference, found: one array an output, (samples, ...), float. lsb: step of each output's integer grid.
+        name: what the reference is.
+
+    Example:
+        >>> a = agreement([np.array([[0.0, 1.0]])], [np.array([[0.0, 0.9]])], [0.1])
+        >>> a.argmax, round(a.max_lsb, 3), a.exact
+        (1.0, 1.0, 0.5)
+    """
+    pairs = [
+        _one(np.asarray(r, "float64"), np.asarray(f, "float64"), step)
+        for r, f, step in zip(reference, found, lsb, strict=True)
+    ]
+    steps = [max_abs / step for (_, max_abs, _), step in zip(pairs, lsb, strict=True) if step]
+    return Agreement(
+        samples=len(reference[0]),
+        argmax=min(argmax for argmax, _, _ in pairs),
+        max_abs=max(max_abs for _, max_abs, _ in pairs),
+        exact=min(exact for _, _, exact in pairs),
+        lsb=max((step for step in lsb if step), default=None),
+        max_lsb=max(steps) if len(steps) == len(pairs) else None,
+        reference=name,
+    )
+
+
+def _one(reference: Array, found: Array, step: float | None) -> tuple[float, float, float]:
+    """(argmax agreement, largest difference, share equal) of one output."""
+    if reference.shape != found.shape:
+        return 0.0, float("inf"), 0.0
+    bad = ~(np.isfinite(reference) & np.isfinite(found))
+    difference = np.where(bad, np.finfo("float64").max, np.abs(reference - found))
+    equal = difference <= (step / 2 if step else 1e-6 * max(1.0, float(np.abs(reference[~bad]).max(initial=0))))
+    return _argmax(reference, found, bad), float(difference.max(initial=0.0)), float(equal.mean())
+
+
+def _argmax(reference: Array, found: Array, bad: Array) -> float:
+    if reference.ndim < 2 or reference.shape[-1] < 2:
+        return float(not bad.any())
+    same = reference.argmax(-1) == found.argmax(-1)
+    return float((same & ~bad.any(-1)).mean())
+
+
+def zeros_and_distinct(values: Array, axis: int | None, zero: float = 0.0) -> tuple[int, int]:
+    """(values equal to ``zero``, most distinct values in any slice along ``axis``).
+
+    Example:
+        >>> zeros_and_distinct(np.array([[0, 1, 2], [0, 0, 1]]), 0)
+        (3, 3)
+    """
+    rows = values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    return int((values == zero).sum()), max(len(np.unique(row)) for row in rows)

@@ -1,0 +1,193 @@
+"""Where a fully integer file rounds activations: which outputs get a grid of their own, and which share one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import layers
+
+from kompakt.graph import Call, calls, users
+from kompakt.rewrite.split_activation import fused
+from kompakt.sites import BOTH, OUTPUT
+
+MOVES = (
+    layers.Flatten,
+    layers.Reshape,
+    layers.Permute,
+    layers.MaxPooling1D,
+    layers.MaxPooling2D,
+    layers.MaxPooling3D,
+    layers.Cropping1D,
+    layers.Cropping2D,
+    layers.Cropping3D,
+    layers.ZeroPadding1D,
+    layers.ZeroPadding2D,
+    layers.ZeroPadding3D,
+    layers.RepeatVector,
+)
+"""Layers that only move integers, or choose among them: their output is on their input's grid already."""
+
+SILENT = (
+    layers.Dropout,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+    layers.GaussianNoise,
+    layers.GaussianDropout,
+    layers.AlphaDropout,
+    layers.ActivityRegularization,
+    layers.Identity,
+)
+"""Layers that do nothing at inference: no operator, no tensor."""
+
+AVERAGES = (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)
+"""Layers that divide integers by a count, halves away from zero."""
+
+SAME_GRID = (
+    *AVERAGES,
+    layers.Concatenate,
+    layers.GlobalMaxPooling1D,
+    layers.GlobalMaxPooling2D,
+)
+"""Layers whose TFLite operator has one grid for its inputs and its output."""
+
+FUSES = (
+    layers.Dense,
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.DepthwiseConv1D,
+    layers.DepthwiseConv2D,
+    layers.SeparableConv1D,
+    layers.SeparableConv2D,
+    layers.BatchNormalization,
+    layers.Add,
+    layers.Subtract,
+    layers.Multiply,
+)
+"""Layers whose TFLite operator takes a following ReLU in."""
+
+FIXED: dict[str, tuple[float, float]] = {
+    "softmax": (0.0, 255.0 / 256.0),
+    "sigmoid": (0.0, 255.0 / 256.0),
+    "tanh": (-1.0, 127.0 / 128.0),
+}
+"""Activation -> the range that TFLite's int8 specification fixes for its output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """An activation grid to put at a site: ``low`` and ``high`` where the runtime fixes them, ``rounding`` of halves."""
+
+    site: str
+    low: float | None = None
+    high: float | None = None
+    rounding: str = "even"
+
+
+def input_marker(name: str) -> str:
+    """Name of the Identity layer that carries the grid of the model input ``name``."""
+    return f"{name}_grid"
+
+
+def activation_grids(model: keras.Model) -> tuple[Grid, ...]:
+    """The activation grids of a flat functional model, as TFLite's integer kernels have them.
+
+    A tensor gets none where it never exists as integers in the file: before a fused ReLU, in a layer that does
+    nothing at inference, or where it only moves integers that have a grid already.
+
+    Example:
+        >>> i = keras.Input((4,))
+        >>> m = keras.Model(i, keras.layers.ReLU(name="r")(keras.layers.Dense(2, name="d")(i)))
+        >>> [grid.site for grid in activation_grids(m)]
+        ['r/output']
+    """
+    readers = users(model)
+    grids: dict[str, Grid] = {}
+    for call in calls(model):
+        layer = call.layer
+        if isinstance(layer, SAME_GRID):
+            rounding = "away" if isinstance(layer, AVERAGES) else "even"
+            grids[layer.name] = Grid(site=f"{layer.name}/{BOTH}", rounding=rounding)
+        elif _needs_grid(call, readers):
+            low, high = FIXED.get(_activation(layer), (None, None))
+            grids[layer.name] = Grid(site=f"{layer.name}/{OUTPUT}", low=low, high=high)
+    return tuple(grids.values())
+
+
+def _needs_grid(call: Call, readers: Any) -> bool:
+    layer = call.layer
+    marks_input = isinstance(layer, layers.Identity) and layer.name.endswith(input_marker(""))
+    if (isinstance(layer, SILENT) and not marks_input) or isinstance(layer, MOVES):
+        return False
+    if not hasattr(layer, "compute_output_spec") or not isinstance(layer, layers.Layer):
+        return False
+    after = [reader for reader in _effective(call, readers)]
+    if len(after) != 1 or after[0] is None:
+        return True
+    reader = after[0].layer
+    if isinstance(reader, SAME_GRID):
+        return False
+    return not (isinstance(layer, FUSES) and _plain(layer) and fused(reader))
+
+
+def _effective(call: Call, readers: Any) -> list[Call | None]:
+    """Readers of a call's output, looking through layers that do nothing at inference."""
+    found: list[Call | None] = []
+    for tensor in call.outputs:
+        for reader in readers[id(tensor)]:
+            if reader is not None and isinstance(reader.layer, SILENT):
+                found += _effective(reader, readers)
+            else:
+                found.append(reader)
+    return found
+
+
+def _plain(layer: Any) -> bool:
+    """No activation of its own: it can take the next one in."""
+    return getattr(layer, "activation", None) in (None, keras.activations.linear)
+
+
+def _activation(layer: Any) -> str:
+    if isinstance(layer, layers.Softmax):
+        return "softmax"
+    if isinstance(layer, layers.Activation):
+        return str(keras.activations.serialize(layer.activation))
+    return ""
+
+
+def input_grids(model: keras.Model) -> dict[str, str]:
+    """Layer -> the site whose grid its (first) input tensor is on, for each layer where that is known.
+
+    ``model`` is an attached flat model: looks back through what only moves integers or does nothing.
+    """
+    source: dict[int, str] = {}
+    found: dict[str, str] = {}
+    for call in calls(model):
+        layer, chains = call.layer, getattr(call.layer, "chains", {})
+        inner = getattr(layer, "transformed_layer", layer)
+        before = source.get(id(call.inputs[0])) if call.inputs else None
+        if BOTH in chains:
+            before = f"{layer.name}/{BOTH}"
+        if before is not None:
+            found[layer.name] = before
+        slot = next((s for s in (OUTPUT, BOTH) if s in chains), None)
+        after = f"{layer.name}/{slot}" if slot else (before if isinstance(inner, (*MOVES, *SILENT)) else None)
+        if after is not None:
+            source.update({id(t): after for t in call.outputs})
+    return found
+
+
+def last_logits(model: keras.Model) -> str | None:
+    """The site before the final softmax or sigmoid of a one-output attached model, or None where there is none.
+
+    A step of the logits can be many steps of the softmax: integer files are compared on the logits.
+    """
+    if len(model.outputs) != 1:
+        return None
+    for call in calls(model):
+        inner = getattr(call.layer, "transformed_layer", call.layer)
+        if any(t is model.outputs[0] for t in call.outputs) and _activation(inner) in FIXED:
+            return input_grids(model).get(call.layer.name)
+    return None

@@ -1,0 +1,100 @@
+"""The abstract target: what a form of deployment has to do to be one of ours."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from kompakt.records import Census, Encoding, SiteFact
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to convert. A target sees plain layers and encodings; it does not know which technique made them.
+
+    Attributes:
+        model: plain float Keras model.
+        encodings: site -> what the file must honour there.
+        quantization: a mode of the target, "float" for none.
+        io: type of inputs and outputs in an integer file: "int8", "uint8" or "float32".
+        batch: the fixed batch size, or None for one that can be resized.
+        samples: one batch of real inputs in the model's structure, or None.
+    """
+
+    model: keras.Model
+    encodings: Mapping[str, Encoding] = field(default_factory=dict)
+    quantization: str = "float"
+    io: str = "float32"
+    batch: int | None = 1
+    samples: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """The bytes of a file, and what could not be done as asked, a line each."""
+
+    data: bytes
+    notes: tuple[str, ...] = ()
+    breaches: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What a file computed.
+
+    Attributes:
+        values: one float array an output, (samples, ...), integers taken off their grid.
+        lsb: the step of each output's integer grid, or None.
+    """
+
+    values: tuple[np.ndarray, ...]
+    lsb: tuple[float | None, ...]
+
+
+class Target(ABC):
+    """A form of deployment.
+
+    ``convert`` makes the bytes, ``run`` computes with them in the target's own runtime, ``census`` and ``facts``
+    read them back. None of them writes a file.
+    """
+
+    name: ClassVar[str]
+    modes: ClassVar[tuple[str, ...]]
+    suffix: ClassVar[str]
+
+    @abstractmethod
+    def convert(self, request: Request) -> Converted:
+        """The file for ``request``.
+
+        Raises:
+            InputError: the model or mode cannot be converted; the text has the reason.
+        """
+
+    @abstractmethod
+    def run(self, data: bytes, inputs: Any, *, at: str | None = None) -> Outputs:
+        """Outputs for ``inputs``: arrays (samples, ...) in the structure the model takes.
+
+        Args:
+            at: a site, whose tensor is shown in place of the outputs.
+        """
+
+    @abstractmethod
+    def has(self, data: bytes, site: str) -> bool:
+        """Whether the file has a tensor for ``site``."""
+
+    @abstractmethod
+    def census(self, data: bytes) -> Census:
+        """Operators and tensor types in the file."""
+
+    @abstractmethod
+    def facts(self, data: bytes, encodings: Mapping[str, Encoding]) -> Sequence[SiteFact]:
+        """The weight tensors as the file stores them, beside what ``encodings`` asked."""
+
+    @abstractmethod
+    def regridded(self, data: bytes, encodings: Mapping[str, Encoding]) -> Sequence[str]:
+        """One line for each site whose grid in the file is not the one in ``encodings``."""

@@ -1,0 +1,178 @@
+"""Reading and editing a TFLite flatbuffer: tensors, operators, census, names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+
+from kompakt.errors import InputError
+from kompakt.records import Census
+
+TYPES: dict[int, str] = {v: k for k, v in vars(schema.TensorType).items() if not k.startswith("_")}
+OPS: dict[int, str] = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
+NUMPY: dict[str, str] = {"FLOAT32": "float32", "FLOAT16": "float16", "INT8": "int8", "INT32": "int32", "UINT8": "uint8"}
+FLOATS = ("FLOAT32", "FLOAT16", "FLOAT64", "BFLOAT16")
+BOUNDARY = ("QUANTIZE", "DEQUANTIZE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """One tensor of a file.
+
+    Attributes:
+        kind: type name of the schema ("INT8"). values: of a constant, else None.
+        scale, zero_point: of its grid, () where it has none. axis: the dimension ``scale`` runs over.
+    """
+
+    index: int
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    values: np.ndarray | None
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int
+
+    @property
+    def channel_axis(self) -> int | None:
+        """The dimension with a scale each, or None."""
+        return self.axis if len(self.scale) > 1 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Op:
+    """One operator of a file, with the indices of its tensors (an absent one is -1)."""
+
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+class TFLiteFile:
+    """A parsed file; :meth:`pack` gives its bytes again."""
+
+    def __init__(self, data: bytes) -> None:
+        if data[4:8] != b"TFL3":
+            raise InputError(f"not a TFLite file ({len(data)} bytes): expected the identifier TFL3 at byte 4")
+        try:
+            self.model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
+            for buffer in self.model.buffers:
+                if buffer.data is not None:  # an array packs at once, bytes one by one
+                    buffer.data = np.frombuffer(buffer.data, "uint8")
+            self.graph = self.model.subgraphs[0]
+            self.tensors = tuple(self._tensor(i, t) for i, t in enumerate(self.graph.tensors))
+            self.ops = tuple(self._op(op) for op in self.graph.operators or [])
+        except (IndexError, TypeError, ValueError, AttributeError, MemoryError) as error:
+            raise InputError(f"broken TFLite file ({len(data)} bytes): {error}; make it again") from None
+        self.inputs = tuple(int(i) for i in self.graph.inputs)
+        self.outputs = tuple(int(i) for i in self.graph.outputs)
+
+    def _tensor(self, index: int, tensor: Any) -> Tensor:
+        kind = TYPES[tensor.type]
+        grid = tensor.quantization
+        has_grid = grid is not None and grid.scale is not None and len(grid.scale) > 0
+        return Tensor(
+            index=index,
+            name=(tensor.name or b"").decode(errors="replace"),
+            kind=kind,
+            shape=tuple(int(n) for n in tensor.shape) if tensor.shape is not None else (),
+            values=self._values(tensor, kind),
+            scale=tuple(float(s) for s in grid.scale) if has_grid else (),
+            zero_point=tuple(int(z) for z in grid.zeroPoint) if has_grid else (),
+            axis=int(grid.quantizedDimension) if has_grid else 0,
+        )
+
+    def _values(self, tensor: Any, kind: str) -> np.ndarray | None:
+        data = self.model.buffers[tensor.buffer].data
+        if data is None or len(data) == 0 or kind not in NUMPY:
+            return None
+        return np.asarray(data, "uint8").view(NUMPY[kind]).reshape(tensor.shape)
+
+    def _op(self, op: Any) -> Op:
+        code = self.model.operatorCodes[op.opcodeIndex]
+        number = max(code.builtinCode, code.deprecatedBuiltinCode)
+        name = code.customCode.decode() if OPS[number] == "CUSTOM" else OPS[number]
+        return Op(
+            name=name, inputs=tuple(int(i) for i in op.inputs), outputs=tuple(int(i) for i in op.outputs)
+        )
+
+    def activations(self) -> Iterator[Tensor]:
+        """Inputs and operator outputs, in the order they are computed."""
+        for index in self.inputs:
+            yield self.tensors[index]
+        for op in self.ops:
+            for index in op.outputs:
+                yield self.tensors[index]
+
+    def named(self, name: str) -> Tensor | None:
+        """The tensor called ``name``, or None."""
+        return next((t for t in self.tensors if t.name == name), None)
+
+    def rename(self, name_of: Callable[[Tensor], str]) -> None:
+        """Give every tensor a new name; signatures refer to tensors by index and stay true."""
+        for tensor in self.tensors:
+            self.graph.tensors[tensor.index].name = name_of(tensor).encode()
+        self.tensors = tuple(self._tensor(i, t) for i, t in enumerate(self.graph.tensors))
+
+    def show(self, names: Sequence[str]) -> None:
+        """Make the tensors called ``names`` the outputs, in place of the file's own."""
+        found = [tensor.index for name in names for tensor in self.tensors if tensor.name == name]
+        self.graph.outputs = found
+        self.outputs = tuple(found)
+        self.model.signatureDefs = None
+
+    def put_metadata(self, name: str, text: str) -> None:
+        """Add or replace the metadata entry ``name``."""
+        entry = schema.MetadataT()
+        entry.name = name.encode()
+        entry.buffer = len(self.model.buffers)
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(text.encode(), "uint8")
+        self.model.buffers.append(buffer)
+        others = [e for e in self.model.metadata or [] if e.name != entry.name]
+        self.model.metadata = [*others, entry]
+
+    def metadata(self, name: str) -> str | None:
+        """Text of the metadata entry ``name``, or None."""
+        for entry in self.model.metadata or []:
+            if entry.name == name.encode():
+                return bytes(bytearray(self.model.buffers[entry.buffer].data)).decode()
+        return None
+
+    def pack(self) -> bytes:
+        """The bytes of the file."""
+        return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
+
+
+def census(file: TFLiteFile) -> Census:
+    """Operators and tensor types of a file; float I/O conversion at its edges is not an island.
+
+    Example: see ``kompakt.export(...).census``.
+    """
+    edges = {*file.inputs, *file.outputs}
+    used = {i for op in file.ops for i in (*op.inputs, *op.outputs) if i >= 0} | edges
+    islands = [
+        op
+        for op in file.ops
+        if op.name not in BOUNDARY and any(file.tensors[i].kind in FLOATS for i in _floats(file, op))
+    ]
+    return Census(
+        ops=dict(Counter(op.name for op in file.ops)),
+        tensors=dict(Counter(file.tensors[i].kind for i in sorted(used))),
+        float_ops=tuple(f"{op.name} ({file.tensors[op.outputs[0]].name})" for op in islands),
+        float_tensors=tuple(
+            file.tensors[i].name
+            for i in sorted(used)
+            if file.tensors[i].kind in FLOATS and i not in edges and file.tensors[i].scale == ()
+        ),
+    )
+
+
+def _floats(file: TFLiteFile, op: Op) -> list[int]:
+    return [i for i in (*op.inputs, *op.outputs) if i >= 0]

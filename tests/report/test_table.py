@@ -1,0 +1,116 @@
+"""The terminal table: every value where it belongs, readable at 100 columns."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rich")
+
+from rich.console import Console
+
+from kompakt.records import Measurement, Run, Trial, from_json
+from kompakt.report import facts, table
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def shown(run: Run, width: int = 100, color: bool = False) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=color, legacy_windows=False)
+    console.print(table.summary_table(run))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return "".join(line.rstrip() + "\n" for line in file.getvalue().splitlines())
+
+
+@pytest.fixture
+def golden_run() -> Run:
+    return from_json(Run, (GOLDEN / "report_run.json").read_text(encoding="utf-8"))
+
+
+def test_table_of_the_golden_run(golden_run: Run) -> None:
+    """UPDATE_GOLDEN=1 writes the file anew; read the difference before you commit it."""
+    text, pinned = shown(golden_run), GOLDEN / "report_table.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        pinned.write_text(text, encoding="utf-8")
+    assert text == pinned.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [100, 120])
+def test_no_value_is_cut(golden_run: Run, width: int) -> None:
+    text = shown(golden_run, width)
+    metric = facts.metric(golden_run)
+    for row in facts.rows(golden_run):
+        for value in table.cells(row, metric):
+            assert value in text
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_cells_of_a_full_row() -> None:
+    row = facts.Row(
+        recipe="pqat_int8",
+        keras=0.9778,
+        litert=0.975,
+        argmax=0.9972,
+        difference=1.0,
+        difference_unit="LSB",
+        file_bytes=17448,
+        gzip_bytes=6588,
+        zeros=0.7412,
+        distinct=201,
+        latency_ratio=0.414,
+        latency_spread=0.021,
+    )
+    assert table.cells(row, facts.Metric()) == (
+        "pqat_int8",
+        "97.78",
+        "97.50",
+        "0.9972",
+        "1.00 LSB",
+        "17,448",
+        "6,588",
+        "74.1",
+        "201",
+        "0.41 ±0.02",
+    )
+
+
+def test_what_was_not_measured_is_a_dash_and_nan_is_nan() -> None:
+    missing = table.cells(facts.Row(recipe="failed"), facts.Metric())
+    assert missing[1:] == (table.MISSING,) * 9
+    assert table.cells(facts.Row(recipe="bad", litert=float("nan")), facts.Metric()).litert == "NaN"
+    assert table.cells(facts.Row(recipe="bad", difference=float("inf")), facts.Metric()).difference == "inf"
+
+
+def test_a_float_difference_has_no_unit() -> None:
+    assert table.cells(facts.Row(recipe="float", difference=1.94e-6), facts.Metric()).difference == "1.9e-06"
+
+
+def test_another_metric_is_named_and_not_in_percent() -> None:
+    measured = (Measurement(name="metric_litert", value=0.01234, unit="lower", where="mean absolute error"),)
+    text = shown(Run(title="t", trials=(Trial(recipe="float", measurements=measured),)))
+    assert "metric: mean absolute error" in text
+    assert "0.01234" in text
+    assert "acc." not in text
+
+
+def test_names_are_neither_markup_nor_terminal_commands() -> None:
+    trial = Trial(recipe="[red]a[/red]\x1b[31mb")
+    text = shown(Run(title="\x1b]0;title\x07[bold]t", trials=(trial,)))
+    assert "[red]a[/red]\N{REPLACEMENT CHARACTER}[31mb" in text
+    assert "[bold]t" in text
+    assert not {"\x1b", "\x07"} & set(text)
+
+
+def test_a_breach_and_the_front_are_marked(golden_run: Run) -> None:
+    text = shown(golden_run)
+    assert "qat_int8 *" in text
+    assert "prune_<script>$x_$ !" in text
+
+
+def test_an_empty_run_has_a_heading_and_no_rows() -> None:
+    assert table.summary_table(Run(title="empty", trials=())).row_count == 0
+    assert "recipe" in shown(Run(title="empty", trials=()))

@@ -1,0 +1,196 @@
+"""Imports go down only: every module may import the modules of lower lines of this table, and no others.
+
+Imports inside functions count. A row ``folder.*`` stands for every module of that folder without a row of its
+own. A folder's own name is its ``__init__``, which sits above the modules that it collects.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+LEVELS = (
+    ("errors",),
+    ("numerics", "schedules", "records", "files", "images"),
+    ("data",),
+    ("sites", "transform"),
+    ("graph",),
+    ("transforms.*", "rewrite.*", "attach", "compare", "cost"),
+    ("transforms", "rewrite"),
+    ("targets.target", "targets.quiet"),
+    ("targets.tflite_file", "targets.tflite_runtime"),
+    ("targets.*", "calibrate", "callbacks", "placement"),
+    ("targets", "simulation"),
+    ("techniques", "testing"),
+    ("export", "recipe"),
+    ("run",),
+    ("report.facts",),
+    ("report.table", "report.plot"),
+    ("report.html",),
+    ("report",),
+    ("demo",),
+    ("cli",),
+)
+
+ONLY_IN_TARGETS = {"tensorflow", "ai_edge_litert", "ai_edge_quantizer"}
+"""Frameworks of deployment: everything else runs without them."""
+
+REPORT_READS = {"errors", "records", "files"}
+"""A report renders records. It computes nothing that needs a model."""
+
+MAY_IMPORT_ANYTHING_LATE = {"cli", "demo"}
+"""The top, which puts imports into functions so that ``kompakt --help`` is quick."""
+
+SOURCE = Path(__file__).parents[1] / "src" / "kompakt"
+ROOT = "kompakt"
+
+
+@dataclass(frozen=True)
+class Import:
+    name: str  # dotted, absolute
+    line: int
+    late: bool  # inside a function
+
+
+def module_files() -> dict[str, Path]:
+    """Name below ``kompakt`` -> file; the package's own ``__init__`` has the empty name."""
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = module_files()
+BELOW_ROOT = [name for name in MODULES if name]
+
+
+def level(module: str) -> int | None:
+    for row in (module, module.rpartition(".")[0] + ".*"):
+        for height, names in enumerate(LEVELS):
+            if row in names:
+                return height
+    return None
+
+
+def imports(source: str, module: str, *, is_package: bool = False) -> Iterator[Import]:
+    """Everything that ``source``, the text of ``kompakt.<module>``, imports, in functions too."""
+    package = [ROOT, *module.split(".")] if is_package else [ROOT, *module.split(".")][:-1]
+
+    def visit(node: ast.AST, late: bool) -> Iterator[Import]:
+        for name in imported_names(node, package):
+            yield Import(name, node.lineno, late)
+        inside = late or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, inside)
+
+    yield from visit(ast.parse(source), False)
+
+
+def imported_names(node: ast.AST, package: list[str]) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        base = package[: len(package) - node.level + 1] if node.level else []
+        origin = ".".join([*base, *([node.module] if node.module else [])])
+        return [module_or_its_owner(f"{origin}.{alias.name}") for alias in node.names]
+    if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+        function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if function in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+            return [node.args[0].value]
+    return []
+
+
+def module_or_its_owner(name: str) -> str:
+    """``kompakt.a.b`` itself where b is a module, else ``kompakt.a``, of which b is a name."""
+    below = name.removeprefix(f"{ROOT}.")
+    return name if not name.startswith(f"{ROOT}.") or below in MODULES else name.rpartition(".")[0]
+
+
+def imports_of(module: str) -> list[Import]:
+    path = MODULES[module]
+    return list(imports(path.read_text(encoding="utf-8"), module, is_package=path.name == "__init__.py"))
+
+
+def own_imports(module: str) -> list[tuple[str, Import]]:
+    """Those of kompakt's own modules, with the name below ``kompakt`` ("" is the package itself)."""
+    found = [each for each in imports_of(module) if each.name.split(".")[0] == ROOT]
+    return [(each.name.removeprefix(ROOT).removeprefix("."), each) for each in found]
+
+
+@pytest.mark.parametrize("module", BELOW_ROOT)
+def test_module_has_a_level(module):
+    assert level(module) is not None, (
+        f"{module} has no row in LEVELS: add it to tests/test_architecture.py, on the lowest line "
+        "that is above everything it imports"
+    )
+
+
+@pytest.mark.parametrize("module", BELOW_ROOT)
+def test_imports_go_down_only(module):
+    height = level(module)
+    if height is None:
+        pytest.fail("no row in LEVELS")
+    upward = {
+        f"line {each.line}: imports kompakt.{name}".rstrip("."): None
+        for name, each in own_imports(module)
+        if not (each.late and module in MAY_IMPORT_ANYTHING_LATE)
+        and not (name in BELOW_ROOT and (level(name) or 0) < height)
+    }
+    assert not upward, f"{MODULES[module]}: {'; '.join(upward)}: not below kompakt.{module} in LEVELS"
+
+
+@pytest.mark.parametrize("module", list(MODULES))
+def test_deployment_frameworks_only_in_targets(module):
+    if module.split(".")[0] == "targets":
+        return
+    found = [each for each in imports_of(module) if each.name.split(".")[0] in ONLY_IN_TARGETS]
+    assert not found, f"{MODULES[module]}: {found}: only the files of targets/ import these"
+
+
+@pytest.mark.parametrize("module", [name for name in BELOW_ROOT if name.split(".")[0] == "targets"])
+def test_targets_know_no_technique(module):
+    found = [each for name, each in own_imports(module) if name.split(".")[0] == "transforms"]
+    assert not found, f"{MODULES[module]}: {found}: a target sees a plain model and encodings"
+
+
+@pytest.mark.parametrize("module", [name for name in BELOW_ROOT if name.split(".")[0] == "report"])
+def test_reports_read_records_only(module):
+    found = [
+        each for name, each in own_imports(module) if name.split(".")[0] not in REPORT_READS | {"report"}
+    ]
+    assert not found, f"{MODULES[module]}: {found}: a report only renders records"
+
+
+def test_every_exact_row_is_a_module_once():
+    rows = [name for names in LEVELS for name in names]
+    assert len(rows) == len(set(rows))
+    gone = [name for name in rows if name not in MODULES and not name.endswith(".*")]
+    assert not gone, f"rows of LEVELS without a module: {gone}"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import kompakt.errors", [("kompakt.errors", False)]),
+        ("from kompakt import errors", [("kompakt.errors", False)]),
+        ("from kompakt import prune", [("kompakt", False)]),
+        ("from kompakt.errors import InputError", [("kompakt.errors", False)]),
+        ("from . import records", [("kompakt.records", False)]),
+        ("from .records import Run", [("kompakt.records", False)]),
+        ("def f():\n    import tensorflow as tf", [("tensorflow", True)]),
+        ("class C:\n    async def f(self):\n        from kompakt import data", [("kompakt.data", True)]),
+        ("if TYPE_CHECKING:\n    from kompakt.data import Data", [("kompakt.data", False)]),
+        ("importlib.import_module('kompakt.data')", [("kompakt.data", False)]),
+        ("import_module(name)", []),
+    ],
+)
+def test_the_reader_of_imports(source, expected):
+    assert [(each.name, each.late) for each in imports(source, "files")] == expected
+
+
+def test_the_reader_of_imports_knows_packages():
+    found = imports("from .facts import Row\nfrom ..records import Run", "report", is_package=True)
+    assert [each.name for each in found] == ["kompakt.report.facts", "kompakt.records"]
