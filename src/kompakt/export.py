@@ -223,7 +223,7 @@ def _job(model: keras.Model, mode: str, calibration: Any) -> _Job:
         return _Job(
             plain=plain,
             encodings=encodings,
-            reference=simulation(model, encodings),
+            reference=simulation(model, plain, encodings),
             reference_name="simulation",
             logits=last_logits(model) if mode == "int8" else None,
         )

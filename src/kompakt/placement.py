@@ -157,26 +157,44 @@ def _activation(layer: Any) -> str:
     return ""
 
 
-def input_grids(model: keras.Model) -> dict[str, str]:
-    """Layer -> the site whose grid its (first) input tensor is on, for each layer where that is known.
+def input_grids(model: keras.Model) -> dict[str, tuple[str | None, ...]]:
+    """Layer -> the site whose grid each of its input tensors is on, None where that is not known.
 
     ``model`` is an attached flat model: looks back through what only moves integers or does nothing.
     """
     source: dict[int, str] = {}
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str | None, ...]] = {}
     for call in calls(model):
         layer, chains = call.layer, getattr(call.layer, "chains", {})
         inner = getattr(layer, "transformed_layer", layer)
-        before = source.get(id(call.inputs[0])) if call.inputs else None
-        if BOTH in chains:
-            before = f"{layer.name}/{BOTH}"
-        if before is not None:
-            found[layer.name] = before
+        both = f"{layer.name}/{BOTH}" if BOTH in chains else None
+        found[layer.name] = tuple(both or source.get(id(t)) for t in call.inputs)
+        before = next(iter(found[layer.name]), None)
         slot = next((s for s in (OUTPUT, BOTH) if s in chains), None)
         after = f"{layer.name}/{slot}" if slot else (before if isinstance(inner, (*MOVES, *SILENT)) else None)
         if after is not None:
             source.update({id(t): after for t in call.outputs})
     return found
+
+
+def output_grids(model: keras.Model) -> dict[str, str]:
+    """Layer -> the site whose grid its output is rounded to: its own, a fused ReLU's, or its reader's."""
+    readers = users(model)
+
+    def after(call: Call) -> str | None:
+        if OUTPUT in getattr(call.layer, "chains", {}):
+            return f"{call.layer.name}/{OUTPUT}"
+        following = readers[id(call.outputs[0])]
+        if len(following) != 1 or following[0] is None:
+            return None
+        reader = following[0]
+        if BOTH in getattr(reader.layer, "chains", {}):
+            return f"{reader.layer.name}/{BOTH}"
+        inner = getattr(reader.layer, "transformed_layer", reader.layer)
+        return after(reader) if fused(inner) or isinstance(inner, SILENT) else None
+
+    found = {call.layer.name: after(call) for call in calls(model)}
+    return {name: site for name, site in found.items() if site is not None}
 
 
 def last_logits(model: keras.Model) -> str | None:
@@ -189,5 +207,5 @@ def last_logits(model: keras.Model) -> str | None:
     for call in calls(model):
         inner = getattr(call.layer, "transformed_layer", call.layer)
         if any(t is model.outputs[0] for t in call.outputs) and _activation(inner) in FIXED:
-            return input_grids(model).get(call.layer.name)
+            return input_grids(model)[call.layer.name][0]
     return None

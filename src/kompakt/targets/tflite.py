@@ -264,6 +264,7 @@ def _quantized(file: TFLiteFile, request: Request, links: Sequence[Link], sample
     if request.quantization == "int8" and request.io != "float32":
         data = _integer_io(data, request.io)
     done = TFLiteFile(data)
+    _exact_scales(done, request.encodings)
     return Converted(data=_with_note(done, request), notes=tuple(notes), breaches=tuple(breaches))
 
 
@@ -365,6 +366,16 @@ def _through_aeq(data: bytes, ranges: Mapping[str, Any], *, dynamic: bool) -> by
     if result is None:
         raise InputError("ai-edge-quantizer gave no file; nothing in the model can be quantized")
     return bytes(result)
+
+
+def _exact_scales(file: TFLiteFile, encodings: Mapping[str, Encoding]) -> None:
+    """Our scales to the last bit, where the quantizer arrived at them but for rounding."""
+    for tensor in file.tensors:
+        encoding = encodings.get(tensor.name.split(":")[0])
+        if encoding is None or len(encoding.scale) != len(tensor.scale) or not tensor.scale:
+            continue
+        if np.allclose(tensor.scale, encoding.scale, rtol=1e-5, atol=0.0):
+            file.graph.tensors[tensor.index].quantization.scale = [float(s) for s in encoding.scale]
 
 
 def _integer_io(data: bytes, io: str) -> bytes:
