@@ -37,14 +37,15 @@ def batches(data: Any, batch_size: int = 32) -> Iterator[Any]:
 
 
 def calibrate(
-    model: keras.Model, data: Any, *, method: str = "minmax", batch_size: int = 32
+    model: keras.Model, data: Any, *, method: str = "moving_average", batch_size: int = 32
 ) -> keras.Model:
     """Measure the activation ranges of an attached ``model`` on ``data``, in place.
 
     Weights are on their grid meanwhile, activations are not.
 
     Args:
-        data: arrays of samples, or an iterable of batches. method: "minmax" or "moving_average" of batches.
+        data: arrays of samples, or an iterable of batches.
+        method: "moving_average" is the mean of the batches' minima and maxima; "minmax" holds every value seen.
 
     Returns:
         The same model.

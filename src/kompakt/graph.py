@@ -95,7 +95,7 @@ def symbolic_inputs(model: keras.Model, batch: int | None = None) -> Any:
     if is_graph(model):
         return tree.map_structure(
             lambda t: keras.Input(batch_shape=(batch, *t.shape[1:]), dtype=t.dtype, name=_plain(t.name)),
-            model._inputs_struct if hasattr(model, "_inputs_struct") else model.input,
+            model.inputs[0] if isinstance(model, keras.Sequential) else model._inputs_struct,
         )
     shapes = getattr(model, "_build_shapes_dict", None) or {}
     if not shapes:

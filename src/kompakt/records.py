@@ -230,6 +230,11 @@ class Run:
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def artifact(self) -> Artifact | None:
+        """The file of the last trial."""
+        return self.trials[-1].artifact if self.trials else None
+
 
 def to_json(record: Any, *, indent: int | None = 2) -> str:
     """JSON text of a record. NaN is refused: a fact that is not a number is a failure, not a value.

@@ -29,6 +29,9 @@ log = logging.getLogger("kompakt")
 TRAINABLE_MODES = ("int8", "dynamic_int8")
 """Modes of ``quantize``: int8 weights and activations, or int8 weights alone."""
 
+QUANTIZE_OPTIONS = ("ranges", "momentum", "method")
+"""Keyword arguments of ``quantize`` that a recipe may set."""
+
 SMALL = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 """Layers with so few weights a channel that zeros or shared values cost accuracy and save nothing."""
 
@@ -110,7 +113,7 @@ def quantize(
     calibration: Any = None,
     ranges: str = "moving_average",
     momentum: float = 0.99,
-    method: str = "minmax",
+    method: str = "moving_average",
 ) -> keras.Model:
     """A trainable copy of ``model`` that computes as its quantized file will: quantization-aware training.
 
@@ -198,16 +201,21 @@ def plan(
     return chosen
 
 
+def carry(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transform]]]:
+    """(the plain model, {site: transforms that keep what earlier techniques did there})."""
+    if not wrapped(model):
+        return model, {}
+    keeps: dict[str, list[Transform]] = {}
+    for name, chain, _ in chains_of(model):
+        kept = [keep for keep in (transform.keep() for transform in chain) if keep is not None]
+        if kept:
+            keeps[name] = kept
+    return finalize(model)[0], keeps
+
+
 def _deployable(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transform]]]:
     """(a flat float model in the form the file will have, {its site: what earlier techniques left there})."""
-    keeps: dict[str, list[Transform]] = {}
-    plain = model
-    if wrapped(model):
-        plain = finalize(model)[0]
-        for name, chain, _ in chains_of(model):
-            kept = [keep for keep in (transform.keep() for transform in chain) if keep is not None]
-            if kept:
-                keeps[name] = kept
+    plain, keeps = carry(model)
     flat, names = inline(plain)
     renamed = {}
     for site in sites(plain):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -86,6 +86,10 @@ class Target(ABC):
     @abstractmethod
     def has(self, data: bytes, site: str) -> bool:
         """Whether the file has a tensor for ``site``."""
+
+    @abstractmethod
+    def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
+        """A function that runs the file ``n`` times on the first of ``inputs`` and gives the seconds it took."""
 
     @abstractmethod
     def census(self, data: bytes) -> Census:

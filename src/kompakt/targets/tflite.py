@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,9 @@ class TFLite(Target):
 
     def has(self, data: bytes, site: str) -> bool:
         return TFLiteFile(data).named(site) is not None
+
+    def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
+        return tflite_runtime.timer(data, inputs, threads=threads)
 
     def census(self, data: bytes) -> Census:
         return census(TFLiteFile(data))

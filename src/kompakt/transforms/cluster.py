@@ -34,7 +34,7 @@ class Cluster(Transform):
         seed: for "kmeans++".
 
     Example:
-        >>> cluster = Cluster(2)
+        >>> cluster = Cluster(2, start="linear")
         >>> w = ops.array([[-1.0, -0.9], [0.8, 1.0]])
         >>> cluster.prepare(w, (-1,))
         >>> ops.convert_to_numpy(cluster(w)).tolist()

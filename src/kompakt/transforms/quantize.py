@@ -112,7 +112,7 @@ class FakeQuant(Transform):
             low, high = (self.range_min, self.range_max) if self.frozen else self._now(x32)
             return self._grid(x32, low, high)
         if training and self.ranges == "moving_average" and not (self.frozen or self.fixed):
-            self._follow(x32)
+            self._move(x32, ops.where(self.seen > 0, self.momentum, 0.0))
         known = self.seen > 0
         on_grid = self._grid(x32, ops.convert_to_tensor(self.range_min), ops.convert_to_tensor(self.range_max))
         return ops.cast(ops.where(known, on_grid, x32), x.dtype)
@@ -127,24 +127,28 @@ class FakeQuant(Transform):
         )
 
     def observe(self, x: Tensor, method: str = "minmax") -> None:
-        """Take ``x`` into the range: "minmax" widens it to hold ``x``, "moving_average" moves towards ``x``."""
+        """Take a batch ``x`` into the range.
+
+        "minmax" widens it to hold ``x``; "moving_average" makes it the mean of the batches' minima and maxima,
+        which an outlier in one batch moves little (all batches count alike).
+        """
         if self.fixed or self.on_weights:
             return
         if method == "moving_average":
-            self._follow(x)
+            self._move(x, self.seen / (self.seen + 1.0))
             return
         low, high = ops.min(x), ops.max(x)
         first = self.seen == 0
         self.range_min.assign(ops.where(first, low, ops.minimum(self.range_min, low)))
         self.range_max.assign(ops.where(first, high, ops.maximum(self.range_max, high)))
-        self.seen.assign(ops.ones(()))
+        self.seen.assign(self.seen + 1.0)
 
-    def _follow(self, x: Tensor) -> None:
+    def _move(self, x: Tensor, keep: Tensor) -> None:
+        """Range := ``keep`` of the old one and the rest of the batch's."""
         x = ops.stop_gradient(x)
-        keep = ops.where(self.seen > 0, self.momentum, 0.0)
         self.range_min.assign(keep * self.range_min + (1.0 - keep) * ops.min(x))
         self.range_max.assign(keep * self.range_max + (1.0 - keep) * ops.max(x))
-        self.seen.assign(ops.ones(()))
+        self.seen.assign(self.seen + 1.0)
 
     def freeze(self) -> None:
         super().freeze()

@@ -1,0 +1,73 @@
+"""kompakt: make Keras 3 models small and fast, and prove it on the file that ships."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from kompakt import callbacks as callbacks
+    from kompakt import schedules as schedules
+    from kompakt import testing as testing
+    from kompakt.attach import attach as attach
+    from kompakt.attach import finalize as finalize
+    from kompakt.calibrate import calibrate as calibrate
+    from kompakt.cost import layer_costs as layer_costs
+    from kompakt.errors import InputError as InputError
+    from kompakt.errors import KompaktError as KompaktError
+    from kompakt.errors import VerificationError as VerificationError
+    from kompakt.export import export as export
+    from kompakt.export import verify_file as verify_file
+    from kompakt.recipe import Recipe as Recipe
+    from kompakt.recipe import load_recipe as load_recipe
+    from kompakt.records import Artifact as Artifact
+    from kompakt.records import Encoding as Encoding
+    from kompakt.run import optimize as optimize
+    from kompakt.sites import sites as sites
+    from kompakt.techniques import cluster as cluster
+    from kompakt.techniques import prune as prune
+    from kompakt.techniques import quantize as quantize
+
+_HOME = {
+    "attach": "attach",
+    "finalize": "attach",
+    "calibrate": "calibrate",
+    "layer_costs": "cost",
+    "InputError": "errors",
+    "KompaktError": "errors",
+    "VerificationError": "errors",
+    "export": "export",
+    "verify_file": "export",
+    "Recipe": "recipe",
+    "load_recipe": "recipe",
+    "Artifact": "records",
+    "Encoding": "records",
+    "optimize": "run",
+    "sites": "sites",
+    "cluster": "techniques",
+    "prune": "techniques",
+    "quantize": "techniques",
+    "callbacks": "",
+    "schedules": "",
+    "testing": "",
+}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first used: ``import kompakt`` loads no framework."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'kompakt' has no attribute {name!r}")
+    home = _HOME[name]
+    if not home:
+        return importlib.import_module(f"kompakt.{name}")
+    value = getattr(importlib.import_module(f"kompakt.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,368 @@
+"""``optimize``: a recipe from the float model to a verified file, with what was measured on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kompakt.callbacks import Update
+from kompakt.data import Data, check_data, load_data
+from kompakt.errors import InputError
+from kompakt.export import export, read_file, versions
+from kompakt.files import sha256, writable_folder, write_atomic
+from kompakt.measure import latency_ratio
+from kompakt.recipe import Recipe, Stage, load_recipe, start_stage, to_dict
+from kompakt.records import Artifact, Measurement, Run, Trial, from_json, to_json
+from kompakt.simulation import simulate
+from kompakt.sites import check_built
+from kompakt.targets import target as find_target
+
+Report = Callable[[str, float], None]
+"""``report(what, done)``: what is being done, and the share of the recipe done so far, 0..1."""
+
+CALIBRATION = 512
+"""Training samples that activation ranges are measured on."""
+
+BASELINE = "float"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a model is trained and judged by.
+
+    Attributes:
+        loss: Keras loss. metric: name of the metric; lower is better unless it is "accuracy".
+    """
+
+    loss: Any
+    metric: str
+
+    def score(self, outputs: Sequence[np.ndarray], labels: Any) -> float:
+        """The metric of ``outputs`` (one array an output) against ``labels``."""
+        found, wanted = np.asarray(outputs[0]), np.asarray(labels)
+        if self.metric == "accuracy":
+            return float((_classes(found) == _classes(wanted, labels=True)).mean())
+        return float(np.abs(found.reshape(wanted.shape) - wanted).mean())
+
+
+def optimize(
+    model: keras.Model,
+    data: Any,
+    recipe: str | Path | Mapping[str, Any] | Recipe = "ptq_int8",
+    out: str | Path = "build",
+    *,
+    epochs: int | None = None,
+    batch_size: int = 32,
+    loss: Any = None,
+    seed: int = 0,
+    resume: bool = True,
+    report: Report = lambda what, done: None,
+) -> Run:
+    """Carry out ``recipe`` on ``model`` and write a verified file, beside the float file it is compared with.
+
+    Args:
+        model: built float model; not changed.
+        data: what :func:`kompakt.data.load_data` takes: arrays by name, an ``.npz``, a folder, a function.
+        recipe: name, JSON file, mapping or Recipe. out: folder for the files and ``records.json``.
+        epochs: of training in all, shared among the stages; by default the recipe's.
+        batch_size: of training. loss: Keras loss; by default the compiled one, else by the labels.
+        seed: of shuffling, starts and noise. resume: take up finished trials and stages found in ``out``.
+        report: told what goes on.
+
+    Returns:
+        A Run with two trials, "float" and the recipe; its ``artifact`` is the recipe's.
+
+    Raises:
+        InputError: something given cannot be used. VerificationError: the file is not what was asked.
+
+    Example: ``kompakt.optimize(model, "digits.npz", recipe="pcqat_int8", out="build/").artifact.report``
+    """
+    chosen = load_recipe(recipe)
+    names = [load_recipe(BASELINE), *([chosen] if chosen.name != BASELINE else [])]
+    return optimize_all(
+        model,
+        data,
+        names,
+        out,
+        epochs=epochs,
+        batch_size=batch_size,
+        loss=loss,
+        seed=seed,
+        resume=resume,
+        report=report,
+    )
+
+
+def optimize_all(
+    model: keras.Model,
+    data: Any,
+    recipes: Sequence[Recipe],
+    out: str | Path,
+    *,
+    epochs: int | None = None,
+    batch_size: int = 32,
+    loss: Any = None,
+    seed: int = 0,
+    resume: bool = True,
+    report: Report = lambda what, done: None,
+    title: str = "",
+) -> Run:
+    """:func:`optimize` with several recipes on one model; the first should be "float"."""
+    check_built(model)
+    loaded = load_data(data)
+    units = model.output_shape[-1] if isinstance(model.output_shape, tuple) else None
+    check_data(loaded, model.input_shape, units)
+    folder = writable_folder(out)
+    task = task_for(model, loaded, loss)
+    job = _Job(
+        model=model,
+        data=loaded,
+        task=task,
+        folder=folder,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        resume=resume,
+    )
+    trials: list[Trial] = []
+    for i, recipe in enumerate(recipes):
+        share = 1.0 / len(recipes)
+        trials.append(
+            job.trial(recipe, trials, lambda what, done, i=i: report(what, (i + done) * share))
+        )
+    run = Run(
+        title=title or f"{model.name}: {', '.join(r.name for r in recipes if r.name != BASELINE)}",
+        trials=tuple(trials),
+        seed=seed,
+        command=" ".join(sys.argv),
+        machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        data=loaded.source,
+        versions=versions(),
+    )
+    write_atomic(folder / "records.json", to_json(run))
+    return run
+
+
+def task_for(model: keras.Model, data: Data, loss: Any = None) -> Task:
+    """Loss and metric: the given or compiled loss, else the usual one for the labels."""
+    labels = np.asarray(data.y_train)
+    outputs = int(model.outputs[0].shape[-1]) if model.outputs else 1
+    whole = labels.dtype.kind in "iub" or bool((labels == np.round(labels)).all())
+    classes = outputs > 1 and (labels.ndim == 1 or labels.shape[-1] == 1) and whole
+    one_hot = outputs > 1 and labels.ndim == 2 and labels.shape[-1] == outputs and _one_hot(labels)
+    binary = outputs == 1 and whole and set(np.unique(labels)) <= {0, 1}
+    metric = "accuracy" if classes or one_hot or binary else "mean absolute error"
+    compiled = model.loss if getattr(model, "compiled", False) else None
+    if loss is not None or compiled is not None:
+        return Task(loss=loss if loss is not None else compiled, metric=metric)
+    logits = _ends_in_logits(model)
+    if classes:
+        return Task(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=logits), metric=metric)
+    if one_hot:
+        return Task(loss=keras.losses.CategoricalCrossentropy(from_logits=logits), metric=metric)
+    if binary:
+        return Task(loss=keras.losses.BinaryCrossentropy(from_logits=logits), metric=metric)
+    return Task(loss=keras.losses.MeanSquaredError(), metric=metric)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One model, its data and where the files go; carries out recipes one by one."""
+
+    model: keras.Model
+    data: Data
+    task: Task
+    folder: Path
+    epochs: int | None
+    batch_size: int
+    seed: int
+    resume: bool
+
+    def trial(self, recipe: Recipe, before: Sequence[Trial], report: Report) -> Trial:
+        """The trial of ``recipe``: taken up from the folder where it is finished there, else carried out."""
+        path = self.folder / f"{recipe.name}{find_target(recipe.target).suffix}"
+        record = self.folder / "trials" / f"{recipe.name}.json"
+        key = self._key(recipe)
+        found = _finished(record, key, path) if self.resume else None
+        if found is not None:
+            report(f"{recipe.name}: taken up, finished before", 1.0)
+            return found
+        trial = self._carry_out(recipe, path, key, before, report)
+        write_atomic(record, f'{{"key": "{key}", "trial": {to_json(trial)}}}')
+        for stage in self._stage_files(key):
+            stage.unlink()
+        return trial
+
+    def _carry_out(
+        self, recipe: Recipe, path: Path, key: str, before: Sequence[Trial], report: Report
+    ) -> Trial:
+        start = time.perf_counter()
+        keras.utils.set_random_seed(self.seed)
+        model, history, applied = self.model, {}, []
+        shares = [stage.train for stage in recipe.stages]
+        done = 0.0
+        for i, stage in enumerate(recipe.stages):
+            epochs = self._epochs(recipe, stage, shares)
+            part = 0.9 / len(recipe.stages)
+            model, lines, curves = self._stage(
+                model, stage, epochs, f"{key}-{i}", lambda s, d=done, p=part: report(_doing(recipe, i, s), d + p * s)
+            )
+            done += part
+            applied += lines
+            for name, values in curves.items():
+                history[name] = (*history.get(name, ()), *values)
+        report(f"{recipe.name}: exporting and verifying", 0.9)
+        artifact = export(
+            model,
+            path,
+            quantization=recipe.quantization,
+            io=recipe.io,
+            target=recipe.target,
+            calibration=self._calibration(),
+            verify=self.data.x_test,
+        )
+        report(f"{recipe.name}: measuring", 0.95)
+        measurements = self._measure(model, artifact, before)
+        return Trial(
+            recipe=recipe.name,
+            artifact=artifact,
+            measurements=measurements,
+            history=history,
+            applied=tuple(applied),
+            skipped=artifact.notes,
+            seconds=time.perf_counter() - start,
+        )
+
+    def _stage(
+        self, model: keras.Model, stage: Stage, epochs: int, key: str, report: Callable[[float], None]
+    ) -> tuple[keras.Model, tuple[str, ...], dict[str, tuple[float, ...]]]:
+        """The model after a stage, what its rules reached, and the training curves."""
+        steps = epochs * math.ceil(len(self.data.y_train) / self.batch_size)
+        report(0.0)
+        attached, lines = start_stage(
+            model, stage, steps=max(1, steps), calibration=self._calibration(), seed=self.seed
+        )
+        file = self.folder / "trials" / f"{key}.keras"
+        if epochs == 0:
+            return attached, lines, {}
+        if self.resume and file.exists():
+            return keras.saving.load_model(file, compile=False), lines, {}
+        attached.compile(keras.optimizers.Adam(stage.learning_rate), self.task.loss)
+        progress = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: report((epoch + 1) / epochs)
+        )
+        curves = attached.fit(
+            self.data.x_train,
+            self.data.y_train,
+            epochs=epochs,
+            batch_size=self.batch_size,
+            verbose=0,
+            callbacks=[Update(), progress],
+        ).history
+        writable_folder(file.parent)
+        partial = file.with_suffix(".partial.keras")
+        attached.save(partial)
+        partial.replace(file)
+        return attached, lines, {name: tuple(map(float, values)) for name, values in curves.items()}
+
+    def _epochs(self, recipe: Recipe, stage: Stage, shares: Sequence[float]) -> int:
+        total = recipe.epochs if self.epochs is None else self.epochs
+        if not stage.train or not total:
+            return 0
+        return max(1, round(total * stage.train / sum(shares)))
+
+    def _measure(
+        self, model: keras.Model, artifact: Artifact, before: Sequence[Trial]
+    ) -> tuple[Measurement, ...]:
+        place = find_target(artifact.target)
+        data = read_file(artifact.path)
+        inputs, labels = self.data.x_test, self.data.y_test
+        name = "accuracy" if self.task.metric == "accuracy" else "metric"
+        unit = "" if name == "accuracy" else "lower"
+        keras_score = self.task.score(simulate(model, inputs), labels)
+        file_score = self.task.score(place.run(data, inputs).values, labels)
+        measured = [
+            Measurement(name=f"{name}_keras", value=keras_score, unit=unit, where=self.task.metric),
+            Measurement(name=f"{name}_litert", value=file_score, unit=unit, where=self.task.metric),
+        ]
+        other = next((t.artifact for t in before if t.recipe == BASELINE and t.artifact), artifact)
+        if other.target != artifact.target:
+            return tuple(measured)
+        found = latency_ratio(place.timer(data, inputs), place.timer(read_file(other.path), inputs))
+        where = "LiteRT, 1 thread, alternated with the float file"
+        return (
+            *measured,
+            Measurement(name="latency_ms", value=found.milliseconds, unit="ms", where=where),
+            Measurement(name="latency_ratio", value=found.ratio, where=where),
+            Measurement(name="latency_ratio_spread", value=found.spread, where=where),
+        )
+
+    def _calibration(self) -> Any:
+        return keras.tree.map_structure(lambda a: a[:CALIBRATION], self.data.x_train)
+
+    def _stage_files(self, key: str) -> list[Path]:
+        return list((self.folder / "trials").glob(f"{key}-*.keras"))
+
+    def _key(self, recipe: Recipe) -> str:
+        """Digest of everything that decides the result."""
+        weights = [np.ascontiguousarray(w).tobytes() for w in self.model.get_weights()]
+        arrays = keras.tree.flatten([self.data.x_train, self.data.y_train, self.data.x_test, self.data.y_test])
+        parts = [
+            self.model.to_json().encode() if hasattr(self.model, "_nodes_by_depth") else b"",
+            *weights,
+            *(np.ascontiguousarray(a).tobytes() for a in arrays),
+            repr((to_dict(recipe), self.epochs, self.batch_size, self.seed, versions())).encode(),
+        ]
+        return sha256(b"".join(sha256(part).encode() for part in parts))[:16]
+
+
+def _finished(record: Path, key: str, path: Path) -> Trial | None:
+    """The trial in ``record``, if it is of this ``key`` and its file is still the one it wrote."""
+    import json
+
+    try:
+        held = json.loads(record.read_text())
+        trial = from_json(Trial, json.dumps(held["trial"]))
+    except (OSError, ValueError, KeyError, InputError):
+        return None
+    same = held.get("key") == key and trial.artifact is not None and path.exists()
+    if not same or trial.artifact is None or sha256(path.read_bytes()) != trial.artifact.sha256:
+        return None
+    return dataclasses.replace(trial, artifact=dataclasses.replace(trial.artifact, path=str(path)))
+
+
+def _doing(recipe: Recipe, stage: int, done: float) -> str:
+    words = "starting" if done == 0.0 else "training"
+    return f"{recipe.name}: stage {stage + 1} of {len(recipe.stages)}, {words}"
+
+
+def _classes(values: np.ndarray, *, labels: bool = False) -> np.ndarray:
+    if values.ndim > 1 and values.shape[-1] > 1:
+        return values.argmax(-1)
+    flat = values.reshape(len(values), -1)[:, 0]
+    return flat if labels else (flat > 0.5).astype(int)
+
+
+def _one_hot(labels: np.ndarray) -> bool:
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(-1) == 1).all())
+
+
+def _ends_in_logits(model: keras.Model) -> bool:
+    """Whether the outputs are logits: the last layer has no softmax or sigmoid."""
+    last = model.layers[-1] if model.layers else None
+    if isinstance(last, keras.layers.Softmax):
+        return False
+    activation = getattr(last, "activation", None)
+    return activation is None or keras.activations.serialize(activation) not in ("softmax", "sigmoid")
