@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from kompakt.attach import finalize as finalize
     from kompakt.calibrate import calibrate as calibrate
     from kompakt.cost import layer_costs as layer_costs
+    from kompakt.data import load_data as load_data
     from kompakt.errors import InputError as InputError
     from kompakt.errors import KompaktError as KompaktError
     from kompakt.errors import VerificationError as VerificationError
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from kompakt.recipe import load_recipe as load_recipe
     from kompakt.records import Artifact as Artifact
     from kompakt.records import Encoding as Encoding
+    from kompakt.loading import load_model as load_model
     from kompakt.run import optimize as optimize
     from kompakt.sites import sites as sites
     from kompakt.techniques import cluster as cluster
@@ -49,6 +53,8 @@ _HOME = {
     "cluster": "techniques",
     "prune": "techniques",
     "quantize": "techniques",
+    "load_model": "loading",
+    "load_data": "data",
     "callbacks": "",
     "schedules": "",
     "testing": "",
@@ -67,6 +73,20 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"kompakt.{home}"), name)
     globals()[name] = value
     return value
+
+
+class _Package(types.ModuleType):
+    """Keeps ``kompakt.export`` the function where a file has the name of the function that it holds.
+
+    Python would put the module of that name in its place as soon as it is imported.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (_HOME.get(name) and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

@@ -24,7 +24,7 @@ from kompakt.records import Agreement, Artifact, Census, Encoding, SiteFact
 from kompakt.placement import last_logits
 from kompakt.simulation import simulate, simulation, up_to
 from kompakt.sites import check_built, nearest
-from kompakt.targets import target as find_target
+from kompakt.targets import find_target
 from kompakt.targets.target import Converted, Outputs, Request, Target
 from kompakt.techniques import TRAINABLE_MODES, quantize
 

@@ -65,6 +65,22 @@ def min_max(x: Tensor, axis: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
     return ops.min(x, axis=reduced, keepdims=True), ops.max(x, axis=reduced, keepdims=True)
 
 
+def live_reach(reach: Tensor) -> Tensor:
+    """``reach`` (largest magnitude of each channel) with dead channels given one that a bias can live with.
+
+    A bias is stored in 32 bits on the grid of step ``input scale * weight scale``: a channel of zeros, or next to
+    zero, would have a step so small that the bias overflows. A channel of zeros takes the largest reach of the
+    tensor, and none is less than a 65,536th of it; a tensor of zeros takes 1.
+
+    Example:
+        >>> ops.convert_to_numpy(live_reach(ops.array([0.0, 0.5, 2.0]))).tolist()
+        [2.0, 0.5, 2.0]
+    """
+    largest = ops.max(reach)
+    largest = ops.where(largest > 0, largest, ops.ones_like(largest))
+    return ops.where(reach > 0, ops.maximum(reach, largest * 2.0**-16), largest)
+
+
 def scale_from_range(low: Tensor, high: Tensor, bits: int, *, symmetric: bool) -> tuple[Tensor, Tensor]:
     r"""Scale and zero point of the grid that covers ``[low, high]`` and holds 0.0 exactly.
 

@@ -26,7 +26,7 @@ from kompakt.recipe import Recipe, Stage, load_recipe, start_stage, to_dict
 from kompakt.records import Artifact, Measurement, Run, Trial, from_json, to_json
 from kompakt.simulation import simulate
 from kompakt.sites import check_built
-from kompakt.targets import target as find_target
+from kompakt.targets import find_target
 
 Report = Callable[[str, float], None]
 """``report(what, done)``: what is being done, and the share of the recipe done so far, 0..1."""

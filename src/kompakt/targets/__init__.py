@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 from kompakt.errors import InputError
-from kompakt.targets.target import Target
+
+if TYPE_CHECKING:
+    from kompakt.targets.target import Target
 
 TARGETS: dict[str, str] = {"tflite": "kompakt.targets.tflite:TFLite"}
 """Name -> "module:class", imported when it is asked for: a runtime that is not used is not loaded."""
 
 
-def target(name: str) -> Target:
+def find_target(name: str) -> Target:
     """The target called ``name``.
 
     Raises:

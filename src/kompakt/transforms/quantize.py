@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from kompakt.errors import InputError
-from kompakt.numerics import fake_quantize, min_max, scale_from_range
+from kompakt.numerics import fake_quantize, live_reach, min_max, scale_from_range
 from kompakt.records import Encoding
 from kompakt.transform import Tensor, Transform
 
@@ -118,7 +118,9 @@ class FakeQuant(Transform):
         return ops.cast(ops.where(known, on_grid, x32), x.dtype)
 
     def _now(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return min_max(ops.stop_gradient(x), self.axis or ())
+        low, high = min_max(ops.stop_gradient(x), self.axis or ())
+        reach = live_reach(ops.maximum(ops.abs(low), ops.abs(high)))
+        return -reach, reach
 
     def _grid(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
         scale, zero_point = scale_from_range(low, high, self.bits, symmetric=self.symmetric)

@@ -1,0 +1,295 @@
+"""The command line: ``kompakt demo | optimize | export | verify | recipes``. Imports nothing heavy until it works."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from kompakt.errors import InputError, VerificationError
+
+if TYPE_CHECKING:
+    from kompakt.records import Artifact, Run
+
+OK, BREACH, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as for every other bad input."""
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = _Parser(prog="kompakt", description="Make Keras 3 models small and fast, and prove it on the file.")
+    top.add_argument("--version", action="store_true", help="print the version")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    _demo_options(_command(commands, "demo", _demo, "train a small model and try every recipe on it"))
+    _optimize_options(_command(commands, "optimize", _optimize, "carry out a recipe on a model"))
+    _export_options(_command(commands, "export", _export, "write a model as a verified file"))
+    _verify_options(_command(commands, "verify", _verify, "run a file and compare it with its model"))
+    recipes = _command(commands, "recipes", _recipes, "list the recipes, or show one")
+    recipes.add_argument("name", nargs="?", metavar="NAME", help="recipe to show as JSON")
+    return top
+
+
+def _command(commands: Any, name: str, run: Callable[..., int], about: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+    made.set_defaults(run=run)
+    made.add_argument("--json", action="store_true", help="print the records as JSON, for machines")
+    made.add_argument("--debug", action="store_true", help="show tracebacks and what the converters print")
+    return made
+
+
+def _demo_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", default="build/demo", metavar="DIR", help="folder (default: build/demo)")
+    command.add_argument("--quick", action="store_true", help="three recipes only")
+    command.add_argument("--seed", type=int, default=0, metavar="S")
+
+
+def _optimize_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL.keras")
+    command.add_argument("--recipe", required=True, metavar="NAME|FILE", help="see: kompakt recipes")
+    _data_option(command)
+    command.add_argument("--epochs", type=int, metavar="N", help="of training in all (default: the recipe's)")
+    command.add_argument("--batch-size", type=int, default=32, metavar="N", help="of training (default: 32)")
+    command.add_argument("--out", default="build", metavar="DIR", help="folder (default: build)")
+    command.add_argument("--seed", type=int, default=0, metavar="S")
+    command.add_argument("--restart", action="store_true", help="do not take up what an earlier run finished")
+    _trust_option(command)
+
+
+def _export_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL.keras")
+    command.add_argument("out", metavar="OUT.tflite")
+    command.add_argument("--quantization", metavar="MODE", help="float, float16, dynamic_int8 or int8")
+    command.add_argument("--io", metavar="TYPE", help="of an int8 file: int8 (default), uint8 or float32")
+    _data_option(command)
+    command.add_argument("--on-breach", default="raise", metavar="raise|warn", help="warn: write it all the same")
+    _trust_option(command)
+
+
+def _verify_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="OUT.tflite")
+    command.add_argument("--model", required=True, metavar="MODEL.keras", help="float model it came from")
+    _data_option(command)
+    command.add_argument(
+        "--least-argmax", type=float, default=0.95, metavar="SHARE", help="agreement demanded (default: 0.95)"
+    )
+    _trust_option(command)
+
+
+def _data_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data",
+        required=True,
+        metavar="DATA",
+        help="an .npz with x_train, y_train, x_test, y_test; a folder of images by class; or package.module:function",
+    )
+
+
+def _trust_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--trust", action="store_true", help="let the model file run the code in its Lambda layers"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns 0, 1 (a breach), 2 (bad input, one line) or 130 (interrupted)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = parser().parse_args(argv)
+        if options.version:
+            from kompakt import __version__
+
+            print(f"kompakt {__version__}")
+            return OK
+        if options.command is None:
+            parser().print_help()
+            return OK
+        _calm(options.debug)
+        return int(options.run(options))
+    except VerificationError as error:
+        return _fail(f"not verified: {error}", BREACH, argv)
+    except InputError as error:
+        return _fail(str(error), BAD_INPUT, argv)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command takes up what was finished", INTERRUPTED, argv)
+
+
+def _fail(text: str, code: int, argv: Sequence[str]) -> int:
+    if "--debug" in argv:
+        import traceback
+
+        traceback.print_exc()
+    print(f"kompakt: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+def _calm(debug: bool) -> None:
+    """Keep the frameworks from talking; must come before they are imported."""
+    if debug:
+        os.environ["KOMPAKT_DEBUG"] = "1"
+    else:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    from kompakt.targets.quiet import quiet
+
+    with quiet():
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        tf.get_logger().setLevel("ERROR")
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from kompakt.demo import demo
+
+    with _progress() as report:
+        run = demo(options.out, quick=options.quick, seed=options.seed, report=report)
+    _show(run, options, Path(options.out) / "report.html")
+    return OK
+
+
+def _optimize(options: argparse.Namespace) -> int:
+    from kompakt.loading import load_model
+    from kompakt.recipe import load_recipe
+    from kompakt.report import html
+    from kompakt.run import optimize
+
+    if options.epochs is not None and options.epochs < 0:
+        raise InputError(f"--epochs {options.epochs}: expected 0 or more")
+    recipe = load_recipe(options.recipe)
+    model = load_model(options.model, safe=not options.trust)
+    with _progress() as report:
+        run = optimize(
+            model,
+            options.data,
+            recipe,
+            options.out,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            resume=not options.restart,
+            report=report,
+        )
+    html.write(run, Path(options.out) / "report.html")
+    _show(run, options, Path(options.out) / "report.html")
+    return OK
+
+
+def _export(options: argparse.Namespace) -> int:
+    from kompakt.data import check_data, load_data
+    from kompakt.export import export
+    from kompakt.loading import load_model
+
+    model = load_model(options.model, safe=not options.trust)
+    data = load_data(options.data)
+    check_data(data, model.input_shape)
+    with _progress() as report:
+        report("exporting and verifying", 0.5)
+        artifact = export(
+            model,
+            options.out,
+            quantization=options.quantization,
+            io=options.io,
+            calibration=_first(data.x_train, 512),
+            verify=data.x_test,
+            on_breach=options.on_breach,
+        )
+    _show_artifact(artifact, options)
+    return BREACH if artifact.breaches else OK
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from kompakt.data import check_data, load_data
+    from kompakt.export import read_file, verify_file
+    from kompakt.loading import load_model
+
+    read_file(options.file)
+    model = load_model(options.model, safe=not options.trust)
+    data = load_data(options.data)
+    check_data(data, model.input_shape)
+    with _progress() as report:
+        report("running the file", 0.5)
+        artifact = verify_file(options.file, model, data.x_test, least_argmax=options.least_argmax)
+    _show_artifact(artifact, options)
+    return BREACH if artifact.breaches else OK
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    from kompakt.recipe import load_recipe, recipe_names, to_dict
+
+    if options.name:
+        print(json.dumps(to_dict(load_recipe(options.name)), indent=2))
+        return OK
+    recipes = [load_recipe(name) for name in recipe_names()]
+    if options.json:
+        print(json.dumps([to_dict(recipe) for recipe in recipes], indent=2))
+        return OK
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("recipe")
+    table.add_column("what it does")
+    for recipe in recipes:
+        table.add_row(recipe.name, recipe.about)
+    Console().print(table)
+    return OK
+
+
+def _first(inputs: Any, count: int) -> Any:
+    import keras
+
+    return keras.tree.map_structure(lambda a: a[:count], inputs)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """A progress bar on stderr; standard output is for results."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    with Progress(
+        *columns, TextColumn("{task.description}"), console=Console(stderr=True), transient=True
+    ) as bar:
+        task = bar.add_task("starting", total=1.0)
+
+        def report(what: str, done: float) -> None:
+            bar.update(task, description=what, completed=done)
+
+        yield report
+
+
+def _show(run: Run, options: argparse.Namespace, page: Path) -> None:
+    from kompakt.records import to_json
+
+    if options.json:
+        print(to_json(run))
+        return
+    from rich.console import Console
+
+    from kompakt.report import facts, table
+
+    console = Console()
+    console.print(table.summary_table(run))
+    console.print(facts.verdict(run), highlight=False, markup=False)
+    console.print(f"Files in {page.parent}, report: {page}", highlight=False, markup=False)
+
+
+def _show_artifact(artifact: Artifact, options: argparse.Namespace) -> None:
+    from kompakt.records import to_json
+
+    print(to_json(artifact) if options.json else artifact.report)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Read a model file, with errors that say what it is instead."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import keras
+
+from kompakt.errors import InputError
+
+
+def load_model(path: str | Path, *, safe: bool = True) -> keras.Model:
+    """The Keras model in a ``.keras`` file. Nothing is unpickled; code in the file (Lambda) is refused.
+
+    Args:
+        path: of the file. safe: False lets a file that you trust run the code in its Lambda layers.
+
+    Raises:
+        InputError: missing, not a Keras file, damaged, or made of classes that are not known here.
+
+    Example:
+        >>> import tempfile; path = tempfile.mkdtemp() + "/m.keras"
+        >>> keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="m").save(path)
+        >>> load_model(path).name
+        'm'
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"model file {path} does not exist; give the path of a .keras file")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise InputError(
+            f"{path}: not a .keras file (a zip with config.json and weights); save the model with "
+            "model.save('name.keras')"
+        )
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=safe)
+    except Exception as error:
+        raise InputError(f"{path}: cannot be loaded ({_reason(error)}); save it again with Keras 3") from error
+    if not isinstance(model, keras.Model):
+        raise InputError(f"{path}: holds a {type(model).__name__}, expected a keras.Model")
+    return model
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
