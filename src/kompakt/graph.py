@@ -194,6 +194,28 @@ class Copier:
         return self._copies[id(layer)]
 
 
+class Names:
+    """Names of layers that are not taken in ``model`` yet.
+
+    Example:
+        >>> names = Names(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="d")]))
+        >>> names.free("d"), names.free("d"), names.free("e")
+        ('d_1', 'd_2', 'e')
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._taken = {layer.name for layer in model.layers}
+
+    def free(self, wanted: str) -> str:
+        """``wanted``, or, where it is taken, with a number after it; it is taken from now on."""
+        name, count = wanted, 0
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._taken.add(name)
+        return name
+
+
 def map_layers(model: keras.Model, make: Callable[[Layer], Layer]) -> keras.Model:
     """A copy of a functional or sequential model with ``make(layer)`` in place of each layer.
 

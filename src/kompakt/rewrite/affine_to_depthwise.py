@@ -1,0 +1,88 @@
+"""A scale and an offset a channel become a 1x1 depthwise convolution, which integer files compute exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from kompakt.graph import Call, Copier, Names, copy_layer, rebuild
+
+
+def affine_to_depthwise(model: keras.Model) -> keras.Model:
+    r"""``BatchNormalization`` that no layer took in, and ``Rescaling``, as :math:`y_c = g_c x_c + o_c`.
+
+    As a convolution each channel has its own weight scale and a 32-bit offset; multiplied and added as two
+    tensors, both would be rounded to 8 bits with one scale. Inputs of rank 2 and 3 are reshaped around it. The
+    convolution keeps the layer's name; that of a ``Rescaling`` does not train.
+
+    Args:
+        model: flat and functional, BatchNormalizations folded where they can be.
+
+    Example:
+        >>> i = keras.Input((8, 8, 3))
+        >>> m = keras.Model(i, keras.layers.Rescaling(1 / 255, name="r")(i))
+        >>> type(affine_to_depthwise(m).get_layer("r")).__name__
+        'DepthwiseConv2D'
+    """
+    names, copier = Names(model), Copier(copy_layer)
+    made: dict[int, Any] = {}
+
+    def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        layer, x = call.layer, args[0] if args else None
+        affine = _affine(layer, x)
+        if affine is None:
+            return copier(layer)(*args, **kwargs)
+        if id(layer) not in made:
+            made[id(layer)] = _depthwise(layer, *affine)
+        shape = tuple(x.shape[1:])
+        if len(shape) == 3:
+            return made[id(layer)](x)
+        wide = (1,) * (3 - len(shape)) + shape
+        before = layers.Reshape(wide, name=names.free(f"{layer.name}_in"))
+        after = layers.Reshape(shape, name=names.free(f"{layer.name}_out"))
+        return after(made[id(layer)](before(x)))
+
+    return rebuild(model, visit)
+
+
+def _affine(layer: Any, x: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """(g, o), one value a channel of ``x``, where ``layer`` is such a map; float64."""
+    rank = len(getattr(x, "shape", ()))
+    if rank not in (2, 3, 4) or None in x.shape[1:] or keras.config.image_data_format() != "channels_last":
+        return None
+    channels = x.shape[-1]
+    if isinstance(layer, layers.Rescaling):
+        return _spread(layer.scale, channels), _spread(layer.offset, channels)
+    if not isinstance(layer, layers.BatchNormalization):
+        return None
+    axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
+    if axis % rank != rank - 1:
+        return None
+    return batchnorm_gain(layer)
+
+
+def _spread(value: Any, channels: int) -> np.ndarray:
+    return np.broadcast_to(np.asarray(value, "float64").ravel(), (channels,))
+
+
+def batchnorm_gain(norm: Any) -> tuple[np.ndarray, np.ndarray]:
+    r"""(:math:`g = \gamma / \sqrt{\sigma^2 + \epsilon}`, :math:`\beta - \mu g`) of a BatchNormalization."""
+
+    def read(variable: Any) -> np.ndarray:
+        return np.asarray(ops.convert_to_numpy(variable), "float64")
+
+    variance, mean = read(norm.moving_variance), read(norm.moving_mean)
+    factor = (read(norm.gamma) if norm.scale else 1.0) / np.sqrt(variance + norm.epsilon)
+    return factor, (read(norm.beta) if norm.center else 0.0) - mean * factor
+
+
+def _depthwise(layer: Any, factor: np.ndarray, offset: np.ndarray) -> Any:
+    trains = layer.trainable and isinstance(layer, layers.BatchNormalization)
+    depthwise = layers.DepthwiseConv2D(1, name=layer.name, trainable=trains)
+    depthwise.build((None, None, None, len(factor)))
+    depthwise.kernel.assign(factor.reshape(1, 1, -1, 1))
+    depthwise.bias.assign(offset)
+    return depthwise

@@ -1,0 +1,124 @@
+"""Turn operations (``a + b``, ``ops.relu(x)``) into the layers that compute the same, which have sites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from kompakt.graph import Call, Copier, Names, rebuild
+
+Made = tuple[Any, Any]
+"""A layer, and what it is called on."""
+
+Scaled = Callable[[float, bool], "tuple[float, float] | None"]
+"""(the number, whether the tensor comes first) -> (scale, offset) that the operation is, or None."""
+
+
+def layered_operations(model: keras.Model) -> keras.Model:
+    """``model`` with layers in place of the operations that a Keras layer computes exactly.
+
+    An operation that no layer stands for is left as it is: it has no site, and so no grid of its own.
+
+    Example:
+        >>> i = keras.Input((4,))
+        >>> m = layered_operations(keras.Model(i, keras.ops.relu(i + i)))
+        >>> [type(layer).__name__ for layer in m.layers]
+        ['InputLayer', 'Add', 'ReLU']
+    """
+    names, copier = Names(model), Copier()
+
+    def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if isinstance(call.layer, layers.Layer):
+            return copier(call.layer)(*args, **kwargs)
+        made = _layer_for(call.layer, [*args, *kwargs.values()])
+        if made is None:
+            return call.layer(*args, **kwargs)
+        layer, given = made
+        layer.name = names.free(call.layer.name)
+        return layer(given)
+
+    return rebuild(model, visit)
+
+
+def _layer_for(operation: Any, values: list[Any]) -> Made | None:
+    kind = type(operation).__name__
+    if not type(operation).__module__.startswith("keras."):
+        return None
+    if kind in BINARY and len(values) == 2:
+        return _merge(*BINARY[kind], *values)
+    if kind == "Concatenate" and all(_is_tensor(t) for t in keras.tree.flatten(values)):
+        return layers.Concatenate(axis=operation.axis), values[0]
+    if kind not in UNARY or len(values) != 1 or not _is_tensor(values[0]):
+        return None
+    layer = UNARY[kind](operation, values[0])
+    return None if layer is None else (layer, values[0])
+
+
+def _merge(make: type | None, scaled: Scaled, a: Any, b: Any) -> Made | None:
+    """For ``a op b``: two tensors of one rank are merged, a tensor with a number is rescaled."""
+    if _is_tensor(a) and _is_tensor(b):
+        return (make(), [a, b]) if make is not None and len(a.shape) == len(b.shape) else None
+    tensor, number = (a, b) if _is_tensor(a) else (b, a)
+    if np.ndim(number) or not keras.backend.is_float_dtype(tensor.dtype):
+        return None
+    found = scaled(float(number), tensor is a)
+    return None if found is None else (layers.Rescaling(found[0], offset=found[1]), tensor)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, keras.KerasTensor)
+
+
+def _mean(operation: Any, x: Any) -> Any:
+    """Global average pooling, where the mean goes over all axes but the samples and channels."""
+    rank = len(x.shape)
+    pools = {3: layers.GlobalAveragePooling1D, 4: layers.GlobalAveragePooling2D}
+    axes = sorted(a % rank for a in operation.axis or ())
+    if rank not in pools or axes != list(range(1, rank - 1)):
+        return None
+    return pools[rank](keepdims=operation.keepdims)
+
+
+def _reshape(operation: Any, x: Any) -> Any:
+    """A reshape that keeps the samples apart."""
+    shape = tuple(operation.newshape)
+    return layers.Reshape(shape[1:]) if len(shape) > 1 and shape[0] in (-1, x.shape[0]) else None
+
+
+def _softmax(operation: Any, x: Any) -> Any:
+    return layers.Softmax(axis=operation.axis)
+
+
+def _activation(name: str) -> Callable[[Any, Any], Any]:
+    return lambda operation, x: layers.Activation(name)
+
+
+BINARY: dict[str, tuple[type | None, Scaled]] = {
+    "Add": (layers.Add, lambda c, first: (1.0, c)),
+    "Subtract": (layers.Subtract, lambda c, first: (1.0, -c) if first else (-1.0, c)),
+    "Multiply": (layers.Multiply, lambda c, first: (c, 0.0)),
+    "Divide": (None, lambda c, first: (1.0 / c, 0.0) if first and c else None),
+    "TrueDivide": (None, lambda c, first: (1.0 / c, 0.0) if first and c else None),
+    "Maximum": (layers.Maximum, lambda c, first: None),
+    "Minimum": (layers.Minimum, lambda c, first: None),
+}
+"""Operation on two values -> (layer that merges two tensors, what it is with a number)."""
+
+UNARY: dict[str, Callable[[Any, Any], Any]] = {
+    "Relu": lambda operation, x: layers.ReLU(),
+    "Relu6": lambda operation, x: layers.ReLU(max_value=6.0),
+    "LeakyRelu": lambda operation, x: layers.LeakyReLU(negative_slope=operation.negative_slope),
+    "Sigmoid": _activation("sigmoid"),
+    "Tanh": _activation("tanh"),
+    "Silu": _activation("silu"),
+    "HardSilu": _activation("hard_silu"),
+    "Softmax": _softmax,
+    "Negative": lambda operation, x: layers.Rescaling(-1.0),
+    "Mean": _mean,
+    "Reshape": _reshape,
+}
+"""Operation on one tensor -> the layer that it is, or None."""

@@ -1,0 +1,45 @@
+"""The README's Python runs, and the recipe of the docs is one."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / document).read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {}
+    code = blocks("README.md", "python")
+    assert len(code) >= 3
+    for block in code:
+        exec(compile(block, "README.md", "exec"), scope)
+    assert (tmp_path / "build" / "pcqat.tflite").exists()
+
+
+def test_the_recipe_of_the_docs_is_valid():
+    from kompakt.recipe import load_recipe
+
+    (text,) = blocks("docs/recipes.md", "json")
+    assert load_recipe(json.loads(text)).name == "my_pqat_int8"
+
+
+def test_the_readme_lists_every_recipe_and_no_other():
+    from kompakt.recipe import recipe_names
+
+    table = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
+    listed = {name for line in table for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    assert listed == set(recipe_names()) - {"float"}
+
+
+def test_every_link_and_picture_of_the_documents_is_there():
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
