@@ -16,14 +16,18 @@ LEVELS = (
     ("numerics", "schedules", "records", "files", "images"),
     ("data",),
     ("sites", "transform"),
-    ("graph",),
+    ("graph", "loading"),
     ("transforms.*", "rewrite.*", "attach", "compare", "cost"),
     ("transforms", "rewrite"),
     ("targets.target", "targets.quiet"),
     ("targets.tflite_file", "targets.tflite_runtime"),
-    ("targets.*", "calibrate", "callbacks", "placement"),
+    ("targets.tflite_links", "targets.tflite_islands"),
+    ("targets.tflite_quantize",),
+    ("targets.*", "calibrate", "callbacks", "placement", "measure"),
     ("targets", "simulation"),
     ("techniques", "testing"),
+    ("deploy",),
+    ("examine",),
     ("export", "recipe"),
     ("run",),
     ("report.facts",),
@@ -32,6 +36,7 @@ LEVELS = (
     ("report",),
     ("demo",),
     ("cli",),
+    ("__main__",),
 )
 
 ONLY_IN_TARGETS = {"tensorflow", "ai_edge_litert", "ai_edge_quantizer"}

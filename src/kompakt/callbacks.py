@@ -27,20 +27,27 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.step = 0
+        self.step: int | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._drive(True)
-        optimizer = getattr(self.model, "optimizer", None)
-        self.step = 0 if optimizer is None else int(ops.convert_to_numpy(optimizer.iterations))
+        self.step = None
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if self.step is None:
+            self.step = self._steps_done()
         chains = [(chain, variable) for _, chain, variable in chains_of(self.model) if chain.acts(self.step)]
         if chains and hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()  # the JAX trainer keeps the weights to itself between batches
         for chain, variable in chains:
             chain.update(self.step, ops.convert_to_tensor(variable))
         self.step += 1
+
+    def _steps_done(self) -> int:
+        """Steps trained before: by the optimizer's count, or, where it is a new one, by the transforms' own."""
+        optimizer = getattr(self.model, "optimizer", None)
+        counted = 0 if optimizer is None else int(ops.convert_to_numpy(optimizer.iterations))
+        return max(counted, *(t.last_step() for _, chain, _ in chains_of(self.model) for t in chain), 0)
 
     def on_train_end(self, logs: Any = None) -> None:
         self._drive(False)

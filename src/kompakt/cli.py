@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +72,9 @@ def _export_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quantization", metavar="MODE", help="float, float16, dynamic_int8 or int8")
     command.add_argument("--io", metavar="TYPE", help="of an int8 file: int8 (default), uint8 or float32")
     _data_option(command)
-    command.add_argument("--on-breach", default="raise", metavar="raise|warn", help="warn: write it all the same")
+    command.add_argument(
+        "--on-breach", default="raise", metavar="raise|warn", help="warn: write it all the same"
+    )
     _trust_option(command)
 
 
@@ -143,9 +146,7 @@ def _calm(debug: bool) -> None:
 
     with quiet():
         import keras  # noqa: F401
-        import tensorflow as tf
-
-        tf.get_logger().setLevel("ERROR")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -85,7 +85,9 @@ def train(model: keras.Model, data: Data, *, epochs: int, seed: int, report: Rep
     return model
 
 
-def demo(out: str | Path, *, quick: bool = False, seed: int = 0, report: Report = lambda what, done: None) -> Run:
+def demo(
+    out: str | Path, *, quick: bool = False, seed: int = 0, report: Report = lambda what, done: None
+) -> Run:
     """Train the digits model, carry out every recipe, write files, ``records.json`` and ``report.html``.
 
     Args:
@@ -101,7 +103,9 @@ def demo(out: str | Path, *, quick: bool = False, seed: int = 0, report: Report 
     folder = writable_folder(out)
     data = digits(seed)
     keras.utils.set_random_seed(seed)
-    model = train(digits_model(), data, epochs=30, seed=seed, report=lambda what, done: report(what, 0.1 * done))
+    model = train(
+        digits_model(), data, epochs=30, seed=seed, report=lambda what, done: report(what, 0.1 * done)
+    )
     model.save(folder / "digits.keras")
     np.savez_compressed(
         folder / "digits.npz",

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
-import logging
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +12,24 @@ import keras
 import numpy as np
 from keras import tree
 
-from kompakt.attach import finalize, wrapped
-from kompakt.compare import agreement
+from kompakt.deploy import make_job, quantized_mode, random_inputs
 from kompakt.errors import InputError, VerificationError
-from kompakt.files import gzip_bytes, sha256, writable_folder, write_atomic
-from kompakt.records import Agreement, Artifact, Census, Encoding, SiteFact
-from kompakt.placement import last_logits
-from kompakt.simulation import simulate, simulation, up_to
+from kompakt.examine import artifact, compare_outputs, digest, examine, islands, not_finite
+from kompakt.files import writable_folder, write_atomic
+from kompakt.graph import symbolic_inputs
+from kompakt.records import Artifact, Census
 from kompakt.sites import check_built, nearest
 from kompakt.targets import find_target
-from kompakt.targets.target import Converted, Outputs, Request, Target
-from kompakt.techniques import TRAINABLE_MODES, quantize
+from kompakt.targets.target import Request, Target
 
-log = logging.getLogger("kompakt")
-
-LEAST_ARGMAX = 0.99
-MOST_LSB = 2.0
 ON_BREACH = ("raise", "warn")
+COMPARED = 256
+"""Calibration samples that a file is compared on where no others are given."""
 
+FOR_RANGES = 64
+"""Samples that ranges inside an operator are measured on."""
 
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """A model made ready: what the file must hold, and the model it must agree with."""
-
-    plain: keras.Model
-    encodings: Mapping[str, Encoding]
-    reference: keras.Model
-    reference_name: str
-    logits: str | None = None
+UNSEEN = "compared on random inputs: no verify= and no calibration= samples were given"
 
 
 def export(
@@ -66,7 +52,8 @@ def export(
         quantization: "float", "float16", "dynamic_int8" or "int8"; by default what ``quantize`` was asked
             for, else "float".
         calibration: samples for activation ranges; needed for "int8" from a model that has none.
-        verify: inputs to compare on, or a pair (inputs, labels); by default up to 256 calibration samples.
+        verify: inputs to compare on, or a pair (inputs, labels); by default up to 256
+            calibration samples, failing those random numbers.
         io: type of the inputs and outputs of an int8 file, "int8" (default), "uint8" or "float32".
         batch: fixed batch size; None for one that can be resized (float modes).
         on_breach: "raise", or "warn" to write the file all the same, with the breaches in the Artifact.
@@ -92,9 +79,13 @@ def export(
     place = find_target(target)
     mode = _mode(model, quantization, place)
     io = _io(io, mode)
+    _check_batch(batch, mode)
     writable_folder(Path(path).parent)
-    job = _job(model, mode, calibration)
-    inputs = _verify_inputs(verify, calibration)
+    inputs = _compared_on(model, verify, calibration)
+    job = make_job(model, mode, calibration)
+    notes = () if inputs is not None else (UNSEEN,)
+    if inputs is None:
+        inputs = random_inputs(job.plain, job.encodings)
     made = place.convert(
         Request(
             model=job.plain,
@@ -102,13 +93,14 @@ def export(
             quantization=mode,
             io=io,
             batch=batch,
-            samples=None if inputs is None else tree.map_structure(lambda a: a[:2], inputs),
+            samples=tree.map_structure(lambda a: a[:FOR_RANGES], inputs),
         )
     )
-    artifact = _examine(place, made, job, inputs, mode=mode, io=io, path=str(path))
-    _settle(artifact, on_breach)
+    made = dataclasses.replace(made, notes=(*notes, *made.notes))
+    found = examine(place, made, job, inputs, mode=mode, io=io, path=str(path))
+    _settle(found, on_breach)
     write_atomic(path, made.data)
-    return artifact
+    return found
 
 
 def verify_file(
@@ -124,34 +116,39 @@ def verify_file(
     The simulation is not at hand, so the demand is weaker than ``export``'s: no NaN, no float island in a file
     that says it is int8, and the same argmax on ``least_argmax`` of the samples.
 
+    Returns:
+        The Artifact; what is amiss is in its ``breaches``.
+
     Raises:
-        InputError: the file is missing or broken.
+        InputError: the file is missing or broken, or takes other inputs than the model.
 
     Example: ``kompakt verify m.tflite --model m.keras --data digits.npz``
     """
+    check_built(model)
     place = find_target(target)
     data = read_file(path)
-    note = _note(data)
+    inputs = _checked(model, inputs, "inputs")
     census = place.census(data)
+    note = _note(place.note(data))
     mode = note.get("quantization") or _guess_mode(census)
     outputs = place.run(data, inputs)
-    agree = _agreement(model, "float model", inputs, outputs)
-    breaches = [*_island_breaches(census, mode), *_nan_breaches(outputs)]
+    agree = compare_outputs(model, inputs, outputs, name="float model")
+    breaches = [*islands(census, mode), *not_finite(outputs)]
     if agree.argmax < least_argmax:
         breaches.append(
             f"argmax agreement with the float model {agree.argmax:.4f}, expected at least {least_argmax}"
         )
-    return _artifact(
+    return artifact(
+        place,
+        data,
         path=str(path),
-        data=data,
-        place=place,
-        mode=mode,
+        quantization=mode,
         io=note.get("io") or "as stored",
         census=census,
-        agree=agree,
-        facts=place.facts(data, {}),
-        breaches=breaches,
-        source=_digest(model),
+        agreement=agree,
+        sites=tuple(place.facts(data, {})),
+        breaches=tuple(breaches),
+        source_sha256=digest(model),
     )
 
 
@@ -164,7 +161,7 @@ def read_file(path: str | Path) -> bytes:
 
 
 def _mode(model: keras.Model, asked: str | None, place: Target) -> str:
-    quantized = _quantized_mode(model)
+    quantized = quantized_mode(model)
     mode = asked or quantized or "float"
     if mode not in place.modes:
         raise InputError(
@@ -178,222 +175,74 @@ def _mode(model: keras.Model, asked: str | None, place: Target) -> str:
     return mode
 
 
-def _quantized_mode(model: keras.Model) -> str | None:
-    """The mode of ``quantize`` that an attached model is in, or None."""
-    bits = {
-        (name.rsplit("/", 1)[-1] in ("output", "io"))
-        for name, chain in _chains(model)
-        for transform in chain
-        if getattr(transform, "bits", None)
-    }
-    if not bits:
-        return None
-    return "int8" if True in bits else "dynamic_int8"
-
-
-def _chains(model: keras.Model) -> list[tuple[str, Any]]:
-    return [
-        (f"{unit}/{slot}", chain)
-        for unit, layer in wrapped(model).items()
-        for slot, chain in layer.chains.items()
-    ]
-
-
 def _io(io: str | None, mode: str) -> str:
     if mode != "int8":
         if io not in (None, "float32"):
-            raise InputError(f"io={io!r}: a {mode} file has float32 inputs and outputs; integer I/O needs int8")
+            raise InputError(
+                f"io={io!r}: a {mode} file has float32 inputs and outputs; integer I/O needs int8"
+            )
         return "float32"
     if io not in (None, "int8", "uint8", "float32"):
         raise InputError(f"io={io!r}: expected one of int8, uint8, float32")
     return io or "int8"
 
 
-def _job(model: keras.Model, mode: str, calibration: Any) -> _Job:
-    if mode in TRAINABLE_MODES and _quantized_mode(model) is None:
-        if mode == "int8" and calibration is None:
-            raise InputError(
-                "quantization='int8' of a float model needs calibration=: some hundred samples of real input"
-            )
-        model = quantize(model, mode, calibration=calibration, ranges="minmax")
-    if wrapped(model):
-        plain, encodings = finalize(model)
-        if mode not in TRAINABLE_MODES:
-            return _Job(plain=plain, encodings=encodings, reference=plain, reference_name="simulation")
-        return _Job(
-            plain=plain,
-            encodings=encodings,
-            reference=simulation(model, plain, encodings),
-            reference_name="simulation",
-            logits=last_logits(model) if mode == "int8" else None,
+def _check_batch(batch: int | None, mode: str) -> None:
+    if batch is None and mode == "int8":
+        raise InputError("batch=None: an int8 file has a fixed batch size; give a number, 1 is usual")
+    if batch is not None and (not isinstance(batch, int) or batch < 1):
+        raise InputError(
+            f"batch={batch!r}: expected a whole number from 1, or None for one that can be resized"
         )
-    return _Job(plain=model, encodings={}, reference=model, reference_name="float model")
 
 
-def _verify_inputs(verify: Any, calibration: Any) -> Any:
+def _compared_on(model: keras.Model, verify: Any, calibration: Any) -> Any:
+    """The samples that the file is compared on, or None where there are none."""
     if verify is not None:
-        inputs = verify[0] if isinstance(verify, tuple) else verify
-        if not len(tree.flatten(inputs)[0]):
-            raise InputError("verify= is empty: expected at least one sample")
-        return inputs
-    if calibration is not None and all(hasattr(leaf, "shape") for leaf in tree.flatten(calibration)):
-        return tree.map_structure(lambda a: a[:256], calibration)
+        return _checked(model, verify[0] if isinstance(verify, tuple) else verify, "verify=")
+    leaves = tree.flatten(calibration)
+    if calibration is not None and leaves and all(hasattr(leaf, "shape") for leaf in leaves):
+        return tree.map_structure(lambda a: a[:COMPARED], _checked(model, calibration, "calibration="))
     return None
 
 
-def _examine(
-    place: Target, made: Converted, job: _Job, inputs: Any, *, mode: str, io: str, path: str
-) -> Artifact:
-    """Run the bytes, compare, and put everything found out into an Artifact."""
-    census = place.census(made.data)
-    facts = place.facts(made.data, job.encodings)
-    breaches = [*made.breaches, *_island_breaches(census, mode), *_property_breaches(facts)]
-    breaches += place.regridded(made.data, job.encodings)
-    notes = list(made.notes)
-    agree = None
-    if inputs is None:
-        notes.append("not compared: no verify= and no calibration= samples were given")
-    else:
-        outputs = place.run(made.data, inputs)
-        agree = _at_logits(_agreement(job.reference, job.reference_name, inputs, outputs), place, made, job, inputs)
-        breaches += [*_nan_breaches(outputs), *_disagreement(agree, mode)]
-    return _artifact(
-        path=path,
-        data=made.data,
-        place=place,
-        mode=mode,
-        io=io,
-        census=census,
-        agree=agree,
-        facts=facts,
-        breaches=breaches,
-        notes=notes,
-        source=_digest(job.plain),
-    )
+def _checked(model: keras.Model, inputs: Any, name: str) -> Any:
+    """``inputs`` as arrays, finite and in the shapes that ``model`` takes.
 
-
-def _agreement(reference: keras.Model, name: str, inputs: Any, outputs: Outputs) -> Agreement:
-    expected = simulate(reference, inputs)
-    if len(expected) != len(outputs.values):
-        raise InputError(f"the file has {len(outputs.values)} outputs, the model {len(expected)}")
-    return agreement(expected, outputs.values, outputs.lsb, name=name)
-
-
-def _at_logits(agree: Agreement, place: Target, made: Converted, job: _Job, inputs: Any) -> Agreement:
-    """``agree`` with its steps counted on the logits, where the model ends in a softmax or sigmoid."""
-    if job.logits is None or not place.has(made.data, job.logits):
-        return agree
-    found = place.run(made.data, inputs, at=job.logits)
-    expected = simulate(up_to(job.reference, job.logits), inputs)
-    logits = agreement([expected[0].reshape(found.values[0].shape)], found.values, found.lsb)
-    return dataclasses.replace(agree, lsb=logits.lsb, max_lsb=logits.max_lsb, where=job.logits)
-
-
-def _island_breaches(census: Census, mode: str) -> list[str]:
-    if mode != "int8":
-        return []
-    return [f"float operator in an int8 file: {op}" for op in census.float_ops] + (
-        [f"float tensors in an int8 file: {', '.join(census.float_tensors[:5])}"] if census.float_tensors else []
-    )
-
-
-def _property_breaches(facts: Sequence[SiteFact]) -> list[str]:
-    lines = []
-    for fact in facts:
-        if fact.asked_zeros is not None and fact.zeros < fact.asked_zeros:
-            lines.append(f"{fact.site}: {fact.asked_zeros} zeros had to be kept, the file holds {fact.zeros}")
-        if fact.asked_palette is not None and fact.distinct > fact.asked_palette:
-            lines.append(
-                f"{fact.site}: at most {fact.asked_palette} values a channel were asked for, "
-                f"the file holds {fact.distinct}"
+    Raises:
+        InputError: they are not.
+    """
+    arrays = tree.map_structure(np.asarray, inputs)
+    leaves, wanted = tree.flatten(arrays), tree.flatten(symbolic_inputs(model))
+    if len(leaves) != len(wanted):
+        raise InputError(f"{name}: received {len(leaves)} arrays, the model takes {len(wanted)}")
+    for leaf, tensor in zip(leaves, wanted, strict=True):
+        if not len(leaf):
+            raise InputError(f"{name} is empty: expected at least one sample")
+        if len(leaf.shape) != len(tensor.shape) or not all(
+            n in (None, m) for n, m in zip(tensor.shape[1:], leaf.shape[1:], strict=True)
+        ):
+            raise InputError(
+                f"{name}: received an array of shape {leaf.shape}, the model takes {tuple(tensor.shape)}"
             )
-    return lines
+        if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+            raise InputError(
+                f"{name}: {int((~np.isfinite(leaf)).sum())} values are NaN or infinite; clean the data"
+            )
+    return arrays
 
 
-def _nan_breaches(outputs: Outputs) -> list[str]:
-    return [
-        f"output {i}: {int((~np.isfinite(values)).sum())} values are NaN or infinite"
-        for i, values in enumerate(outputs.values)
-        if not np.isfinite(values).all()
-    ]
-
-
-def _disagreement(agree: Agreement, mode: str) -> list[str]:
-    lines = []
-    if agree.argmax < LEAST_ARGMAX:
-        lines.append(
-            f"argmax agreement with the {agree.reference} {agree.argmax:.4f}, expected at least {LEAST_ARGMAX}"
-        )
-    if mode == "int8" and agree.max_lsb is not None and agree.max_lsb > MOST_LSB + 0.01:
-        lines.append(
-            f"outputs differ from the {agree.reference} by up to {agree.max_lsb:.1f} LSB, "
-            f"expected at most {MOST_LSB:.0f}"
-        )
-    return lines
-
-
-def _settle(artifact: Artifact, on_breach: str) -> None:
-    if not artifact.breaches:
+def _settle(found: Artifact, on_breach: str) -> None:
+    if not found.breaches:
         return
-    text = f"{artifact.path}: " + "; ".join(artifact.breaches)
+    text = f"{found.path}: " + "; ".join(found.breaches)
     if on_breach == "raise":
-        raise VerificationError(text, artifact.breaches)
+        raise VerificationError(text, found.breaches)
     warnings.warn(text, stacklevel=3)
 
 
-def _artifact(
-    *,
-    path: str,
-    data: bytes,
-    place: Target,
-    mode: str,
-    io: str,
-    census: Census,
-    agree: Agreement | None,
-    facts: Sequence[SiteFact],
-    breaches: Sequence[str],
-    source: str,
-    notes: Sequence[str] = (),
-) -> Artifact:
-    return Artifact(
-        path=path,
-        target=place.name,
-        quantization=mode,
-        io=io,
-        bytes=len(data),
-        gzip_bytes=gzip_bytes(data),
-        sha256=sha256(data),
-        source_sha256=source,
-        census=census,
-        agreement=agree,
-        sites=tuple(facts),
-        notes=tuple(notes),
-        breaches=tuple(breaches),
-        versions=versions(),
-    )
-
-
-def versions() -> dict[str, str]:
-    """Versions of what makes and runs a file."""
-    names = ("kompakt", "keras", "tensorflow", "ai-edge-litert", "ai-edge-quantizer", "numpy")
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _digest(model: keras.Model) -> str:
-    """SHA-256 over the weights of a model, in order."""
-    return sha256(b"".join(np.ascontiguousarray(w).tobytes() for w in model.get_weights()))
-
-
-def _note(data: bytes) -> dict[str, str]:
-    from kompakt.targets.tflite_file import TFLiteFile
-
-    text = TFLiteFile(data).metadata("kompakt")
+def _note(text: str | None) -> dict[str, str]:
+    """What kompakt wrote into a file about itself; {} where another program made it."""
     return json.loads(text) if text else {}
 
 

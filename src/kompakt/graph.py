@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from kompakt.sites import check_built, is_graph
 
 Layer = Any
 KerasTensor = Any
+MADE_UP = re.compile(r"(keras_tensor|input_layer)(_\d+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +95,9 @@ def as_functional(model: keras.Model) -> keras.Model:
 def symbolic_inputs(model: keras.Model, batch: int | None = None) -> Any:
     """New ``keras.Input``s in the structure that ``model`` takes, with the batch size ``batch``."""
     if is_graph(model):
+        names = iter(_input_names(model))
         return tree.map_structure(
-            lambda t: keras.Input(batch_shape=(batch, *t.shape[1:]), dtype=t.dtype, name=_plain(t.name)),
+            lambda t: keras.Input(batch_shape=(batch, *t.shape[1:]), dtype=t.dtype, name=next(names)),
             model.inputs[0] if isinstance(model, keras.Sequential) else model._inputs_struct,
         )
     shapes = getattr(model, "_build_shapes_dict", None) or {}
@@ -150,9 +153,7 @@ def rebuild(
         A model with inputs and outputs of the same names and structure.
     """
     inputs = symbolic_inputs(model)
-    tensors = {
-        id(old): on_input(new) for old, new in zip(model.inputs, tree.flatten(inputs), strict=True)
-    }
+    tensors = {id(old): on_input(new) for old, new in zip(model.inputs, tree.flatten(inputs), strict=True)}
     outputs = walk(model, tensors, visit)
     return keras.Model(inputs, outputs, name=model.name)
 
@@ -194,6 +195,17 @@ class Copier:
         return self._copies[id(layer)]
 
 
+def batchnorm_gain(norm: Any) -> tuple[np.ndarray, np.ndarray]:
+    r"""(:math:`g = \gamma / \sqrt{\sigma^2 + \epsilon}`, :math:`\beta - \mu g`) of a BatchNormalization."""
+
+    def read(variable: Any) -> np.ndarray:
+        return np.asarray(keras.ops.convert_to_numpy(variable), "float64")
+
+    variance, mean = read(norm.moving_variance), read(norm.moving_mean)
+    factor = (read(norm.gamma) if norm.scale else 1.0) / np.sqrt(variance + norm.epsilon)
+    return factor, (read(norm.beta) if norm.center else 0.0) - mean * factor
+
+
 class Names:
     """Names of layers that are not taken in ``model`` yet.
 
@@ -228,8 +240,15 @@ def map_layers(model: keras.Model, make: Callable[[Layer], Layer]) -> keras.Mode
     return rebuild(model, lambda call, args, kwargs: copier(call.layer)(*args, **kwargs))
 
 
-def _plain(name: str) -> str:
-    return name.split(":")[0].split("/")[-1]
+def _input_names(model: keras.Model) -> list[str]:
+    """The names of the inputs; "input" where Keras made one up, which differs from run to run."""
+    given = [t.name.split(":")[0].split("/")[-1] for t in model.inputs]
+    taken = {*given, *(layer.name for layer in model.layers)}
+    names: list[str] = []
+    for position, name in enumerate(given):
+        plain = "input" if len(given) == 1 else f"input_{position}"
+        names.append(plain if MADE_UP.fullmatch(name) and plain not in taken else name)
+    return names
 
 
 def _first_line(error: BaseException) -> str:

@@ -124,6 +124,16 @@ def round_half_away(x: Tensor) -> Tensor:
     return ops.sign(x) * ops.floor(ops.abs(x) + (0.5 + TIE))
 
 
+def round_half_up(x: Tensor) -> Tensor:
+    """Round half towards plus infinity, as XNNPACK's integer resizing does.
+
+    Example:
+        >>> ops.convert_to_numpy(round_half_up(ops.array([0.5, -2.5, 1.2]))).tolist()
+        [1.0, -2.0, 1.0]
+    """
+    return ops.floor(x + (0.5 + TIE))
+
+
 ROUNDING = {"even": ops.round, "away": round_half_away}
 """How halves round: to even (XNNPACK's requantization), or away from zero (integer average pooling)."""
 

@@ -29,6 +29,9 @@ MOVES = (
 )
 """Layers that only move integers, or choose among them: their output is on their input's grid already."""
 
+AVERAGES = (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D, layers.Resizing)
+"""Layers whose output is rounded to their input's grid: between the integers there, or one of them."""
+
 SILENT = (
     layers.Dropout,
     layers.SpatialDropout1D,
@@ -42,15 +45,7 @@ SILENT = (
 )
 """Layers that do nothing at inference: no operator, no tensor."""
 
-AVERAGES = (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)
-"""Layers that divide integers by a count, halves away from zero."""
-
-SAME_GRID = (
-    *AVERAGES,
-    layers.Concatenate,
-    layers.GlobalMaxPooling1D,
-    layers.GlobalMaxPooling2D,
-)
+SAME_GRID = (layers.Concatenate, layers.Maximum, layers.Minimum)
 """Layers whose TFLite operator has one grid for its inputs and its output."""
 
 FUSES = (
@@ -59,9 +54,7 @@ FUSES = (
     layers.Conv2D,
     layers.DepthwiseConv1D,
     layers.DepthwiseConv2D,
-    layers.SeparableConv1D,
-    layers.SeparableConv2D,
-    layers.BatchNormalization,
+    layers.Conv2DTranspose,
     layers.Add,
     layers.Subtract,
     layers.Multiply,
@@ -78,12 +71,11 @@ FIXED: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """An activation grid to put at a site: ``low`` and ``high`` where the runtime fixes them, ``rounding`` of halves."""
+    """An activation grid to put at a site: ``low`` and ``high`` where the runtime fixes them."""
 
     site: str
     low: float | None = None
     high: float | None = None
-    rounding: str = "even"
 
 
 def input_marker(name: str) -> str:
@@ -108,8 +100,7 @@ def activation_grids(model: keras.Model) -> tuple[Grid, ...]:
     for call in calls(model):
         layer = call.layer
         if isinstance(layer, SAME_GRID):
-            rounding = "away" if isinstance(layer, AVERAGES) else "even"
-            grids[layer.name] = Grid(site=f"{layer.name}/{BOTH}", rounding=rounding)
+            grids[layer.name] = Grid(site=f"{layer.name}/{BOTH}")
         elif _needs_grid(call, readers):
             low, high = FIXED.get(_activation(layer), (None, None))
             grids[layer.name] = Grid(site=f"{layer.name}/{OUTPUT}", low=low, high=high)
@@ -119,10 +110,12 @@ def activation_grids(model: keras.Model) -> tuple[Grid, ...]:
 def _needs_grid(call: Call, readers: Any) -> bool:
     layer = call.layer
     marks_input = isinstance(layer, layers.Identity) and layer.name.endswith(input_marker(""))
-    if (isinstance(layer, SILENT) and not marks_input) or isinstance(layer, MOVES):
+    if (isinstance(layer, SILENT) and not marks_input) or isinstance(layer, (*MOVES, *AVERAGES)):
         return False
-    if not hasattr(layer, "compute_output_spec") or not isinstance(layer, layers.Layer):
+    if not isinstance(layer, layers.Layer) or isinstance(layer, layers.Embedding):
         return False
+    if _activation(layer) in FIXED:
+        return True
     after = [reader for reader in _effective(call, readers)]
     if len(after) != 1 or after[0] is None:
         return True
@@ -167,11 +160,12 @@ def input_grids(model: keras.Model) -> dict[str, tuple[str | None, ...]]:
     for call in calls(model):
         layer, chains = call.layer, getattr(call.layer, "chains", {})
         inner = getattr(layer, "transformed_layer", layer)
-        both = f"{layer.name}/{BOTH}" if BOTH in chains else None
-        found[layer.name] = tuple(both or source.get(id(t)) for t in call.inputs)
+        found[layer.name] = tuple(source.get(id(t)) for t in call.inputs)
         before = next(iter(found[layer.name]), None)
-        slot = next((s for s in (OUTPUT, BOTH) if s in chains), None)
-        after = f"{layer.name}/{slot}" if slot else (before if isinstance(inner, (*MOVES, *SILENT)) else None)
+        slot = next((s for s in (OUTPUT, BOTH, "embeddings") if s in chains), None)
+        after = f"{layer.name}/{slot}" if slot else None
+        if slot is None and isinstance(inner, (*MOVES, *AVERAGES, *SILENT)):
+            after = before
         if after is not None:
             source.update({id(t): after for t in call.outputs})
     return found

@@ -98,10 +98,14 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
         return _recipe(recipe, "recipe")
     text = str(recipe)
     if text in recipe_names():
-        return _recipe(_json((importlib.resources.files("kompakt") / "recipes" / f"{text}.json").read_text(), text), text)
+        return _recipe(
+            _json((importlib.resources.files("kompakt") / "recipes" / f"{text}.json").read_text(), text), text
+        )
     path = Path(text)
     if not path.is_file():
-        raise InputError(f"recipe {text!r}: no recipe and no file of that name{nearest(text, recipe_names())}")
+        raise InputError(
+            f"recipe {text!r}: no recipe and no file of that name{nearest(text, recipe_names())}"
+        )
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -162,7 +166,9 @@ def _in_steps(schedule: Mapping[str, Any], steps: int) -> schedules.Schedule:
     """The schedule with shares of the training turned into steps."""
     values = dict(schedule)
     if values.pop("unit", "step") == "share":
-        begin, end = (int(values.get(key, default) * steps) for key, default in (("begin", 0.0), ("end", 1.0)))
+        begin, end = (
+            int(values.get(key, default) * steps) for key, default in (("begin", 0.0), ("end", 1.0))
+        )
         values.update(begin=begin, end=max(end, begin + 1))
         values.setdefault("frequency", max(1, (end - begin) // 20))
     return schedules.from_config(values)

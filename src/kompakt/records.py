@@ -72,6 +72,8 @@ class Agreement:
         exact: share of output values that are equal (to half a step where the output is an integer grid).
         reference: what it was compared with ("simulation" or "float model").
         where: the tensor that ``max_lsb`` is about: "output", or the logits before a final softmax.
+        trained_argmax: share of samples with the same largest output as the model as it was trained, which
+            computes with floats between its grids; None where that is the reference itself.
     """
 
     samples: int
@@ -82,6 +84,7 @@ class Agreement:
     max_lsb: float | None = None
     reference: str = "simulation"
     where: str = "output"
+    trained_argmax: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +190,8 @@ class Artifact:
                 f"  agreement  argmax {a.argmax:.4f} with the {a.reference} on {a.samples} samples, "
                 f"{a.exact:.1%} of outputs equal, largest difference {a.max_abs:.3g}{steps}"
             )
+            if a.trained_argmax is not None:
+                lines.append(f"             argmax {a.trained_argmax:.4f} with the model as trained")
         lines += [f"  note       {note}" for note in self.notes]
         lines += [f"  BREACH     {breach}" for breach in self.breaches]
         return "\n".join(lines)
@@ -256,7 +261,9 @@ def from_json(kind: type[R], text: str) -> R:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"not JSON ({error}): expected a {kind.__name__} record written by kompakt") from None
+        raise InputError(
+            f"not JSON ({error}): expected a {kind.__name__} record written by kompakt"
+        ) from None
     return typing.cast(R, _build(kind, data, kind.__name__))
 
 

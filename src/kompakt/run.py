@@ -19,7 +19,8 @@ import numpy as np
 from kompakt.callbacks import Update
 from kompakt.data import Data, check_data, load_data
 from kompakt.errors import InputError
-from kompakt.export import export, read_file, versions
+from kompakt.examine import versions
+from kompakt.export import export, read_file
 from kompakt.files import sha256, writable_folder, write_atomic
 from kompakt.measure import latency_ratio
 from kompakt.recipe import Recipe, Stage, load_recipe, start_stage, to_dict
@@ -138,9 +139,7 @@ def optimize_all(
     trials: list[Trial] = []
     for i, recipe in enumerate(recipes):
         share = 1.0 / len(recipes)
-        trials.append(
-            job.trial(recipe, trials, lambda what, done, i=i: report(what, (i + done) * share))
-        )
+        trials.append(job.trial(recipe, trials, lambda what, done, i=i: report(what, (i + done) * share)))
     run = Run(
         title=title or f"{model.name}: {', '.join(r.name for r in recipes if r.name != BASELINE)}",
         trials=tuple(trials),
@@ -217,7 +216,11 @@ class _Job:
             epochs = self._epochs(recipe, stage, shares)
             part = 0.9 / len(recipe.stages)
             model, lines, curves = self._stage(
-                model, stage, epochs, f"{key}-{i}", lambda s, d=done, p=part: report(_doing(recipe, i, s), d + p * s)
+                model,
+                stage,
+                epochs,
+                f"{key}-{i}",
+                lambda s, d=done, p=part: report(_doing(recipe, i, s), d + p * s),
             )
             done += part
             applied += lines
@@ -318,7 +321,9 @@ class _Job:
     def _key(self, recipe: Recipe) -> str:
         """Digest of everything that decides the result."""
         weights = [np.ascontiguousarray(w).tobytes() for w in self.model.get_weights()]
-        arrays = keras.tree.flatten([self.data.x_train, self.data.y_train, self.data.x_test, self.data.y_test])
+        arrays = keras.tree.flatten(
+            [self.data.x_train, self.data.y_train, self.data.x_test, self.data.y_test]
+        )
         parts = [
             self.model.to_json().encode() if hasattr(self.model, "_nodes_by_depth") else b"",
             *weights,

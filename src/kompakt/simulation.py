@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,12 +11,27 @@ from keras import layers, ops, tree
 
 from kompakt.attach import Transformed
 from kompakt.graph import copy_layer, map_layers
-from kompakt.placement import input_grids, output_grids
+from kompakt.numerics import fake_quantize, round_half_away, round_half_up, scale_from_range
+from kompakt.placement import AVERAGES, SAME_GRID, input_grids, output_grids
 from kompakt.records import Encoding
-from kompakt.sites import OUTPUT
+from kompakt.sites import BOTH, OUTPUT
 
-LINEAR = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D)
+LINEAR = (
+    layers.Dense,
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.Conv2DTranspose,
+    layers.DepthwiseConv1D,
+    layers.DepthwiseConv2D,
+)
 """Layers that the runtime computes in 32-bit integers and requantizes with one multiplier a channel."""
+
+
+DYNAMIC = LINEAR
+"""Layers whose inputs a dynamic_int8 file quantizes at run time."""
+
+SUMS: dict[type, float] = {layers.Add: 1.0, layers.Subtract: -1.0}
+"""Layer of two tensors -> the sign of the second."""
 
 
 class IntegerLayer(layers.Layer):  # type: ignore[misc]
@@ -42,7 +57,9 @@ class IntegerLayer(layers.Layer):  # type: ignore[misc]
         self.exact = layer.__class__.from_config(config)
         self.exact.build(layer._build_shapes_dict["input_shape"])
         weight = np.asarray(ops.convert_to_numpy(layer.kernel), "float64")
-        self.exact.kernel.assign(np.round(weight / _along(scale.astype("float64"), weight.shape, kernel.axis)))
+        self.exact.kernel.assign(
+            np.round(weight / _along(scale.astype("float64"), weight.shape, kernel.axis))
+        )
         if layer.use_bias:
             self.exact.bias.assign(integer_bias(np.asarray(layer.bias), kernel, given))
 
@@ -55,16 +72,40 @@ class IntegerLayer(layers.Layer):  # type: ignore[misc]
         return self.exact.compute_output_shape(shape)
 
 
-class IntegerAdd(layers.Layer):  # type: ignore[misc]
-    r"""The sum of two tensors in integers, as XNNPACK computes it.
+class DynamicLayer(layers.Layer):  # type: ignore[misc]
+    r"""A linear layer with int8 weights whose input is put on a grid of its own, sample by sample, at run time.
 
-    .. math:: y = s_y \lfloor (m_a (q_a - z_a) + m_b (q_b - z_b) + 2^{n-1}) / 2^n \rfloor,
+    .. math:: s = (\max(x, 0) - \min(x, 0)) / 255, \quad y = W s (round(x / s + z) - z) + b
+    """
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(name=layer.name, dtype="float32")
+        self.linear = copy_layer(layer)
+        self.by_row = isinstance(layer, layers.Dense) or _is_pointwise(layer)
+
+    def call(self, x: Any) -> Any:
+        axes = (-1,) if self.by_row else tuple(range(1, len(x.shape)))
+        low = ops.minimum(ops.min(x, axis=axes, keepdims=True), 0.0)
+        high = ops.maximum(ops.max(x, axis=axes, keepdims=True), 0.0)
+        step, zero = scale_from_range(low, high, 8, symmetric=False)
+        return self.linear(fake_quantize(x, step, zero, 8, symmetric=False))
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return self.linear.compute_output_shape(shape)
+
+
+class IntegerAdd(layers.Layer):  # type: ignore[misc]
+    r"""The sum or difference of two tensors in integers, as XNNPACK computes it.
+
+    .. math:: y = s_y \lfloor (m_a (q_a - z_a) \pm m_b (q_b - z_b) + 2^{n-1}) / 2^n \rfloor,
         \quad m_i = round(2^n s_i / s_y)
 
     with :math:`n = 20 - \lfloor \log_2 \max(s_a, s_b) / s_y \rfloor`, so that the multipliers have 21 bits.
     """
 
-    def __init__(self, name: str, given: tuple[Encoding, Encoding], result: Encoding) -> None:
+    def __init__(
+        self, name: str, given: tuple[Encoding, Encoding], result: Encoding, *, sign: float = 1.0
+    ) -> None:
         super().__init__(name=name, dtype="float32")
         self.steps = [np.float32(g.scale[0]) for g in given]
         self.step_out = np.float32(result.scale[0])
@@ -72,6 +113,7 @@ class IntegerAdd(layers.Layer):  # type: ignore[misc]
         shift = 20 - int(np.floor(np.log2(max(ratios))))
         self.unit = 2.0**shift
         self.multipliers = [float(np.round(np.float64(ratio) * self.unit)) for ratio in ratios]
+        self.multipliers[1] *= sign
 
     def call(self, inputs: Any) -> Any:
         terms = [
@@ -85,9 +127,81 @@ class IntegerAdd(layers.Layer):  # type: ignore[misc]
         return layers.Add().compute_output_shape(shapes)
 
 
-def simulation(
-    model: keras.Model, plain: keras.Model, encodings: Mapping[str, Encoding]
-) -> keras.Model:
+class IntegerMerge(layers.Layer):  # type: ignore[misc]
+    r"""A layer whose inputs and output are on one grid: each input is put on it, as XNNPACK does.
+
+    .. math:: q_y = \lfloor (m (q_x - z_x) + 128) / 256 \rfloor + z_y, \quad m = round(256 s_x / s_y)
+
+    Args:
+        layer: plain. given: the grid of each input, None where it is made on the ``result`` grid.
+    """
+
+    def __init__(self, layer: Any, given: Sequence[Encoding | None], result: Encoding) -> None:
+        super().__init__(name=layer.name, dtype="float32")
+        self.merge = copy_layer(layer)
+        self.given, self.result = list(given), result
+
+    def call(self, inputs: Any) -> Any:
+        return self.merge([self._onto(x, grid) for x, grid in zip(inputs, self.given, strict=True)])
+
+    def _onto(self, x: Any, grid: Encoding | None) -> Any:
+        step, zero = np.float32(self.result.scale[0]), np.float32(self.result.zero_point[0])
+        if grid is None:
+            return fake_quantize(x, step, zero, 8, symmetric=False)
+        old = np.float32(grid.scale[0])
+        multiplier = np.float32(np.round(256.0 * old / step))
+        steps = ops.floor((ops.round(x / old) * multiplier + 128.0) / 256.0)
+        return (ops.clip(steps + zero, -128.0, 127.0) - zero) * step
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        return self.merge.compute_output_shape(shapes)
+
+
+class IntegerLeaky(layers.Layer):  # type: ignore[misc]
+    r"""A leaky ReLU in integers, as XNNPACK computes it.
+
+    .. math:: q_y = \lfloor (m (q_x - z_x) + 128) / 256 \rfloor + z_y, \quad m = round(256 a s_x / s_y)
+
+    where :math:`a` is 1 for what is not negative and the slope for the rest.
+    """
+
+    def __init__(self, layer: Any, given: Encoding, result: Encoding) -> None:
+        super().__init__(name=layer.name, dtype="float32")
+        self.step_in, self.step_out = np.float32(given.scale[0]), np.float32(result.scale[0])
+        ratio = 256.0 * self.step_in / self.step_out
+        self.above, self.below = np.round(ratio), np.round(ratio * np.float32(layer.negative_slope))
+
+    def call(self, x: Any) -> Any:
+        steps = ops.round(ops.cast(x, "float32") / self.step_in)
+        scaled = steps * ops.where(steps >= 0, self.above, self.below)
+        return ops.floor((scaled + 128.0) / 256.0) * self.step_out
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape
+
+
+class IntegerAverage(layers.Layer):  # type: ignore[misc]
+    r"""A pooling or resizing layer whose result stays on the grid of its input.
+
+    .. math:: y = s (round(f(x) / s + z) - z)
+
+    TFLite's average pooling rounds halves away from the integer 0, XNNPACK's resizing rounds them up.
+    """
+
+    def __init__(self, layer: Any, grid: Encoding) -> None:
+        super().__init__(name=layer.name, dtype="float32")
+        self.average = copy_layer(layer)
+        self.rounded = round_half_up if isinstance(layer, layers.Resizing) else round_half_away
+        self.step, self.zero = np.float32(grid.scale[0]), np.float32(grid.zero_point[0])
+
+    def call(self, x: Any) -> Any:
+        return (self.rounded(self.average(x) / self.step + self.zero) - self.zero) * self.step
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return self.average.compute_output_shape(shape)
+
+
+def simulation(model: keras.Model, plain: keras.Model, encodings: Mapping[str, Encoding]) -> keras.Model:
     """A copy of an attached ``model`` in which linear layers compute in integers, as the file does.
 
     Args:
@@ -103,16 +217,39 @@ def simulation(
         inner = getattr(layer, "transformed_layer", layer)
         kernel, after = encodings.get(f"{layer.name}/kernel"), grid(result.get(layer.name))
         before = [grid(site) for site in given.get(layer.name, ())]
-        if after is None or not before or None in before:
+        if isinstance(inner, AVERAGES) and before and before[0] is not None:
+            return IntegerAverage(inner, before[0])
+        both = grid(f"{layer.name}/{BOTH}")
+        if isinstance(inner, SAME_GRID) and both is not None:
+            return IntegerMerge(inner, before, both)
+        known = [each for each in before if each is not None]
+        if after is None or not known or len(known) < len(before):
             return copy_layer(layer)
         if isinstance(inner, LINEAR) and kernel is not None:
-            integer = IntegerLayer(plain.get_layer(layer.name), kernel, before[0], after)
-        elif isinstance(inner, layers.Add) and len(before) == 2:
-            integer = IntegerAdd(layer.name, (before[0], before[1]), after)
+            integer = IntegerLayer(plain.get_layer(layer.name), kernel, known[0], after)
+        elif isinstance(inner, layers.LeakyReLU):
+            integer = IntegerLeaky(inner, known[0], after)
+        elif type(inner) in SUMS and len(known) == 2:
+            integer = IntegerAdd(layer.name, (known[0], known[1]), after, sign=SUMS[type(inner)])
         else:
             return copy_layer(layer)
         chain = getattr(layer, "chains", {}).get(OUTPUT)
         return integer if chain is None else Transformed(integer, {OUTPUT: copy_layer(chain)})
+
+    return map_layers(model, make)
+
+
+def _is_pointwise(layer: Any) -> bool:
+    """Whether a convolution is a matrix product of its own for each pixel."""
+    kinds = (layers.Conv1D, layers.Conv2D)
+    return isinstance(layer, kinds) and {*layer.kernel_size, *layer.strides, layer.groups} == {1}
+
+
+def dynamic_simulation(model: keras.Model) -> keras.Model:
+    """A copy of a plain ``model`` in which linear layers put their inputs on grids as a dynamic_int8 file does."""
+
+    def make(layer: Any) -> Any:
+        return DynamicLayer(layer) if isinstance(layer, DYNAMIC) else copy_layer(layer)
 
     return map_layers(model, make)
 

@@ -120,7 +120,9 @@ def _inner_layers(layer: Layer) -> Iterator[tuple[str, Layer]]:
     for attribute, value in vars(layer).items():
         if attribute in ("_layers", "_tracker", "_metrics") or attribute.startswith("_self_"):
             continue
-        for path, leaf in tree.flatten_with_path(value) if isinstance(value, (list, tuple, dict)) else [((), value)]:
+        for path, leaf in (
+            tree.flatten_with_path(value) if isinstance(value, (list, tuple, dict)) else [((), value)]
+        ):
             if any(leaf is inner for inner in own):
                 yield "/".join([attribute.strip("_"), *map(str, path)]), leaf
 
@@ -180,9 +182,7 @@ def sites(model: Model) -> Iterator[Site]:
         inner = getattr(layer, "transformed_layer", layer)
         start = f"{unit}/" if unit else ""
         for slot, (owner, variable, axis) in weight_slots(inner).items():
-            yield Site(
-                name=start + slot, unit=unit, slot=slot, layer=owner, variable=variable, axis=axis
-            )
+            yield Site(name=start + slot, unit=unit, slot=slot, layer=owner, variable=variable, axis=axis)
         yield Site(name=start + OUTPUT, unit=unit, slot=OUTPUT, layer=inner, variable=None, axis=())
 
 

@@ -14,9 +14,13 @@ from kompakt.calibrate import calibrate
 from kompakt.errors import InputError
 from kompakt.graph import Copier, copy_layer, rebuild
 from kompakt.placement import activation_grids, input_marker
+from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.inline import inline
+from kompakt.rewrite.layered_operations import layered_operations
+from kompakt.rewrite.plain_operators import plain_operators
 from kompakt.rewrite.split_activation import split_activation
+from kompakt.rewrite.split_separable import split_separable
 from kompakt.schedules import Schedule
 from kompakt.sites import Site, match, nearest, sites
 from kompakt.transform import Transform
@@ -31,6 +35,9 @@ TRAINABLE_MODES = ("int8", "dynamic_int8")
 
 QUANTIZE_OPTIONS = ("ranges", "momentum", "method")
 """Keyword arguments of ``quantize`` that a recipe may set."""
+
+LEFT_OUT = "%s: left as it is (depthwise kernels have few values a channel; name it in sites= to include it)"
+"""What is said of weights that "*" does not include."""
 
 SMALL = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 """Layers with so few weights a channel that zeros or shared values cost accuracy and save nothing."""
@@ -68,7 +75,7 @@ def prune(
     _one_of(keep, "zeros", sparsity, "sparsity")
     if schedule is not None and sparsity is None:
         raise InputError("schedule= needs a sparsity: kompakt.prune(model, 0.75, schedule=...)")
-    return attach(model, plan(model, sites, lambda _: Prune(sparsity, schedule=schedule)))
+    return _attach_after(model, sites, lambda _: Prune(sparsity, schedule=schedule))
 
 
 def cluster(
@@ -103,7 +110,7 @@ def cluster(
     def make(_: Site) -> Transform:
         return Cluster(clusters, start=start, per_channel=per_channel, seed=seed)
 
-    return attach(model, plan(model, sites, make))
+    return _attach_after(model, sites, make)
 
 
 def quantize(
@@ -165,13 +172,23 @@ def quantize(
                     momentum=momentum,
                     low=grid.low,
                     high=grid.high,
-                    rounding=grid.rounding,
                 )
             ]
     attached = attach(flat, wanted)
     if calibration is not None:
         calibrate(attached, calibration, method=method)
     return attached
+
+
+def _attach_after(
+    model: keras.Model, patterns: str | Sequence[str], make: Callable[[Site], Transform]
+) -> keras.Model:
+    """Attach to the plain model, behind what preserves the techniques that were there before."""
+    plain, keeps = carry(model)
+    wanted = {name: list(kept) for name, kept in keeps.items()}
+    for name, made in plan(plain, patterns, make).items():
+        wanted.setdefault(name, []).extend(made)
+    return attach(plain, wanted)
 
 
 def plan(
@@ -190,14 +207,18 @@ def plan(
             "embedding or recurrent layer"
         )
     chosen: dict[str, list[Transform]] = {}
+    left: list[str] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         for name in match(pattern, known):
             if pattern == "*" and isinstance(known[name].layer, SMALL):
-                log.info("%s: left as it is (depthwise; name it in sites= to include it)", name)
+                left.append(name)
             else:
                 chosen.setdefault(name, [make(known[name])])
+    left = [name for name in left if name not in chosen]
     if not chosen:
         raise InputError(f"nothing left to work on: {patterns!r} matches only depthwise kernels")
+    if left:
+        log.warning(LEFT_OUT, ", ".join(left))
     return chosen
 
 
@@ -221,8 +242,10 @@ def _deployable(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transfo
     for site in sites(plain):
         owner = names.get(id(site.layer))
         renamed[site.name] = site.name if owner is None else f"{owner}/{site.slot.split('/')[-1]}"
-    flat = _mark_inputs(fold_batchnorm(split_activation(flat))[0])
-    return flat, {renamed[name]: kept for name, kept in keeps.items()}
+    flat, moved = split_separable(layered_operations(flat))
+    flat, _ = fold_batchnorm(split_activation(flat))
+    flat = _mark_inputs(plain_operators(affine_to_depthwise(flat)))
+    return flat, {moved.get(renamed[name], renamed[name]): kept for name, kept in keeps.items()}
 
 
 def _mark_inputs(model: keras.Model) -> keras.Model:

@@ -69,6 +69,10 @@ class Transform(keras.layers.Layer):  # type: ignore[misc]
     def update(self, step: int, value: Tensor) -> None:
         """Recompute the state at training step ``step`` (0-based); ``value`` is the transform's input."""
 
+    def last_step(self) -> int:
+        """The training step of the last :meth:`update` that did something, saved with the model."""
+        return 0
+
     def keep(self) -> Transform | None:
         """A new transform that preserves what this one has done to a tensor, or None where nothing can be."""
         return None
@@ -90,7 +94,9 @@ class Transform(keras.layers.Layer):  # type: ignore[misc]
         Raises:
             InputError: no ``callbacks.Update`` drives this transform.
         """
-        if training and not (self.trains_alone or self.frozen or self.driven):
+        # Keras traces a model once before any callback knows of it; nothing is trained there.
+        tracing = keras.src.backend.common.symbolic_scope.in_symbolic_scope()
+        if training and not (tracing or self.trains_alone or self.frozen or self.driven):
             raise InputError(
                 f"training a model with {type(self).__name__} needs its callback: "
                 "pass callbacks=[kompakt.callbacks.Update()] to fit (or call its hooks in your own loop)"

@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
-from kompakt.graph import Call, Copier, Names, copy_layer, rebuild
+from kompakt.graph import Call, Copier, Names, batchnorm_gain, copy_layer, rebuild
 
 
 def affine_to_depthwise(model: keras.Model) -> keras.Model:
@@ -66,17 +66,6 @@ def _affine(layer: Any, x: Any) -> tuple[np.ndarray, np.ndarray] | None:
 
 def _spread(value: Any, channels: int) -> np.ndarray:
     return np.broadcast_to(np.asarray(value, "float64").ravel(), (channels,))
-
-
-def batchnorm_gain(norm: Any) -> tuple[np.ndarray, np.ndarray]:
-    r"""(:math:`g = \gamma / \sqrt{\sigma^2 + \epsilon}`, :math:`\beta - \mu g`) of a BatchNormalization."""
-
-    def read(variable: Any) -> np.ndarray:
-        return np.asarray(ops.convert_to_numpy(variable), "float64")
-
-    variance, mean = read(norm.moving_variance), read(norm.moving_mean)
-    factor = (read(norm.gamma) if norm.scale else 1.0) / np.sqrt(variance + norm.epsilon)
-    return factor, (read(norm.beta) if norm.center else 0.0) - mean * factor
 
 
 def _depthwise(layer: Any, factor: np.ndarray, offset: np.ndarray) -> Any:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kompakt.graph import Call, Copier, calls, copy_layer, rebuild, users
+from kompakt.graph import Call, Copier, batchnorm_gain, calls, copy_layer, rebuild, users
 from kompakt.sites import TABLE
 
 FOLDABLE = (
@@ -106,7 +106,7 @@ def _foldable_norm(norm: Any, tensor: Any) -> bool:
 
 
 def _fold(layer: Any, norm: Any) -> Any:
-    factor, offset = _gain(norm)
+    factor, offset = batchnorm_gain(norm)
     config = {**layer.get_config(), "use_bias": True}
     folded = layer.__class__.from_config(config)
     folded.build(layer._build_shapes_dict["input_shape"])
@@ -120,15 +120,6 @@ def _fold(layer: Any, norm: Any) -> Any:
     bias = ops.convert_to_numpy(layer.bias) if layer.use_bias else 0.0
     folded.bias.assign(bias * factor + offset)
     return folded
-
-
-def _gain(norm: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(g, beta - mu g) of a BatchNormalization, float64 until the end to lose nothing."""
-    read = lambda v: ops.convert_to_numpy(v).astype("float64")  # noqa: E731
-    gamma = read(norm.gamma) if norm.scale else 1.0
-    beta = read(norm.beta) if norm.center else 0.0
-    factor = gamma / np.sqrt(read(norm.moving_variance) + norm.epsilon)
-    return factor, beta - read(norm.moving_mean) * factor
 
 
 def _along(factor: np.ndarray, shape: tuple[int, ...], axis: tuple[int, ...]) -> np.ndarray:

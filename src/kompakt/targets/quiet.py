@@ -22,7 +22,11 @@ def quiet() -> Iterator[None]:
     saved = os.dup(2)
     level = logging.root.manager.disable
     try:
-        with tempfile.TemporaryFile() as sink, warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            tempfile.TemporaryFile() as sink,
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             logging.disable(logging.WARNING)
             os.dup2(sink.fileno(), 2)

@@ -23,7 +23,7 @@ class Request:
         quantization: a mode of the target, "float" for none.
         io: type of inputs and outputs in an integer file: "int8", "uint8" or "float32".
         batch: the fixed batch size, or None for one that can be resized.
-        samples: one batch of real inputs in the model's structure, or None.
+        samples: some inputs in the model's structure; an integer file needs them.
     """
 
     model: keras.Model
@@ -86,6 +86,10 @@ class Target(ABC):
     @abstractmethod
     def has(self, data: bytes, site: str) -> bool:
         """Whether the file has a tensor for ``site``."""
+
+    @abstractmethod
+    def note(self, data: bytes) -> str | None:
+        """What kompakt wrote into the file about itself (JSON), or None."""
 
     @abstractmethod
     def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:

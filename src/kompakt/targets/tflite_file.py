@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,38 @@ from kompakt.records import Census
 
 TYPES: dict[int, str] = {v: k for k, v in vars(schema.TensorType).items() if not k.startswith("_")}
 OPS: dict[int, str] = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
-NUMPY: dict[str, str] = {"FLOAT32": "float32", "FLOAT16": "float16", "INT8": "int8", "INT32": "int32", "UINT8": "uint8"}
+NUMPY: dict[str, str] = {
+    "FLOAT32": "float32",
+    "FLOAT16": "float16",
+    "INT8": "int8",
+    "INT32": "int32",
+    "UINT8": "uint8",
+}
 FLOATS = ("FLOAT32", "FLOAT16", "FLOAT64", "BFLOAT16")
 BOUNDARY = ("QUANTIZE", "DEQUANTIZE")
+
+MOVES = (
+    "RESHAPE",
+    "MAX_POOL_2D",
+    "AVERAGE_POOL_2D",
+    "RESIZE_NEAREST_NEIGHBOR",
+    "RESIZE_BILINEAR",
+    "TRANSPOSE",
+    "SQUEEZE",
+    "EXPAND_DIMS",
+    "SLICE",
+    "STRIDED_SLICE",
+    "PAD",
+    "TILE",
+    "GATHER",
+    "BROADCAST_TO",
+    "SPACE_TO_BATCH_ND",
+    "BATCH_TO_SPACE_ND",
+)
+"""Operators whose output is on their input's grid."""
+
+PRODUCERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D")
+"""Operators with inputs (data, weights, bias); TRANSPOSE_CONV has (shape, weights, data, bias)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +86,7 @@ class Op:
 class TFLiteFile:
     """A parsed file; :meth:`pack` gives its bytes again."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, subgraph: int = 0) -> None:
         if data[4:8] != b"TFL3":
             raise InputError(f"not a TFLite file ({len(data)} bytes): expected the identifier TFL3 at byte 4")
         try:
@@ -65,11 +94,15 @@ class TFLiteFile:
             for buffer in self.model.buffers:
                 if buffer.data is not None:  # an array packs at once, bytes one by one
                     buffer.data = np.frombuffer(buffer.data, "uint8")
-            self.graph = self.model.subgraphs[0]
-            self.tensors = tuple(self._tensor(i, t) for i, t in enumerate(self.graph.tensors))
-            self.ops = tuple(self._op(op) for op in self.graph.operators or [])
+            self.graph = self.model.subgraphs[subgraph]
+            self.reread()
         except (IndexError, TypeError, ValueError, AttributeError, MemoryError) as error:
             raise InputError(f"broken TFLite file ({len(data)} bytes): {error}; make it again") from None
+
+    def reread(self) -> None:
+        """Bring ``tensors``, ``ops``, ``inputs`` and ``outputs`` up to date with an edited ``graph``."""
+        self.tensors = tuple(self._tensor(i, t) for i, t in enumerate(self.graph.tensors))
+        self.ops = tuple(self._op(op) for op in self.graph.operators or [])
         self.inputs = tuple(int(i) for i in self.graph.inputs)
         self.outputs = tuple(int(i) for i in self.graph.outputs)
 
@@ -94,13 +127,15 @@ class TFLiteFile:
             return None
         return np.asarray(data, "uint8").view(NUMPY[kind]).reshape(tensor.shape)
 
-    def _op(self, op: Any) -> Op:
+    def name_of(self, op: Any) -> str:
+        """The name of an operator of the schema."""
         code = self.model.operatorCodes[op.opcodeIndex]
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        name = code.customCode.decode() if OPS[number] == "CUSTOM" else OPS[number]
-        return Op(
-            name=name, inputs=tuple(int(i) for i in op.inputs), outputs=tuple(int(i) for i in op.outputs)
-        )
+        return code.customCode.decode() if OPS[number] == "CUSTOM" else OPS[number]
+
+    def _op(self, op: Any) -> Op:
+        inputs, outputs = tuple(int(i) for i in op.inputs), tuple(int(i) for i in op.outputs)
+        return Op(name=self.name_of(op), inputs=inputs, outputs=outputs)
 
     def activations(self) -> Iterator[Tensor]:
         """Inputs and operator outputs, in the order they are computed."""
@@ -114,11 +149,44 @@ class TFLiteFile:
         """The tensor called ``name``, or None."""
         return next((t for t in self.tensors if t.name == name), None)
 
-    def rename(self, name_of: Callable[[Tensor], str]) -> None:
-        """Give every tensor a new name; signatures refer to tensors by index and stay true."""
+    def rename(self, name_of: Callable[[int], str | None]) -> None:
+        """Give tensors new names, by index; signatures refer to tensors by index and stay true."""
         for tensor in self.tensors:
-            self.graph.tensors[tensor.index].name = name_of(tensor).encode()
-        self.tensors = tuple(self._tensor(i, t) for i, t in enumerate(self.graph.tensors))
+            name = name_of(tensor.index)
+            if name is not None:
+                self.graph.tensors[tensor.index].name = name.encode()
+        self.reread()
+
+    def order_edges(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """Put the inputs and outputs into the order of these names of the file's signature."""
+        signature = (self.model.signatureDefs or [None])[0]
+        if signature is None:
+            return
+        for side, names, entries in (
+            ("inputs", inputs, signature.inputs),
+            ("outputs", outputs, signature.outputs),
+        ):
+            by_name = {entry.name.decode(): int(entry.tensorIndex) for entry in entries}
+            if sorted(by_name) == sorted(names):
+                setattr(self.graph, side, [by_name[name] for name in names])
+        self.reread()
+
+    def name_inputs(self, names: Mapping[str, str]) -> None:
+        """Give the signature's inputs other names: old -> new."""
+        for signature in self.model.signatureDefs or []:
+            for entry in signature.inputs:
+                entry.name = names.get(entry.name.decode(), entry.name.decode()).encode()
+
+    def add_constant(self, values: np.ndarray) -> int:
+        """A new float constant; its index."""
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(np.ascontiguousarray(values, "float32").tobytes(), "uint8")
+        self.model.buffers.append(buffer)
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape = b"constant", np.asarray(values.shape, "int32")
+        tensor.type, tensor.buffer = schema.TensorType.FLOAT32, len(self.model.buffers) - 1
+        self.graph.tensors.append(tensor)
+        return len(self.graph.tensors) - 1
 
     def show(self, names: Sequence[str]) -> None:
         """Make the tensors called ``names`` the outputs, in place of the file's own."""
@@ -150,29 +218,35 @@ class TFLiteFile:
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
 
 
-def census(file: TFLiteFile) -> Census:
-    """Operators and tensor types of a file; float I/O conversion at its edges is not an island.
+def census(data: bytes) -> Census:
+    """Operators and tensor types of a file, in all its subgraphs; float I/O at its edges is not an island.
 
     Example: see ``kompakt.export(...).census``.
     """
-    edges = {*file.inputs, *file.outputs}
-    used = {i for op in file.ops for i in (*op.inputs, *op.outputs) if i >= 0} | edges
-    islands = [
-        op
-        for op in file.ops
-        if op.name not in BOUNDARY and any(file.tensors[i].kind in FLOATS for i in _floats(file, op))
-    ]
+    main = TFLiteFile(data)
+    parts = [main, *(TFLiteFile(data, subgraph=i) for i in range(1, len(main.model.subgraphs)))]
+    ops: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    float_ops: list[str] = []
+    float_tensors: list[str] = []
+    for part in parts:
+        edges = {*part.inputs, *part.outputs} if part is main else set()
+        used = sorted({i for op in part.ops for i in (*op.inputs, *op.outputs) if i >= 0} | edges)
+        ops.update(op.name for op in part.ops)
+        kinds.update(part.tensors[i].kind for i in used)
+        float_ops += [
+            f"{op.name} ({part.tensors[op.outputs[0]].name})" for op in part.ops if _is_float(part, op)
+        ]
+        float_tensors += [
+            part.tensors[i].name for i in used if i not in edges and part.tensors[i].kind in FLOATS
+        ]
     return Census(
-        ops=dict(Counter(op.name for op in file.ops)),
-        tensors=dict(Counter(file.tensors[i].kind for i in sorted(used))),
-        float_ops=tuple(f"{op.name} ({file.tensors[op.outputs[0]].name})" for op in islands),
-        float_tensors=tuple(
-            file.tensors[i].name
-            for i in sorted(used)
-            if file.tensors[i].kind in FLOATS and i not in edges and file.tensors[i].scale == ()
-        ),
+        ops=dict(ops), tensors=dict(kinds), float_ops=tuple(float_ops), float_tensors=tuple(float_tensors)
     )
 
 
-def _floats(file: TFLiteFile, op: Op) -> list[int]:
-    return [i for i in (*op.inputs, *op.outputs) if i >= 0]
+def _is_float(file: TFLiteFile, op: Op) -> bool:
+    """Whether an operator computes with floats; converting at the edges of the file is no computing."""
+    return op.name not in BOUNDARY and any(
+        file.tensors[i].kind in FLOATS for i in (*op.inputs, *op.outputs) if i >= 0
+    )

@@ -64,7 +64,7 @@ def run(data: bytes, inputs: Any, *, kernels: str = "default") -> Outputs:
     for start in range(0, len(given[0]), batch):
         count = min(batch, len(given[0]) - start)
         for detail, values in zip(details, given, strict=True):
-            interpreter.set_tensor(detail["index"], _pad(on_grid(values[start : start + batch], detail), batch))
+            feed(interpreter, detail, _pad(values[start : start + batch], batch))
         interpreter.invoke()
         for column, detail in zip(rows, outputs, strict=True):
             column.append(off_grid(interpreter.get_tensor(detail["index"]), detail)[:count])
@@ -79,7 +79,7 @@ def timer(data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], floa
     interpreter = load(data, threads=threads)
     for detail, leaf in zip(input_details(interpreter, inputs), tree.flatten(inputs), strict=True):
         batch = int(detail["shape"][0]) if len(detail["shape"]) else 1
-        interpreter.set_tensor(detail["index"], _pad(on_grid(np.asarray(leaf[:batch]), detail), batch))
+        feed(interpreter, detail, _pad(np.asarray(leaf[:batch]), batch))
 
     def run_times(n: int) -> float:
         start = time.perf_counter()
@@ -90,18 +90,41 @@ def timer(data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], floa
     return run_times
 
 
+def feed(interpreter: Any, detail: dict[str, Any], values: np.ndarray) -> None:
+    """Give an input its ``values``, on its grid.
+
+    Raises:
+        InputError: they have another shape.
+    """
+    given = on_grid(values, detail)
+    if tuple(given.shape[1:]) != tuple(int(n) for n in detail["shape"][1:]):
+        raise InputError(
+            f"the file's input {detail['name']!r} takes {_shape(detail['shape'])} a sample, "
+            f"received {_shape(given.shape)}"
+        )
+    interpreter.set_tensor(detail["index"], given)
+
+
+def _shape(shape: Any) -> str:
+    return "x".join(str(int(n)) for n in shape[1:]) or "one number"
+
+
 def input_details(interpreter: Any, inputs: Any = None) -> list[dict[str, Any]]:
-    """Input details in the order of the model's flattened inputs (by name where the model takes a dict)."""
+    """Input details in the order of the model's flattened inputs.
+
+    Files of kompakt hold them in that order. Where ``inputs`` is a dict whose keys are the names of a file's
+    signature, the names decide.
+    """
     by_name = _signature(interpreter, "inputs")
-    if isinstance(inputs, dict) and set(inputs) <= set(by_name):
+    if isinstance(inputs, dict) and set(inputs) == set(by_name):
         return [by_name[name] for name in sorted(inputs)]
     return list(interpreter.get_input_details())
 
 
 def output_details(interpreter: Any) -> list[dict[str, Any]]:
-    """Output details in the order of the model's flattened outputs."""
+    """Output details in the order of the model's flattened outputs (by the number in their signature's names)."""
     by_name = _signature(interpreter, "outputs")
-    if not by_name:
+    if len(by_name) < 2:
         return list(interpreter.get_output_details())
     return [by_name[name] for name in sorted(by_name, key=_number)]
 

@@ -58,6 +58,8 @@ class Prune(Transform):
 
     def build(self, shape: Sequence[int]) -> None:
         self.mask = self.add_weight(shape=tuple(shape), initializer="ones", trainable=False, name="mask")
+        if self.schedule is not None:
+            self.reached = self.add_weight(shape=(), initializer="zeros", trainable=False, name="reached")
         self.built = True
 
     def prepare(self, value: Tensor, axis: Sequence[int]) -> None:
@@ -89,6 +91,10 @@ class Prune(Transform):
     def update(self, step: int, value: Tensor) -> None:
         if self.schedule is not None and self.acts(step):
             self.mask_to(self.schedule(step), value)
+            self.reached.assign(float(step))
+
+    def last_step(self) -> int:
+        return 0 if self.schedule is None else int(ops.convert_to_numpy(self.reached))
 
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
         zeros = int(ops.convert_to_numpy(ops.sum(ops.cast(value == 0, "int32"))))

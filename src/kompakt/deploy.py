@@ -1,0 +1,113 @@
+"""A model made ready for a file: what the file must hold, and the model it must agree with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from kompakt.attach import chains_of, finalize, wrapped
+from kompakt.errors import InputError
+from kompakt.graph import symbolic_inputs
+from kompakt.placement import last_logits, output_grids
+from kompakt.records import Encoding
+from kompakt.rewrite.unshare import unshare
+from kompakt.simulation import dynamic_simulation, simulation
+from kompakt.sites import BOTH, OUTPUT, is_graph
+from kompakt.techniques import TRAINABLE_MODES, quantize
+
+RANDOM_SAMPLES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A model made ready.
+
+    Attributes:
+        plain: plain layers, weights as they are deployed. encodings: what the file must honour at its sites.
+        reference: the model that the file must agree with; ``name`` says what that is.
+        trained: the model as it was trained, where the reference computes otherwise (in integers), else None.
+        logits: the site before a final softmax or sigmoid, or None.
+        owners: activation site -> the layers whose result is rounded there (a convolution and its ReLU).
+    """
+
+    plain: keras.Model
+    encodings: Mapping[str, Encoding]
+    reference: keras.Model
+    name: str
+    trained: keras.Model | None = None
+    logits: str | None = None
+    owners: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def quantized_mode(model: keras.Model) -> str | None:
+    """The mode of ``quantize`` that an attached model is in, or None."""
+    slots = {
+        name.rsplit("/", 1)[-1]
+        for name, chain, _ in chains_of(model)
+        if any(getattr(transform, "bits", None) for transform in chain)
+    }
+    if not slots:
+        return None
+    return "int8" if slots & {OUTPUT, BOTH} else "dynamic_int8"
+
+
+def make_job(model: keras.Model, mode: str, calibration: Any) -> Job:
+    """``model`` made ready for a file of ``mode``; a float model is quantized on ``calibration`` where needed.
+
+    Raises:
+        InputError: int8 without ranges and without calibration data.
+    """
+    if mode in TRAINABLE_MODES and quantized_mode(model) is None:
+        if mode == "int8" and calibration is None:
+            raise InputError(
+                "quantization='int8' of a float model needs calibration=: some hundred samples of real input"
+            )
+        model = quantize(model, mode, calibration=calibration, ranges="minmax")
+    if not wrapped(model):
+        return Job(plain=model, encodings={}, reference=model, name="float model")
+    if mode not in TRAINABLE_MODES:
+        plain, encodings = finalize(model)
+        return Job(plain=plain, encodings=encodings, reference=plain, name="simulation")
+    single = unshare(model) if is_graph(model) else model
+    plain, encodings = finalize(single)
+    if mode != "int8":
+        reference = dynamic_simulation(plain) if is_graph(plain) else plain
+        return Job(plain=plain, encodings=encodings, reference=reference, name="simulation")
+    return Job(
+        plain=plain,
+        encodings=encodings,
+        reference=simulation(single, plain, encodings),
+        name="simulation",
+        trained=single,
+        logits=last_logits(single),
+        owners=_owners(single),
+    )
+
+
+def _owners(model: keras.Model) -> dict[str, tuple[str, ...]]:
+    owners: dict[str, tuple[str, ...]] = {}
+    for layer, site in output_grids(model).items():
+        owners[site] = (*owners.get(site, ()), layer)
+    return owners
+
+
+def random_inputs(model: keras.Model, encodings: Mapping[str, Encoding]) -> Any:
+    """Numbers spread over the input's own grid (or -1..1), in the structure that ``model`` takes."""
+    random = np.random.default_rng(0)
+    grid = next((e for site, e in encodings.items() if site.endswith("_grid/output") and e.scale), None)
+    low, high = (-1.0, 1.0)
+    if grid is not None:
+        low, high = ((q - grid.zero_point[0]) * grid.scale[0] for q in (-128, 127))
+
+    def draw(tensor: Any) -> np.ndarray:
+        shape = (RANDOM_SAMPLES, *(n or 1 for n in tensor.shape[1:]))
+        if not keras.backend.is_float_dtype(tensor.dtype):
+            return random.integers(0, 2, shape).astype(tensor.dtype)
+        return random.uniform(low, high, shape).astype(tensor.dtype)
+
+    return tree.map_structure(draw, symbolic_inputs(model, 1))

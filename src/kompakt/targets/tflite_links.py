@@ -1,0 +1,215 @@
+"""Which tensor of a float TFLite file is which site of the Keras model, found by their numbers.
+
+Names will not do: a converter fuses layers and calls the result as it likes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from kompakt.graph import symbolic_inputs
+from kompakt.records import Encoding
+from kompakt.sites import BOTH, OUTPUT, is_graph, sites
+from kompakt.targets import tflite_runtime
+from kompakt.targets.tflite_file import FLOATS, MOVES, PRODUCERS, Op, Tensor, TFLiteFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A site of the Keras model and a tensor of the float file that holds the same numbers."""
+
+    site: str
+    tensor: int
+
+
+def weight_links(model: keras.Model, file: TFLiteFile) -> list[Link]:
+    """Which constant of the file is which kernel; each is taken once, in the order of the model."""
+    constants = [t for t in file.tensors if t.values is not None and t.kind in FLOATS and len(t.shape) > 1]
+    links: list[Link] = []
+    taken: set[int] = set()
+    for site in sites(model):
+        if site.variable is None:
+            continue
+        value = np.asarray(keras.ops.convert_to_numpy(site.variable))
+        found = [t.index for t in constants if _same_weight(value, t)]
+        first = next((i for i in found if i not in taken), next(iter(found), None))
+        if first is not None:
+            links.append(Link(site=site.name, tensor=first))
+            taken.add(first)
+    return links
+
+
+def _same_weight(value: np.ndarray, tensor: Tensor) -> bool:
+    assert tensor.values is not None
+    if value.size != tensor.values.size:
+        return False
+    stored = tensor.values.astype("float32").ravel()
+    rtol, atol = (1e-3, 1e-7) if tensor.kind == "FLOAT16" else (1e-5, 1e-9)
+    return any(np.allclose(laid.ravel(), stored, rtol=rtol, atol=atol) for laid in _layouts(value))
+
+
+def _layouts(value: np.ndarray) -> list[np.ndarray]:
+    """The orders TFLite stores a Keras kernel in: as it is, output channels first, or a transposed convolution's."""
+    rank = value.ndim
+    orders = [value, np.moveaxis(value, -1, 0)]
+    if rank >= 3:
+        orders += [np.moveaxis(value, -2, 0)]
+    if rank == 3:
+        orders += [value.transpose(2, 0, 1), value.transpose(1, 2, 0)]
+    return orders
+
+
+def restore_biases(file: TFLiteFile, links: Sequence[Link], model: keras.Model) -> None:
+    """Give each linear operator the bias of its own layer again, in a constant of its own.
+
+    The converter moves the bias of a layer without activation into a Dense after it. The model computes the
+    same, but the tensor between the two is another one, and its grid would not fit. It also stores equal biases
+    once, though each has another scale as integers.
+    """
+    reads = Counter(index for op in file.ops for index in op.inputs)
+    sites: dict[int, list[str]] = defaultdict(list)
+    for link in links:
+        sites[link.tensor].append(link.site)
+    for i, op in enumerate(file.ops):
+        if op.name not in PRODUCERS or not sites.get(op.inputs[1]):
+            continue
+        held = sites[op.inputs[1]]
+        site = held.pop(0) if len(held) > 1 else held[0]
+        wanted = _bias(model, site, file.tensors[op.outputs[0]].shape[-1])
+        place = 3 if op.name == "TRANSPOSE_CONV" else 2
+        if wanted is None:
+            continue
+        shared = len(op.inputs) > place and op.inputs[place] >= 0 and reads[op.inputs[place]] > 1
+        if not shared and np.allclose(_stored_bias(file, op, place, wanted), wanted, rtol=1e-4, atol=1e-7):
+            continue
+        file.graph.operators[i].inputs = [*op.inputs[:place], file.add_constant(wanted)]
+    file.reread()
+
+
+def _bias(model: keras.Model, site: str, channels: int) -> np.ndarray | None:
+    """The bias of the layer that has its kernel at ``site``; None where that is inside another layer."""
+    unit, slot = site.rsplit("/", 1)
+    if slot != "kernel" or not is_graph(model) or "/" in unit:
+        return None
+    layer = model.get_layer(unit)
+    bias = getattr(layer, "bias", None)
+    return np.zeros(channels, "float32") if bias is None else np.asarray(keras.ops.convert_to_numpy(bias))
+
+
+def _stored_bias(file: TFLiteFile, op: Op, place: int, like: np.ndarray) -> np.ndarray:
+    values = file.tensors[op.inputs[place]].values if len(op.inputs) > place and op.inputs[place] >= 0 else None
+    return np.zeros_like(like) if values is None else values
+
+
+def activation_links(
+    model: keras.Model, encodings: Mapping[str, Encoding], file: TFLiteFile, samples: Any
+) -> list[Link]:
+    """Which tensor of the file is the activation at which site, by running both on ``samples``.
+
+    Tensors that an operator only moved are left to inherit. Where two sites hold the same numbers (a ReLU that
+    cut nothing off), the earlier site takes the earlier tensor.
+    """
+    wanted = _site_tensors(model, encodings)
+    if not wanted:
+        return []
+    probe = keras.Model(model.inputs, [tensor for _, tensor in wanted])
+    values = [np.asarray(v) for v in tree.flatten(probe.predict(samples, verbose=0))]
+    found = all_activations(file, samples, moved=False)
+    links: list[Link] = []
+    taken: set[int] = set()
+    for (site, _), value in zip(wanted, values, strict=True):
+        matching = [index for index, rows in found.items() if _same_activation(value, rows)]
+        free = next((i for i in matching if i not in taken), None)
+        chosen = free if free is not None else next(iter(matching), None)
+        if chosen is not None:
+            links.append(Link(site=site, tensor=chosen))
+            taken.add(chosen)
+    return links
+
+
+def _site_tensors(model: keras.Model, encodings: Mapping[str, Encoding]) -> list[tuple[str, Any]]:
+    """(site, Keras tensor) of every activation with an encoding; the inputs of two-sided sites come last."""
+    after: list[tuple[str, Any]] = []
+    before: list[tuple[str, Any]] = []
+    for site in encodings:
+        unit, slot = site.rsplit("/", 1) if "/" in site else ("", site)
+        if slot not in (OUTPUT, BOTH) or not is_graph(model):
+            continue
+        layer = model.get_layer(unit)
+        after += [(site, tensor) for tensor in tree.flatten(layer.output)]
+        if slot == BOTH:
+            before += [(site, tensor) for tensor in tree.flatten(layer.input)]
+    return after + before
+
+
+def all_activations(file: TFLiteFile, samples: Any, *, moved: bool = True) -> dict[int, np.ndarray]:
+    """Index -> (samples, ...) of every float activation, in the order they are computed.
+
+    Args:
+        file: a float file. moved: take in the outputs of operators that only move values.
+    """
+    interpreter = tflite_runtime.load(file.pack(), kernels="plain", keep_tensors=True)
+    flat = [np.asarray(leaf) for leaf in tree.flatten(samples)]
+    details = tflite_runtime.input_details(interpreter, samples)
+    still = set() if moved else {i for op in file.ops if op.name in MOVES for i in op.outputs}
+    wanted = [t.index for t in file.activations() if t.kind == "FLOAT32" and t.index not in still]
+    rows: dict[int, list[np.ndarray]] = {index: [] for index in wanted}
+    for i in range(len(flat[0])):
+        for detail, values in zip(details, flat, strict=True):
+            tflite_runtime.feed(interpreter, detail, values[i : i + 1])
+        interpreter.invoke()
+        for index in wanted:
+            rows[index].append(_read(interpreter, index))
+    return {index: np.stack(values) for index, values in rows.items() if values[0] is not None}
+
+
+def _read(interpreter: Any, index: int) -> Any:
+    """The values of a tensor; None where a loop keeps them to itself."""
+    try:
+        return np.array(interpreter.get_tensor(index))
+    except ValueError:
+        return None
+
+
+def _same_activation(value: np.ndarray, rows: np.ndarray) -> bool:
+    if value.size != rows.size:
+        return False
+    reach = float(np.abs(value).max())
+    return bool(np.allclose(value.ravel(), rows.ravel(), rtol=1e-3, atol=1e-4 * reach))
+
+
+def give_names(file: TFLiteFile, links: Sequence[Link], model: keras.Model) -> None:
+    """Names that say which Keras site a tensor is; one inside a layer is called ``layer:t12``."""
+    names: dict[int, str] = {}
+
+    def put(index: int, name: str) -> None:
+        if index not in names:
+            names[index] = f"{name}:{index}" if name in names.values() else name
+
+    inputs = [tensor.name.split(":")[0] for tensor in tree.flatten(symbolic_inputs(model))]
+    for index, name in zip(file.inputs, inputs, strict=True):
+        put(index, name)
+    for link in links:
+        put(link.tensor, link.site)
+    for op in file.ops:
+        bias = op.inputs[-1] if op.name in PRODUCERS and len(op.inputs) > 2 else -1
+        if bias >= 0 and file.tensors[bias].values is not None and op.inputs[1] in names:
+            put(bias, names[op.inputs[1]].rsplit("/", 1)[0] + "/bias")
+    layers = {layer.name for layer in model.layers}
+    file.rename(lambda index: names.get(index) or _inside(file.tensors[index], layers))
+
+
+def _inside(tensor: Tensor, layers: set[str]) -> str:
+    """``layer:t12`` where the converter's name for the tensor has the layer in it, else ``t12``."""
+    parts = [part for path in tensor.name.split(";") for part in path.split("/")]
+    named = [re.sub(r"(_\d+)?$", "", part) if part not in layers else part for part in reversed(parts)]
+    owner = next((part for part in named if part in layers), None)
+    return f"{owner}:t{tensor.index}" if owner else f"t{tensor.index}"

@@ -1,0 +1,193 @@
+"""From a float TFLite file to an integer one: ai-edge-quantizer, on ranges that make it arrive at our grids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kompakt.errors import InputError
+from kompakt.records import Encoding
+from kompakt.targets.quiet import quiet
+from kompakt.targets.target import Converted, Request
+from kompakt.targets.tflite_file import MOVES, Tensor, TFLiteFile
+from kompakt.targets.tflite_islands import close_islands
+from kompakt.targets.tflite_links import Link, all_activations
+
+INPUT_SITE = "_grid/output"
+"""End of the name of the site of a model's input."""
+
+Range = tuple[np.ndarray, np.ndarray]
+
+
+def quantized(file: TFLiteFile, request: Request, links: Sequence[Link]) -> Converted:
+    """The integer form of the float ``file``, whose tensors have their names (see ``give_names``)."""
+    _refuse_loops(file)
+    ranges, notes = _ranges(file, request, links)
+    whole = request.quantization == "int8"
+    data = _through_aeq(file.pack(), ranges, dynamic=not whole)
+    done = TFLiteFile(
+        data
+    )  # large constants come appended to the file: packing puts them where all tools look
+    if whole:
+        close_islands(done)
+        if request.io != "float32":
+            done = TFLiteFile(_integer_io(done.pack(), request.io))
+    done.rename({done.inputs[i]: file.tensors[index].name for i, index in enumerate(file.inputs)}.get)
+    _exact_scales(done, request.encodings)
+    return Converted(
+        data=done.pack(), notes=tuple(notes), breaches=tuple(_unlinked(request.encodings, links))
+    )
+
+
+def _refuse_loops(file: TFLiteFile) -> None:
+    """Say which layer it is that the quantizer cannot do.
+
+    Raises:
+        InputError: the file has a loop, of a recurrent layer.
+    """
+    loop = next((op for op in file.ops if op.name in ("WHILE", "IF")), None)
+    if loop is not None:
+        layer = file.tensors[loop.outputs[0]].name.split(":")[0]
+        raise InputError(
+            f"{layer}: it becomes a {loop.name} operator, which ai-edge-quantizer has no integer form for; "
+            "export the model as 'float' or 'float16', or take the layer out"
+        )
+
+
+def _unlinked(encodings: Mapping[str, Encoding], links: Sequence[Link]) -> list[str]:
+    """One line for each site that the file has no tensor of its own for."""
+    owner: dict[int, str] = {}
+    for link in links:
+        owner.setdefault(link.tensor, link.site)
+    lines = []
+    for site, encoding in encodings.items():
+        held = {owner[link.tensor] for link in links if link.site == site}
+        if encoding.bits is None or any(encodings[other].scale == encoding.scale for other in held):
+            continue
+        shared = f"; it shares one with {', '.join(sorted(held))}" if held else ""
+        lines.append(
+            f"{site}: asked for {encoding.bits} bits, but the file has no tensor with its numbers{shared}"
+        )
+    return lines
+
+
+def _ranges(
+    file: TFLiteFile, request: Request, links: Sequence[Link]
+) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
+    """Tensor name -> the range that leads the quantizer to exactly our scales; and what had no grid of ours."""
+    ranges: dict[int, Range] = {}
+    for link in links:
+        encoding = request.encodings.get(link.site)
+        if encoding is not None and encoding.bits is not None and link.tensor not in ranges:
+            ranges[link.tensor] = _range_of(encoding, file.tensors[link.tensor], file)
+    notes: list[str] = []
+    if request.quantization == "int8":
+        _inherit(file, ranges)
+        notes = _measure_rest(file, ranges, request.samples)
+    return {file.tensors[i].name: {"min": low, "max": high} for i, (low, high) in ranges.items()}, notes
+
+
+def limits(encoding: Encoding) -> tuple[float, float]:
+    """Smallest and largest real number on the grid of one tensor.
+
+    Example:
+        >>> limits(Encoding(bits=8, scale=(0.5,), zero_point=(-128,)))
+        (0.0, 127.5)
+    """
+    scale, zero_point = encoding.scale[0], encoding.zero_point[0]
+    half = 2 ** ((encoding.bits or 8) - 1)
+    return (-half - zero_point) * scale, (half - 1 - zero_point) * scale
+
+
+def _range_of(encoding: Encoding, tensor: Tensor, file: TFLiteFile) -> Range:
+    shape = [1] * len(tensor.shape)
+    reader = next((op.name for op in file.ops if tensor.index in op.inputs), "")
+    if tensor.values is None or reader in MOVES:  # a table that is looked up counts as an activation
+        low, high = limits(encoding)
+        return np.full(shape, low, "float32"), np.full(shape, high, "float32")
+    scale = np.asarray(encoding.scale, "float32") * 127.0  # the quantizer divides a symmetric range by 127
+    if scale.size > 1:
+        shape[len(shape) - 1 if reader == "DEPTHWISE_CONV_2D" else 0] = scale.size
+    return -scale.reshape(shape), scale.reshape(shape)
+
+
+def _inherit(file: TFLiteFile, ranges: dict[int, Range]) -> None:
+    """An operator that moves integers gives its output its input's range."""
+    for op in file.ops:
+        if op.name in MOVES and op.outputs[0] not in ranges and op.inputs[0] in ranges:
+            low, high = ranges[op.inputs[0]]
+            shape = [1] * len(file.tensors[op.outputs[0]].shape)
+            ranges[op.outputs[0]] = (low.reshape(shape), high.reshape(shape))
+
+
+def _measure_rest(file: TFLiteFile, ranges: dict[int, Range], samples: Any) -> list[str]:
+    """Ranges of the tensors inside an operator's decomposition, which have no site in Keras, from the samples."""
+    missing = [t for t in file.activations() if t.kind == "FLOAT32" and t.index not in ranges]
+    if not missing:
+        return []
+    values = all_activations(file, samples)
+    for tensor in missing:
+        rows = values.get(tensor.index, np.zeros(1, "float32"))
+        shape = [1] * len(tensor.shape)
+        ranges[tensor.index] = (
+            np.full(shape, min(0.0, float(rows.min())), "float32"),
+            np.full(shape, max(1e-6, float(rows.max())), "float32"),
+        )
+    return [
+        f"{len(missing)} tensors inside operators have no Keras layer of their own "
+        f"({', '.join(t.name for t in missing[:4])}{', ...' if len(missing) > 4 else ''}): their ranges were "
+        "measured at export and are not in the simulation"
+    ]
+
+
+def _through_aeq(data: bytes, ranges: Mapping[str, Any], *, dynamic: bool) -> bytes:
+    with quiet():
+        from ai_edge_quantizer import qtyping, quantizer
+
+        worker = quantizer.Quantizer(bytearray(data))
+        every = qtyping.TFLOperationName.ALL_SUPPORTED
+        if dynamic:
+            worker.add_dynamic_config(".*", every, 8)
+        else:
+            worker.add_static_config(".*", every, 8, 8)
+            for edge in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+                worker.update_quantization_recipe(
+                    ".*", edge, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE
+                )
+        try:
+            result = worker.quantize(dict(ranges)).quantized_model
+        except Exception as error:
+            raise InputError(
+                f"ai-edge-quantizer refuses the model: {_reason(error)}; "
+                "leave the layer it names out of the quantization"
+            ) from error
+    if result is None:
+        raise InputError("ai-edge-quantizer gave no file; nothing in the model can be quantized")
+    return bytes(result)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def _exact_scales(file: TFLiteFile, encodings: Mapping[str, Encoding]) -> None:
+    """Our scales to the last bit, where the quantizer arrived at them but for rounding."""
+    for tensor in file.tensors:
+        names = (tensor.name, tensor.name.rsplit(":", 1)[0], tensor.name.removesuffix("_quantized") + INPUT_SITE)
+        encoding = next((encodings[name] for name in names if name in encodings), None)
+        if encoding is None or len(encoding.scale) != len(tensor.scale) or not tensor.scale:
+            continue
+        if np.allclose(tensor.scale, encoding.scale, rtol=1e-5, atol=0.0):
+            file.graph.tensors[tensor.index].quantization.scale = [float(s) for s in encoding.scale]
+
+
+def _integer_io(data: bytes, io: str) -> bytes:
+    """Take the float conversion off the edges of an integer file."""
+    with quiet():
+        import tensorflow as tf
+        from tensorflow.lite.python.util import modify_model_io_type
+
+        kind = {"int8": tf.int8, "uint8": tf.uint8}[io]
+        return bytes(modify_model_io_type(data, kind, kind))

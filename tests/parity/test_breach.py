@@ -1,0 +1,169 @@
+"""What a file must not be: each way of being wrong is made in a good file, and has to be found and named."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import kompakt as kp
+from kompakt.deploy import make_job
+from kompakt.examine import examine
+from kompakt.targets import find_target
+from kompakt.targets.target import Request
+from kompakt.targets.tflite_file import TFLiteFile
+
+
+def model():
+    keras.utils.set_random_seed(1)
+    made = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            L.Conv2D(6, 3, name="first", activation="relu"),
+            L.Conv2D(6, 3, name="second", activation="relu"),
+            L.Flatten(),
+            L.Dense(5, name="logits"),
+        ]
+    )
+    for name in ("first", "second", "logits"):
+        bias = made.get_layer(name).bias
+        bias.assign(np.linspace(0.2, 0.6, bias.shape[0]))
+    return made
+
+
+@pytest.fixture(scope="module")
+def made():
+    """(job, good file, inputs) of the model, pruned to half and clustered to 16 values."""
+    x = np.random.default_rng(0).normal(size=(200, 8, 8, 3)).astype("float32")
+    small = kp.cluster(kp.prune(model(), 0.5), 16)
+    job = make_job(small, "int8", x)
+    place = find_target("tflite")
+    request = Request(
+        model=job.plain, encodings=job.encodings, quantization="int8", io="int8", samples=x[:8]
+    )
+    return job, place.convert(request), x
+
+
+def examined(made, spoil=None):
+    job, good, x = made
+    data = good.data
+    if spoil is not None:
+        file = TFLiteFile(data)
+        spoil(file)
+        data = file.pack()
+    return examine(
+        find_target("tflite"), dataclasses.replace(good, data=data), job, x, mode="int8", io="int8", path="m.tflite"
+    )
+
+
+def store(file, name, change):
+    """Put ``change(values)`` in place of a constant."""
+    tensor = file.named(name)
+    values = np.ascontiguousarray(change(tensor.values.copy()), tensor.values.dtype)
+    buffer = file.graph.tensors[tensor.index].buffer
+    file.model.buffers[buffer].data = np.frombuffer(values.tobytes(), "uint8")
+
+
+def scale(file, name, factor):
+    grid = file.graph.tensors[file.named(name).index].quantization
+    grid.scale = [float(s) * factor for s in grid.scale]
+
+
+def test_the_good_file_has_no_breach(made):
+    found = examined(made)
+    assert found.breaches == ()
+    assert found.agreement.trained_argmax >= 0.99
+    assert {fact.site: (fact.zeros >= fact.asked_zeros, fact.distinct <= 16) for fact in found.sites} == {
+        f"{name}/kernel": (True, True) for name in ("first", "second", "logits")
+    }
+
+
+@pytest.mark.parametrize("layer", ["first", "second", "logits"])
+@pytest.mark.parametrize("change", [np.zeros_like, lambda b: b // 4], ids=["dropped", "scaled"])
+def test_a_spoiled_bias_is_found_and_its_layer_named(made, layer, change):
+    found = examined(made, lambda file: store(file, f"{layer}/bias", change))
+
+    assert f"the first tensor that is off is {layer}/output (layers: {layer}), by" in "; ".join(found.breaches)
+    assert any("outputs differ from the simulation by up to" in line for line in found.breaches)
+
+
+def test_a_spoiled_kernel_is_found_and_its_layer_named(made):
+    found = examined(made, lambda file: store(file, "second/kernel", lambda k: k[..., ::-1]))
+
+    assert "first tensor that is off is second/output (layers: second)" in "; ".join(found.breaches)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "text"),
+    [
+        ("second/kernel", "second/kernel: the file's scale differs from the asked one by 10.00%"),
+        ("first/output", "first/output: the file's scale differs from the asked one by 10.00%"),
+        ("input", "input_grid/output: the file's scale differs from the asked one by 10.00%"),
+    ],
+)
+def test_another_scale_is_found(made, tensor, text):
+    assert text in examined(made, lambda file: scale(file, tensor, 1.1)).breaches
+
+
+def test_another_zero_point_is_found(made):
+    def spoil(file):
+        file.graph.tensors[file.named("first/output").index].quantization.zeroPoint = [0]
+
+    assert "first/output: asked for zero point (-128,), the file holds (0,)" in examined(made, spoil).breaches
+
+
+def test_lost_zeros_and_clusters_are_found(made):
+    def spoil(values):
+        flat = values.reshape(-1)
+        flat[flat == 0] = np.arange((flat == 0).sum()) % 100 + 1
+        return values
+
+    breaches = "; ".join(examined(made, lambda file: store(file, "second/kernel", spoil)).breaches)
+    assert "second/kernel: 162 zeros had to be kept, the file holds 0" in breaches
+    assert "second/kernel: at most 16 values a channel were asked for, the file holds" in breaches
+
+
+def test_a_bias_in_the_wrong_place_is_the_business_of_the_argmax_too(made):
+    found = examined(made, lambda file: store(file, "logits/bias", lambda b: np.roll(b, 1) * 8))
+
+    assert any(line.startswith("argmax agreement with the simulation 0.") for line in found.breaches)
+    assert any(line.startswith("argmax agreement with the model as trained 0.") for line in found.breaches)
+
+
+@pytest.mark.parametrize(
+    ("layer", "texts"),
+    [
+        (
+            L.PReLU(shared_axes=[1, 2], name="odd"),
+            ["float operator in an int8 file: PRELU (odd/output)", "odd/output: asked for 8 bits, the file holds FLOAT32"],
+        ),
+        (
+            L.LayerNormalization(name="odd"),
+            ["float operator in an int8 file: NEG (odd:t", "first tensor that is off is odd/output (layers: odd)"],
+        ),
+    ],
+    ids=["prelu", "layernorm"],
+)
+def test_a_layer_without_an_integer_form_is_refused_by_name(layer, texts, tmp_path):
+    x = np.random.default_rng(0).normal(size=(64, 8, 8, 3)).astype("float32")
+    keras.utils.set_random_seed(1)
+    built = keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(6, 3), layer, L.Flatten(), L.Dense(5)])
+    with pytest.raises(kp.VerificationError) as caught:
+        kp.export(built, tmp_path / "m.tflite", quantization="int8", calibration=x)
+
+    assert all(text in str(caught.value) for text in texts), str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["int8", "dynamic_int8"])
+def test_a_recurrent_layer_is_refused_by_name(mode, tmp_path):
+    built = keras.Sequential([keras.Input((6, 4)), L.LSTM(8, name="memory"), L.Dense(5)])
+    with pytest.raises(kp.InputError, match=r"^memory: it becomes a WHILE operator, which ai-edge-quantizer has no"):
+        kp.export(built, tmp_path / "m.tflite", quantization=mode, calibration=np.zeros((8, 6, 4), "float32"))
+
+
+def test_the_float_forms_of_a_recurrent_layer_work(tmp_path):
+    built = keras.Sequential([keras.Input((6, 4)), L.LSTM(8, name="memory"), L.Dense(5)])
+    x = np.random.default_rng(0).normal(size=(32, 6, 4)).astype("float32")
+    assert kp.export(built, tmp_path / "m.tflite", quantization="float16", verify=x).breaches == ()
