@@ -31,14 +31,15 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._drive(True)
+        self._sync()  # a fit that failed before leaves the weights with the JAX trainer
         self.step = None
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.step is None:
             self.step = self._steps_done()
         chains = [(chain, variable) for _, chain, variable in chains_of(self.model) if chain.acts(self.step)]
-        if chains and hasattr(self.model, "jax_state_sync"):
-            self.model.jax_state_sync()  # the JAX trainer keeps the weights to itself between batches
+        if chains:
+            self._sync()
         for chain, variable in chains:
             chain.update(self.step, ops.convert_to_tensor(variable))
         self.step += 1
@@ -53,6 +54,11 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
         self._drive(False)
         # A compiled step would go on without us: have Keras trace it again, and ask for us again.
         self.model.train_function = None
+
+    def _sync(self) -> None:
+        """Take the weights back from the JAX trainer, which keeps them to itself between batches."""
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()
 
     def _drive(self, on: bool) -> None:
         for _, chain, _ in chains_of(self.model):

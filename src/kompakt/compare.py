@@ -49,6 +49,24 @@ def agreement(
 
 def argmax_or_tie(reference: Sequence[Array], found: Sequence[Array], tie: Sequence[float]) -> float:
     """Share of samples whose largest value in ``reference`` is the largest in ``found`` too, or ``tie`` away from it.
+    from it.
+    from it.
+    from it.
+    from it.
+    from it.
+    from it.
+    from it.
+    from it.
+    from it.
+    from it.
+    from it.
+    from it.
+    from it.
+    from it.
+    from it.
+    from it.
+    from it.
+    from it.
 
     Example:
         >>> argmax_or_tie([np.array([[0.0, 1.0]])], [np.array([[0.6, 0.5]])], [0.2])

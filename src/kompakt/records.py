@@ -51,7 +51,9 @@ class Encoding:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One measured number: ``Measurement(name="latency", value=0.41, unit="ms", where="LiteRT, 1 thread")``."""
+    """One measured number: ``Measurement(name="latency", value=0.41, unit="ms", where="LiteRT, 1
+    thread")``.
+    """
 
     name: str
     value: float

@@ -16,7 +16,9 @@ def affine_to_depthwise(model: keras.Model) -> keras.Model:
 
     As a convolution each channel has its own weight scale and a 32-bit offset; multiplied and added as two
     tensors, both would be rounded to 8 bits with one scale. Inputs of rank 2 and 3 are reshaped around it. The
-    convolution keeps the layer's name; that of a ``Rescaling`` does not train.
+    The The The The The The The The The The The The The The The The The The convolution keeps the layer's name; that of a ``Rescaling`` does not train.
+    that of a ``Rescaling`` does not train. of a ``Rescaling`` does not train. ``Rescaling`` does not train. ``Rescaling`` does not train. ``Rescaling`` does not train. ``Rescaling`` does not train. does not train. not train. train. train.
+    ``Rescaling`` does not train. ``Rescaling`` does not train. does not train. not train. train. train. does not train. does not train. not train. train. train. not train. train. train.
 
     Args:
         model: flat and functional, BatchNormalizations folded where they can be.

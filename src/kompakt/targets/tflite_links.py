@@ -57,7 +57,9 @@ def _same_weight(value: np.ndarray, tensor: Tensor) -> bool:
 
 
 def _layouts(value: np.ndarray) -> list[np.ndarray]:
-    """The orders TFLite stores a Keras kernel in: as it is, output channels first, or a transposed convolution's."""
+    """The orders TFLite stores a Keras kernel in: as it is, output channels first, or a transposed
+    convolution's.
+    """
     rank = value.ndim
     orders = [value, np.moveaxis(value, -1, 0)]
     if rank >= 3:
@@ -72,7 +74,10 @@ def restore_biases(file: TFLiteFile, links: Sequence[Link], model: keras.Model) 
 
     The converter moves the bias of a layer without activation into a Dense after it. The model computes the
     same, but the tensor between the two is another one, and its grid would not fit. It also stores equal biases
-    once, though each has another scale as integers.
+    biases biases biases biases biases biases biases biases biases biases biases biases biases biases biases biases biases biases once, though each has another scale as integers.
+    biases biases once, though each has another scale as integers. biases once, though each has another scale as integers. once, though each has another scale as integers. though each has another scale as integers. each has another scale as integers. another scale as integers. scale as integers. as integers. integers.
+    though each has another scale as integers. each has another scale as integers. another scale as integers. scale as integers. as integers. integers. another scale as integers. another scale as integers. scale as integers. as integers. integers. scale as integers. as integers. integers.
+    integers. as integers. integers.
     """
     reads = Counter(index for op in file.ops for index in op.inputs)
     sites: dict[int, list[str]] = defaultdict(list)
@@ -105,7 +110,9 @@ def _bias(model: keras.Model, site: str, channels: int) -> np.ndarray | None:
 
 
 def _stored_bias(file: TFLiteFile, op: Op, place: int, like: np.ndarray) -> np.ndarray:
-    values = file.tensors[op.inputs[place]].values if len(op.inputs) > place and op.inputs[place] >= 0 else None
+    values = (
+        file.tensors[op.inputs[place]].values if len(op.inputs) > place and op.inputs[place] >= 0 else None
+    )
     return np.zeros_like(like) if values is None else values
 
 
@@ -115,12 +122,15 @@ def activation_links(
     """Which tensor of the file is the activation at which site, by running both on ``samples``.
 
     Tensors that an operator only moved are left to inherit. Where two sites hold the same numbers (a ReLU that
-    cut nothing off), the earlier site takes the earlier tensor.
+    that that that that that that that that that that that that that that that that that that cut nothing off), the earlier site takes the earlier tensor.
+    earlier site takes the earlier tensor. earlier site takes the earlier tensor. site takes the earlier tensor. takes the earlier tensor. the earlier tensor. earlier tensor. earlier tensor. tensor.
+    earlier tensor. earlier tensor. earlier tensor. tensor. tensor. tensor.
     """
     wanted = _site_tensors(model, encodings)
     if not wanted:
         return []
     probe = keras.Model(model.inputs, [tensor for _, tensor in wanted])
+    samples = _whole_batches(file, samples)
     values = [np.asarray(v) for v in tree.flatten(probe.predict(samples, verbose=0))]
     found = all_activations(file, samples, moved=False)
     links: list[Link] = []
@@ -151,24 +161,41 @@ def _site_tensors(model: keras.Model, encodings: Mapping[str, Encoding]) -> list
 
 
 def all_activations(file: TFLiteFile, samples: Any, *, moved: bool = True) -> dict[int, np.ndarray]:
-    """Index -> (samples, ...) of every float activation, in the order they are computed.
+    """Index -> (batches, batch, ...) of every float activation, in the order they are computed.
 
     Args:
         file: a float file. moved: take in the outputs of operators that only move values.
     """
     interpreter = tflite_runtime.load(file.pack(), kernels="plain", keep_tensors=True)
-    flat = [np.asarray(leaf) for leaf in tree.flatten(samples)]
+    samples, batch = _whole_batches(file, samples), _batch(file)
+    flat = tree.flatten(samples)
     details = tflite_runtime.input_details(interpreter, samples)
     still = set() if moved else {i for op in file.ops if op.name in MOVES for i in op.outputs}
     wanted = [t.index for t in file.activations() if t.kind == "FLOAT32" and t.index not in still]
     rows: dict[int, list[np.ndarray]] = {index: [] for index in wanted}
-    for i in range(len(flat[0])):
+    for i in range(0, len(flat[0]), batch):
         for detail, values in zip(details, flat, strict=True):
-            tflite_runtime.feed(interpreter, detail, values[i : i + 1])
+            tflite_runtime.feed(interpreter, detail, values[i : i + batch])
         interpreter.invoke()
         for index in wanted:
             rows[index].append(_read(interpreter, index))
     return {index: np.stack(values) for index, values in rows.items() if values[0] is not None}
+
+
+def _batch(file: TFLiteFile) -> int:
+    shape = file.tensors[file.inputs[0]].shape
+    return max(1, shape[0]) if shape else 1
+
+
+def _whole_batches(file: TFLiteFile, samples: Any) -> Any:
+    """``samples``, the last one repeated until they fill batches of the file's size."""
+    batch = _batch(file)
+
+    def fill(values: np.ndarray) -> np.ndarray:
+        missing = -len(values) % batch
+        return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
+
+    return tree.map_structure(fill, samples)
 
 
 def _read(interpreter: Any, index: int) -> Any:

@@ -1,4 +1,6 @@
-"""From a float TFLite file to an integer one: ai-edge-quantizer, on ranges that make it arrive at our grids."""
+"""From a float TFLite file to an integer one: ai-edge-quantizer, on ranges that make it arrive at our
+grids.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ def _unlinked(encodings: Mapping[str, Encoding], links: Sequence[Link]) -> list[
 def _ranges(
     file: TFLiteFile, request: Request, links: Sequence[Link]
 ) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
-    """Tensor name -> the range that leads the quantizer to exactly our scales; and what had no grid of ours."""
+    """Tensor name -> the range that leads the quantizer to exactly our scales; and what had no grid of
+    ours.
+    """
     ranges: dict[int, Range] = {}
     for link in links:
         encoding = request.encodings.get(link.site)
@@ -123,7 +127,9 @@ def _inherit(file: TFLiteFile, ranges: dict[int, Range]) -> None:
 
 
 def _measure_rest(file: TFLiteFile, ranges: dict[int, Range], samples: Any) -> list[str]:
-    """Ranges of the tensors inside an operator's decomposition, which have no site in Keras, from the samples."""
+    """Ranges of the tensors inside an operator's decomposition, which have no site in Keras, from the
+    samples.
+    """
     missing = [t for t in file.activations() if t.kind == "FLOAT32" and t.index not in ranges]
     if not missing:
         return []
@@ -175,7 +181,11 @@ def _reason(error: Exception) -> str:
 def _exact_scales(file: TFLiteFile, encodings: Mapping[str, Encoding]) -> None:
     """Our scales to the last bit, where the quantizer arrived at them but for rounding."""
     for tensor in file.tensors:
-        names = (tensor.name, tensor.name.rsplit(":", 1)[0], tensor.name.removesuffix("_quantized") + INPUT_SITE)
+        names = (
+            tensor.name,
+            tensor.name.rsplit(":", 1)[0],
+            tensor.name.removesuffix("_quantized") + INPUT_SITE,
+        )
         encoding = next((encodings[name] for name in names if name in encodings), None)
         if encoding is None or len(encoding.scale) != len(tensor.scale) or not tensor.scale:
             continue

@@ -1,0 +1,426 @@
+"""``export`` and ``verify_file`` as a user meets them: what they write, refuse and say."""
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from keras import layers as L
+
+import kompakt as kp
+
+X = np.random.default_rng(0).normal(size=(200, 6)).astype("float32")
+
+
+def dense(name="m"):
+    keras.utils.set_random_seed(1)
+    parts = [keras.Input((6,)), L.Dense(8, activation="relu", name="hidden"), L.Dense(4, name="logits")]
+    return keras.Sequential(parts, name=name)
+
+
+@pytest.fixture
+def model():
+    return dense()
+
+
+def run_python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+# What cannot be used, and the words for it
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (
+            {"quantization": "int9"},
+            "quantization='int9': expected one of float, float16, dynamic_int8, int8; nearest: 'int8'",
+        ),
+        (
+            {"quantization": "int8"},
+            "quantization='int8' of a float model needs calibration=: some hundred samples of real input",
+        ),
+        ({"io": "int8"}, "io='int8': a float file has float32 inputs and outputs; integer I/O needs int8"),
+        (
+            {"quantization": "int8", "io": "int16", "calibration": X},
+            "io='int16': expected one of int8, uint8, float32",
+        ),
+        ({"target": "coreml"}, "target 'coreml': expected one of tflite"),
+        ({"on_breach": "ignore"}, "on_breach='ignore': expected one of raise, warn"),
+        (
+            {"quantization": "int8", "batch": None, "calibration": X},
+            "batch=None: an int8 file has a fixed batch size; give a number, 1 is usual",
+        ),
+        ({"batch": 0}, "batch=0: expected a whole number from 1, or None for one that can be resized"),
+        (
+            {"quantization": "int8", "calibration": X[:0]},
+            "calibration= is empty: expected at least one sample",
+        ),
+        (
+            {"quantization": "int8", "calibration": np.where(X > 2, np.nan, X)},
+            f"calibration=: {int((X > 2).sum())} values are NaN or infinite; clean the data",
+        ),
+        (
+            {"quantization": "int8", "calibration": X[:, :5]},
+            "calibration=: received an array of shape (200, 5), the model takes (None, 6)",
+        ),
+        ({"verify": X[:0]}, "verify= is empty: expected at least one sample"),
+        ({"verify": [X, X]}, "verify=: received 2 arrays, the model takes 1"),
+        (
+            {"quantization": "int8", "calibration": iter([])},
+            "calibration data is empty: expected at least one sample, some hundreds are usual",
+        ),
+    ],
+)
+def test_what_cannot_be_used(model, given, text, tmp_path):
+    with pytest.raises(kp.InputError) as caught:
+        kp.export(model, tmp_path / "m.tflite", **given)
+    assert str(caught.value) == text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quantized_model_is_exported_as_what_it_is(model, tmp_path):
+    quantized = kp.quantize(model, "int8", calibration=X)
+    with pytest.raises(kp.InputError) as caught:
+        kp.export(quantized, tmp_path / "m.tflite", quantization="float16")
+    assert str(caught.value) == (
+        "quantization='float16', but the model was quantized as 'int8': export it as that, or export the model "
+        "it was made from"
+    )
+    assert kp.export(quantized, tmp_path / "m.tflite", verify=X).quantization == "int8"
+    assert kp.export(kp.quantize(model, "dynamic_int8"), tmp_path / "d.tflite").quantization == "dynamic_int8"
+
+
+def test_a_model_with_nothing_to_quantize(tmp_path):
+    model = keras.Sequential([keras.Input((6,)), L.ReLU()], name="bare")
+    with pytest.raises(kp.InputError) as caught:
+        kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=X)
+    assert str(caught.value) == (
+        "the model 'bare' has no layer to quantize: expected at least one Dense, convolution, embedding or "
+        "recurrent layer"
+    )
+
+
+def test_a_model_without_weights_yet(tmp_path):
+    with pytest.raises(kp.InputError) as caught:
+        kp.export(keras.Sequential([L.Dense(2)], name="raw"), tmp_path / "m.tflite")
+    assert str(caught.value) == (
+        "the model 'raw' has no weights yet: call it once on data, or give it an Input"
+    )
+
+
+def test_what_is_not_a_model(tmp_path):
+    with pytest.raises(kp.InputError, match=r"^received str, expected a keras\.Model$"):
+        kp.export("m.keras", tmp_path / "m.tflite")
+
+
+def test_a_folder_that_cannot_be_made(model, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(kp.InputError) as caught:
+        kp.export(model, tmp_path / "file" / "m.tflite")
+    assert str(caught.value) == (
+        f"cannot write to the folder {tmp_path / 'file'}: File exists; choose a folder you may write to"
+    )
+
+
+def test_a_path_that_is_a_folder(model, tmp_path):
+    (tmp_path / "m.tflite").mkdir()
+    with pytest.raises(
+        kp.InputError, match=r"^cannot write .*m\.tflite: Is a directory; choose another place$"
+    ):
+        kp.export(model, tmp_path / "m.tflite")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.tflite"]
+
+
+def test_a_layer_that_the_converter_refuses_is_said_with_its_reason(tmp_path):
+    i = keras.Input((6,))
+    model = keras.Model(i, keras.ops.erfinv(L.Dense(4)(i)), name="strange")
+    with pytest.raises(
+        kp.InputError, match=r"^TensorFlow's converter refuses the model 'strange': "
+    ) as caught:
+        kp.export(model, tmp_path / "m.tflite")
+    assert "Erfinv" in str(caught.value) and "TFLite operator" in str(caught.value)
+
+
+def test_on_jax_it_says_what_to_do(model, tmp_path):
+    model.save(tmp_path / "m.keras")
+    ran = run_python(
+        f"""
+        import keras, kompakt as kp
+        try:
+            kp.export(keras.saving.load_model({str(tmp_path / "m.keras")!r}), {str(tmp_path / "m.tflite")!r})
+        except kp.InputError as error:
+            print(error)
+        """,
+        KERAS_BACKEND="jax",
+    )
+    assert ran.stdout.strip() == (
+        "converting to TFLite needs Keras on TensorFlow, this is jax: save the model, then export it with "
+        "KERAS_BACKEND=tensorflow"
+    ), ran.stderr
+    assert not (tmp_path / "m.tflite").exists()
+
+
+# What is written
+
+
+def test_the_model_is_left_alone_and_the_file_is_the_one_that_was_examined(model, tmp_path):
+    before = [w.copy() for w in model.get_weights()]
+    artifact = kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=X)
+
+    data = (tmp_path / "m.tflite").read_bytes()
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    assert artifact.bytes == len(data) and artifact.sha256 == hashlib.sha256(data).hexdigest()
+    assert [path.name for path in tmp_path.iterdir()] == ["m.tflite"]
+
+
+def test_the_report_says_what_was_asked_held_and_measured(model, tmp_path):
+    artifact = kp.export(kp.prune(model, 0.5), tmp_path / "m.tflite", quantization="int8", calibration=X)
+
+    report = re.sub(r"[\d,]+ bytes, [\d,]+ gzipped", "N bytes, N gzipped", artifact.report)
+    agreement = [
+        line
+        for line in report.splitlines()
+        if line.startswith("  agreement  argmax 1.0000 with the simulation")
+    ]
+    assert len(agreement) == 1
+    assert report.splitlines() == [
+        f"{tmp_path / 'm.tflite'}: tflite, int8, int8 I/O",
+        "  size       N bytes, N gzipped",
+        "  operators  2 FULLY_CONNECTED",
+        "  tensors    5 INT8",
+        f"  weights    50.0% zeros, at most {artifact.distinct} distinct values a channel",
+        "  asked      hidden/kernel: >= 24 zeros; held: 24 zeros, 5 values a channel",
+        "  asked      logits/kernel: >= 16 zeros; held: 16 zeros, 6 values a channel",
+        *agreement,
+        "             argmax 1.0000 with the model as trained",
+    ]
+    assert artifact.agreement.trained_argmax == 1.0
+
+
+def test_without_samples_it_is_compared_on_random_numbers_and_says_so(model, tmp_path):
+    quantized = kp.quantize(model, "int8", calibration=X)
+    artifact = kp.export(quantized, tmp_path / "m.tflite")
+
+    assert artifact.agreement.samples == 64 and artifact.agreement.max_lsb <= 2.0
+    assert artifact.notes == ("compared on random inputs: no verify= and no calibration= samples were given",)
+
+
+def test_a_fixed_and_a_free_batch(model, tmp_path):
+    kp.export(model, tmp_path / "four.tflite", batch=4, verify=X[:10])
+    kp.export(model, tmp_path / "free.tflite", batch=None, verify=X[:10])
+    kp.export(model, tmp_path / "int8.tflite", batch=4, quantization="int8", calibration=X)
+
+    four, free, int8 = (
+        Interpreter(model_path=str(tmp_path / f"{name}.tflite")) for name in ("four", "free", "int8")
+    )
+    assert [i.get_input_details()[0]["shape"].tolist() for i in (four, int8)] == [[4, 6], [4, 6]]
+    free.resize_tensor_input(free.get_input_details()[0]["index"], [7, 6])
+    free.allocate_tensors()
+    free.set_tensor(free.get_input_details()[0]["index"], X[:7])
+    free.invoke()
+    found = free.get_tensor(free.get_output_details()[0]["index"])
+    np.testing.assert_allclose(found, model.predict(X[:7], verbose=0), rtol=1e-5, atol=1e-6)
+
+
+def test_a_breach_is_raised_and_leaves_the_old_file_or_warned_of_and_written(tmp_path):
+    model = keras.Sequential([keras.Input((6,)), L.Dense(4), L.PReLU(name="odd")])
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"old")
+    with pytest.raises(kp.VerificationError) as caught:
+        kp.export(model, path, quantization="int8", calibration=X)
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
+    assert caught.value.breaches[0] == "float operator in an int8 file: PRELU (odd/output)"
+
+    with pytest.warns(UserWarning, match="PRELU"):
+        artifact = kp.export(model, path, quantization="int8", calibration=X, on_breach="warn")
+    assert artifact.breaches == caught.value.breaches and "  BREACH     float operator" in artifact.report
+    assert path.read_bytes()[4:8] == b"TFL3"
+
+
+def test_a_model_that_computes_nan_is_a_breach(model, tmp_path):
+    model.get_layer("logits").bias.assign([0.0, np.nan, 0.0, 0.0])
+    with pytest.raises(kp.VerificationError, match="output 0: 200 values are NaN or infinite"):
+        kp.export(model, tmp_path / "m.tflite", verify=X)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_the_folder_as_it_was(model, tmp_path):
+    """Killed at different moments of the export: the old file is whole, and nothing lies beside it."""
+    model.save(tmp_path / "m.keras")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "m.tflite").write_bytes(b"old")
+    code = f"""
+    import keras, numpy as np, kompakt as kp
+    model = keras.saving.load_model({str(tmp_path / "m.keras")!r})
+    x = np.ones((64, 6), "float32")
+    print("ready", flush=True)
+    while True:
+        kp.export(model, {str(out / "m.tflite")!r}, quantization="int8", calibration=x)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(2.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode != 0 and "KeyboardInterrupt" in errors
+    assert [path.name for path in out.iterdir()] == ["m.tflite"]
+    data = (out / "m.tflite").read_bytes()
+    if data != b"old":
+        Interpreter(model_content=data).allocate_tensors()
+
+
+# Quantization-aware training, and combinations
+
+
+def test_ranges_come_from_training_where_there_was_no_calibration(model, tmp_path):
+    quantized = kp.quantize(model, "int8")
+    with pytest.raises(kp.InputError) as caught:
+        kp.export(quantized, tmp_path / "m.tflite", verify=X)
+    assert str(caught.value) == (
+        "an activation's range was never measured: pass calibration= to quantize, or fit the model"
+    )
+
+    quantized.compile("adam", "mse")
+    quantized.fit(X, np.zeros((200, 4)), epochs=1, verbose=0)
+    artifact = kp.export(quantized, tmp_path / "m.tflite", verify=X)
+    assert artifact.agreement.max_lsb <= 2.0 and artifact.agreement.trained_argmax >= 0.99
+
+
+@pytest.mark.parametrize(
+    ("prepare", "zeros", "values"),
+    [
+        (lambda m: kp.prune(m, 0.5), True, False),
+        (lambda m: kp.cluster(m, 16), False, True),
+        (lambda m: kp.cluster(kp.prune(m, 0.5), 16), True, True),
+    ],
+    ids=["pqat", "cqat", "pcqat"],
+)
+def test_zeros_and_clusters_are_in_the_file_after_training(prepare, zeros, values, tmp_path):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [keras.Input((6,)), L.Dense(40, activation="relu"), L.Dense(30), L.ReLU(), L.Dense(4)]
+    )
+    quantized = kp.quantize(prepare(model), "int8", calibration=X)
+    quantized.compile(keras.optimizers.Adam(0.01), "mse")
+    quantized.fit(X, X[:, :4], epochs=2, verbose=0, callbacks=[kp.callbacks.Update()])
+    artifact = kp.export(quantized, tmp_path / "m.tflite", verify=X)
+
+    interpreter = Interpreter(model_path=str(tmp_path / "m.tflite"))
+    interpreter.allocate_tensors()
+    stored = {d["name"]: d["index"] for d in interpreter.get_tensor_details()}
+    assert len(artifact.sites) == 3
+    for fact in artifact.sites:
+        kernel = interpreter.get_tensor(stored[fact.site])
+        assert kernel.dtype == np.int8 and fact.dtype == "INT8"
+        assert fact.zeros == (kernel == 0).sum() and fact.distinct == max(
+            len(np.unique(row)) for row in kernel
+        )
+        if zeros:
+            assert (kernel == 0).sum() >= kernel.size / 2 and fact.asked_zeros >= kernel.size / 2
+        if values:
+            assert fact.distinct <= 16 and fact.asked_palette <= 16
+
+
+# verify_file
+
+
+def test_a_good_file_is_verified(model, tmp_path):
+    made = kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=X)
+    found = kp.verify_file(tmp_path / "m.tflite", model, X)
+
+    assert found.breaches == () and found.quantization == "int8" and found.io == "int8"
+    assert found.sha256 == made.sha256 and found.agreement.reference == "float model"
+    assert found.agreement.argmax >= 0.95
+
+
+def test_the_wrong_model_shows(model, tmp_path):
+    kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=X)
+    other = keras.models.clone_model(model)
+    other.set_weights([np.roll(w, 1, axis=-1) for w in model.get_weights()])
+    (breach,) = kp.verify_file(tmp_path / "m.tflite", other, X).breaches
+    assert re.fullmatch(r"argmax agreement with the float model 0\.\d{4}, expected at least 0.95", breach)
+
+
+def test_a_model_with_other_inputs(model, tmp_path):
+    kp.export(model, tmp_path / "m.tflite")
+    other = keras.Sequential([keras.Input((7,)), L.Dense(4)])
+    with pytest.raises(kp.InputError, match=r"^the file's input 'input' takes 6 a sample, received 7$"):
+        kp.verify_file(tmp_path / "m.tflite", other, np.zeros((4, 7), "float32"))
+    with pytest.raises(
+        kp.InputError, match=r"^inputs: received an array of shape \(4, 7\), the model takes \(None, 6\)$"
+    ):
+        kp.verify_file(tmp_path / "m.tflite", model, np.zeros((4, 7), "float32"))
+
+
+def test_a_file_that_computes_nan(model, tmp_path):
+    model.get_layer("logits").bias.assign([0.0, np.nan, 0.0, 0.0])
+    with pytest.warns(UserWarning, match="NaN"):
+        kp.export(model, tmp_path / "m.tflite", verify=X, on_breach="warn")
+    model.get_layer("logits").bias.assign(np.zeros(4))
+    breaches = kp.verify_file(tmp_path / "m.tflite", model, X).breaches
+    assert breaches[0] == "output 0: 200 values are NaN or infinite"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (lambda data: b"", r"^not a TFLite file \(0 bytes\): expected the identifier TFL3 at byte 4$"),
+        (
+            lambda data: b"garbage" * 99,
+            r"^not a TFLite file \(693 bytes\): expected the identifier TFL3 at byte 4$",
+        ),
+        (lambda data: data[: len(data) // 2], r"^broken TFLite file \(\d+ bytes\): .*; make it again$"),
+        (lambda data: data[:40], r"^broken TFLite file \(40 bytes\): .*; make it again$"),
+    ],
+    ids=["empty", "garbage", "half", "head"],
+)
+def test_a_broken_file(model, spoil, text, tmp_path):
+    path = tmp_path / "m.tflite"
+    kp.export(model, path)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(kp.InputError, match=text):
+        kp.verify_file(path, model, X)
+
+
+def test_a_missing_file(model, tmp_path):
+    with pytest.raises(kp.InputError) as caught:
+        kp.verify_file(tmp_path / "no.tflite", model, X)
+    assert str(caught.value) == (
+        f"cannot read {tmp_path / 'no.tflite'}: No such file or directory; give the path of a .tflite file"
+    )
+
+
+def test_a_file_of_another_program_is_told_by_its_tensors(model, tmp_path):
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([row[None]] for row in X)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    (tmp_path / "m.tflite").write_bytes(converter.convert())
+
+    found = kp.verify_file(tmp_path / "m.tflite", model, X)
+    assert found.quantization == "int8" and found.breaches == () and found.io == "as stored"
