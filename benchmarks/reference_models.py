@@ -76,7 +76,15 @@ def compare(name: str, official: str, folder: Path, images: int) -> list[dict[st
 def show(rows: list[dict[str, float | str]], images: int) -> None:
     """The rows as a table."""
     table = Table(title=f"int8 after training, {images} images", box=None, pad_edge=False)
-    for heading in ("model", "file", "accuracy", "agrees with float", "bytes", "argmax, LSB to simulation", "latency"):
+    for heading in (
+        "model",
+        "file",
+        "accuracy",
+        "agrees with float",
+        "bytes",
+        "argmax, LSB to simulation",
+        "latency",
+    ):
         table.add_column(heading, justify="left" if heading in ("model", "file") else "right")
     for row in rows:
         ours = "simulation_lsb" in row

@@ -163,9 +163,7 @@ def test_targets_know_no_technique(module):
 
 @pytest.mark.parametrize("module", [name for name in BELOW_ROOT if name.split(".")[0] == "report"])
 def test_reports_read_records_only(module):
-    found = [
-        each for name, each in own_imports(module) if name.split(".")[0] not in REPORT_READS | {"report"}
-    ]
+    found = [each for name, each in own_imports(module) if name.split(".")[0] not in REPORT_READS | {"report"}]
     assert not found, f"{MODULES[module]}: {found}: a report only renders records"
 
 

@@ -258,20 +258,15 @@ def test_nan():
 
 def test_empty():
     with refused(
-        "arrays in memory: x_train: is empty (shape (0, 4, 4, 1)); "
-        "expected at least one sample along the first axis"
+        "arrays in memory: x_train: is empty (shape (0, 4, 4, 1)); expected at least one sample along the first axis"
     ):
         load_data(arrays(x_train=np.zeros((0, 4, 4, 1)), y_train=np.zeros(0)))
 
 
 def test_not_numbers():
-    with refused(
-        "arrays in memory: y_test: has dtype <U3; expected numbers: encode what it holds as numbers"
-    ):
+    with refused("arrays in memory: y_test: has dtype <U3; expected numbers: encode what it holds as numbers"):
         load_data(arrays(y_test=["cat", "dog", "cat"]))
-    with refused(
-        "arrays in memory: x_test: has dtype object; expected numbers: encode what it holds as numbers"
-    ):
+    with refused("arrays in memory: x_test: has dtype object; expected numbers: encode what it holds as numbers"):
         load_data(arrays(x_test=np.array([None, 1, 2], dtype=object)))
 
 
@@ -286,8 +281,7 @@ def test_ragged_rows():
 
 def test_lengths_differ():
     with refused(
-        "arrays in memory: x_test has 3, y_test has 2 samples; "
-        "expected as many in each: give one label a sample"
+        "arrays in memory: x_test has 3, y_test has 2 samples; expected as many in each: give one label a sample"
     ):
         load_data(arrays(y_test=[0, 1]))
 
@@ -396,9 +390,7 @@ def test_images_grey_and_rgb(tmp_path):
 def test_image_with_transparency(tmp_path):
     for i in range(2):
         save_image(tmp_path / "ant" / f"{i}.png", mode="RGBA")
-    with pytest.raises(
-        InputError, match=r"\d.png: an image of mode RGBA; convert it to RGB or to 8-bit grey$"
-    ):
+    with pytest.raises(InputError, match=r"\d.png: an image of mode RGBA; convert it to RGB or to 8-bit grey$"):
         load_data(tmp_path)
 
 
@@ -407,8 +399,7 @@ def test_damaged_image(tmp_path):
     path = tmp_path / "ant" / "1.png"
     path.write_text("no image")
     with refused(
-        f"{path}: not an image that Pillow can read (cannot identify image file '{path}'); "
-        "mend or remove the file"
+        f"{path}: not an image that Pillow can read (cannot identify image file '{path}'); mend or remove the file"
     ):
         load_data(tmp_path)
 

@@ -119,9 +119,7 @@ def test_a_model_with_nothing_to_quantize(tmp_path):
 def test_a_model_without_weights_yet(tmp_path):
     with pytest.raises(kp.InputError) as caught:
         kp.export(keras.Sequential([L.Dense(2)], name="raw"), tmp_path / "m.tflite")
-    assert str(caught.value) == (
-        "the model 'raw' has no weights yet: call it once on data, or give it an Input"
-    )
+    assert str(caught.value) == ("the model 'raw' has no weights yet: call it once on data, or give it an Input")
 
 
 def test_what_is_not_a_model(tmp_path):
@@ -140,9 +138,7 @@ def test_a_folder_that_cannot_be_made(model, tmp_path):
 
 def test_a_path_that_is_a_folder(model, tmp_path):
     (tmp_path / "m.tflite").mkdir()
-    with pytest.raises(
-        kp.InputError, match=r"^cannot write .*m\.tflite: Is a directory; choose another place$"
-    ):
+    with pytest.raises(kp.InputError, match=r"^cannot write .*m\.tflite: Is a directory; choose another place$"):
         kp.export(model, tmp_path / "m.tflite")
     assert [path.name for path in tmp_path.iterdir()] == ["m.tflite"]
 
@@ -150,9 +146,7 @@ def test_a_path_that_is_a_folder(model, tmp_path):
 def test_a_layer_that_the_converter_refuses_is_said_with_its_reason(tmp_path):
     i = keras.Input((6,))
     model = keras.Model(i, keras.ops.erfinv(L.Dense(4)(i)), name="strange")
-    with pytest.raises(
-        kp.InputError, match=r"^TensorFlow's converter refuses the model 'strange': "
-    ) as caught:
+    with pytest.raises(kp.InputError, match=r"^TensorFlow's converter refuses the model 'strange': ") as caught:
         kp.export(model, tmp_path / "m.tflite")
     assert "Erfinv" in str(caught.value) and "TFLite operator" in str(caught.value)
 
@@ -194,9 +188,7 @@ def test_the_report_says_what_was_asked_held_and_measured(model, tmp_path):
 
     report = re.sub(r"[\d,]+ bytes, [\d,]+ gzipped", "N bytes, N gzipped", artifact.report)
     agreement = [
-        line
-        for line in report.splitlines()
-        if line.startswith("  agreement  argmax 1.0000 with the simulation")
+        line for line in report.splitlines() if line.startswith("  agreement  argmax 1.0000 with the simulation")
     ]
     assert len(agreement) == 1
     assert report.splitlines() == [
@@ -226,9 +218,7 @@ def test_a_fixed_and_a_free_batch(model, tmp_path):
     kp.export(model, tmp_path / "free.tflite", batch=None, verify=X[:10])
     kp.export(model, tmp_path / "int8.tflite", batch=4, quantization="int8", calibration=X)
 
-    four, free, int8 = (
-        Interpreter(model_path=str(tmp_path / f"{name}.tflite")) for name in ("four", "free", "int8")
-    )
+    four, free, int8 = (Interpreter(model_path=str(tmp_path / f"{name}.tflite")) for name in ("four", "free", "int8"))
     assert [i.get_input_details()[0]["shape"].tolist() for i in (four, int8)] == [[4, 6], [4, 6]]
     free.resize_tensor_input(free.get_input_details()[0]["index"], [7, 6])
     free.allocate_tensors()
@@ -320,9 +310,7 @@ def test_ranges_come_from_training_where_there_was_no_calibration(model, tmp_pat
 )
 def test_zeros_and_clusters_are_in_the_file_after_training(prepare, zeros, values, tmp_path):
     keras.utils.set_random_seed(1)
-    model = keras.Sequential(
-        [keras.Input((6,)), L.Dense(40, activation="relu"), L.Dense(30), L.ReLU(), L.Dense(4)]
-    )
+    model = keras.Sequential([keras.Input((6,)), L.Dense(40, activation="relu"), L.Dense(30), L.ReLU(), L.Dense(4)])
     quantized = kp.quantize(prepare(model), "int8", calibration=X)
     quantized.compile(keras.optimizers.Adam(0.01), "mse")
     quantized.fit(X, X[:, :4], epochs=2, verbose=0, callbacks=[kp.callbacks.Update()])
@@ -335,9 +323,7 @@ def test_zeros_and_clusters_are_in_the_file_after_training(prepare, zeros, value
     for fact in artifact.sites:
         kernel = interpreter.get_tensor(stored[fact.site])
         assert kernel.dtype == np.int8 and fact.dtype == "INT8"
-        assert fact.zeros == (kernel == 0).sum() and fact.distinct == max(
-            len(np.unique(row)) for row in kernel
-        )
+        assert fact.zeros == (kernel == 0).sum() and fact.distinct == max(len(np.unique(row)) for row in kernel)
         if zeros:
             assert (kernel == 0).sum() >= kernel.size / 2 and fact.asked_zeros >= kernel.size / 2
         if values:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from kompakt.errors import VerificationError as VerificationError
     from kompakt.export import export as export
     from kompakt.export import verify_file as verify_file
+    from kompakt.loading import load_model as load_model
     from kompakt.recipe import Recipe as Recipe
     from kompakt.recipe import load_recipe as load_recipe
     from kompakt.records import Artifact as Artifact
     from kompakt.records import Encoding as Encoding
-    from kompakt.loading import load_model as load_model
     from kompakt.run import optimize as optimize
     from kompakt.sites import sites as sites
     from kompakt.techniques import cluster as cluster
@@ -60,7 +60,7 @@ _HOME = {
     "testing": "",
 }
 
-__all__ = ["__version__", *sorted(_HOME)]
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

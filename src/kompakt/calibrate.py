@@ -36,9 +36,7 @@ def batches(data: Any, batch_size: int = 32) -> Iterator[Any]:
         raise InputError("calibration data is empty: expected at least one sample, some hundreds are usual")
 
 
-def calibrate(
-    model: keras.Model, data: Any, *, method: str = "moving_average", batch_size: int = 32
-) -> keras.Model:
+def calibrate(model: keras.Model, data: Any, *, method: str = "moving_average", batch_size: int = 32) -> keras.Model:
     """Measure the activation ranges of an attached ``model`` on ``data``, in place.
 
     Weights are on their grid meanwhile, activations are not.

@@ -31,7 +31,6 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._drive(True)
-        self._sync()  # a fit that failed before leaves the weights with the JAX trainer
         self.step = None
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:

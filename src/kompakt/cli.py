@@ -72,9 +72,7 @@ def _export_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quantization", metavar="MODE", help="float, float16, dynamic_int8 or int8")
     command.add_argument("--io", metavar="TYPE", help="of an int8 file: int8 (default), uint8 or float32")
     _data_option(command)
-    command.add_argument(
-        "--on-breach", default="raise", metavar="raise|warn", help="warn: write it all the same"
-    )
+    command.add_argument("--on-breach", default="raise", metavar="raise|warn", help="warn: write it all the same")
     _trust_option(command)
 
 
@@ -98,9 +96,7 @@ def _data_option(command: argparse.ArgumentParser) -> None:
 
 
 def _trust_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--trust", action="store_true", help="let the model file run the code in its Lambda layers"
-    )
+    command.add_argument("--trust", action="store_true", help="let the model file run the code in its Lambda layers")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -147,6 +143,7 @@ def _calm(debug: bool) -> None:
     with quiet():
         import keras  # noqa: F401
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    logging.getLogger("kompakt").setLevel(logging.ERROR)  # what is left out stands in the records
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -259,9 +256,7 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
-    with Progress(
-        *columns, TextColumn("{task.description}"), console=Console(stderr=True), transient=True
-    ) as bar:
+    with Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
 
         def report(what: str, done: float) -> None:
@@ -281,7 +276,7 @@ def _show(run: Run, options: argparse.Namespace, page: Path) -> None:
     from kompakt.report import facts, table
 
     console = Console()
-    console.print(table.summary_table(run))
+    console.print(table.summary_table(run, console.width))
     console.print(facts.verdict(run), highlight=False, markup=False)
     console.print(f"Files in {page.parent}, report: {page}", highlight=False, markup=False)
 

@@ -49,32 +49,12 @@ def agreement(
 
 def argmax_or_tie(reference: Sequence[Array], found: Sequence[Array], tie: Sequence[float]) -> float:
     """Share of samples whose largest value in ``reference`` is the largest in ``found`` too, or ``tie`` away from it.
-    from it.
-    from it.
-    from it.
-    from it.
-    from it.
-    from it.
-    from it.
-    from it.
-    from it.
-    from it.
-    from it.
-    from it.
-    from it.
-    from it.
-    from it.
-    from it.
-    from it.
-    from it.
 
     Example:
         >>> argmax_or_tie([np.array([[0.0, 1.0]])], [np.array([[0.6, 0.5]])], [0.2])
         1.0
     """
-    return min(
-        _near_top(np.asarray(r), np.asarray(f), t) for r, f, t in zip(reference, found, tie, strict=True)
-    )
+    return min(_near_top(np.asarray(r), np.asarray(f), t) for r, f, t in zip(reference, found, tie, strict=True))
 
 
 def _near_top(reference: Array, found: Array, tie: float) -> float:
@@ -90,9 +70,7 @@ def _one(reference: Array, found: Array, step: float | None) -> tuple[float, flo
         return 0.0, float("inf"), 0.0
     bad = ~(np.isfinite(reference) & np.isfinite(found))
     difference = np.where(bad, np.finfo("float64").max, np.abs(reference - found))
-    equal = difference <= (
-        step / 2 if step else 1e-6 * max(1.0, float(np.abs(reference[~bad]).max(initial=0)))
-    )
+    equal = difference <= (step / 2 if step else 1e-6 * max(1.0, float(np.abs(reference[~bad]).max(initial=0))))
     return _argmax(reference, found, bad), float(difference.max(initial=0.0)), float(equal.mean())
 
 
@@ -110,9 +88,5 @@ def zeros_and_distinct(values: Array, axis: int | None, zero: float = 0.0) -> tu
         >>> zeros_and_distinct(np.array([[0, 1, 2], [0, 0, 1]]), 0)
         (3, 3)
     """
-    rows = (
-        values.reshape(1, -1)
-        if axis is None
-        else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
-    )
+    rows = values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
     return int((values == zero).sum()), max(len(np.unique(row)) for row in rows)

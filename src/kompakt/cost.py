@@ -47,7 +47,7 @@ def _depthwise(layer: Layer, _: Shape, output: Shape) -> int:
     return math.prod(output) * math.prod(layer.kernel.shape[:-2])
 
 
-def _separable(layer: Layer, given: Shape, output: Shape) -> int:
+def _separable(layer: Layer, _: Shape, output: Shape) -> int:
     pixels = math.prod(output[:-1])
     depth = math.prod(layer.depthwise_kernel.shape)
     return pixels * (depth + math.prod(layer.pointwise_kernel.shape))

@@ -79,9 +79,7 @@ def load_data(spec: Any, *, image_size: tuple[int, int] | None = None, seed: int
     if is_path and Path(spec).is_dir():
         return _from_mapping(read_folder(Path(spec), image_size=image_size, seed=seed), str(spec))
     if image_size is not None:
-        raise InputError(
-            f"image_size={image_size!r} is for a folder of images, which this data is not; leave it out"
-        )
+        raise InputError(f"image_size={image_size!r} is for a folder of images, which this data is not; leave it out")
     if isinstance(spec, Data):
         values = {field.name: getattr(spec, field.name) for field in fields(spec)}
         return _from_mapping(values, values.pop("source"))
@@ -217,9 +215,7 @@ def _check_names(values: Mapping[str, Any], source: str) -> None:
     for name in names:
         if name not in KNOWN and name.lower().startswith(("x_", "y_")):
             nearest = difflib.get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.0)[0]
-            raise InputError(
-                f"{source}: unknown name {name!r}; did you mean {nearest!r}? known: {', '.join(KNOWN)}"
-            )
+            raise InputError(f"{source}: unknown name {name!r}; did you mean {nearest!r}? known: {', '.join(KNOWN)}")
     lacking = [name for name in REQUIRED if values.get(name) is None]
     if lacking:
         raise InputError(
@@ -268,13 +264,9 @@ def _label(name: str, key: str | None) -> str:
 
 def _check_values(where: str, array: Array) -> None:
     if array.dtype.kind not in "biuf":
-        raise InputError(
-            f"{where}: has dtype {array.dtype}; expected numbers: encode what it holds as numbers"
-        )
+        raise InputError(f"{where}: has dtype {array.dtype}; expected numbers: encode what it holds as numbers")
     if array.ndim == 0 or array.size == 0:
-        raise InputError(
-            f"{where}: is empty (shape {array.shape}); expected at least one sample along the first axis"
-        )
+        raise InputError(f"{where}: is empty (shape {array.shape}); expected at least one sample along the first axis")
     bad = ~np.isfinite(array)
     count = int(bad.sum())
     if count:
@@ -296,9 +288,7 @@ def _check_samples(where: str, x: Arrays, wanted: Mapping[str | None, Shape], wh
     """Compare the samples of ``x`` with shapes whose batch axis comes first; None stands for any size."""
     got = _shapes(x)
     if got.keys() != wanted.keys():
-        raise InputError(
-            f"{where} is {_inputs(got)}, {who} {_inputs(wanted)}; expected the same inputs in both"
-        )
+        raise InputError(f"{where} is {_inputs(got)}, {who} {_inputs(wanted)}; expected the same inputs in both")
     for key, shape in wanted.items():
         if not _fits(got[key][1:], shape[1:]):
             raise InputError(

@@ -13,7 +13,7 @@ from kompakt.data import Data, load_data
 from kompakt.files import writable_folder
 from kompakt.recipe import load_recipe, recipe_names
 from kompakt.records import Run
-from kompakt.run import BASELINE, Report, optimize_all
+from kompakt.run import BASELINE, Report, optimize_all, silent
 
 QUICK = ("ptq_int8", "qat_int8", "pcqat_int8")
 """Recipes of ``--quick``."""
@@ -78,16 +78,14 @@ def train(model: keras.Model, data: Data, *, epochs: int, seed: int, report: Rep
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss)
     progress = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: report("training the float model", (epoch + 1) / epochs)
+        on_epoch_end=lambda epoch, _: report("training the float model", (epoch + 1) / epochs)
     )
     report("training the float model", 0.0)
     model.fit(data.x_train, data.y_train, epochs=epochs, batch_size=64, verbose=0, callbacks=[progress])
     return model
 
 
-def demo(
-    out: str | Path, *, quick: bool = False, seed: int = 0, report: Report = lambda what, done: None
-) -> Run:
+def demo(out: str | Path, *, quick: bool = False, seed: int = 0, report: Report = silent) -> Run:
     """Train the digits model, carry out every recipe, write files, ``records.json`` and ``report.html``.
 
     Args:
@@ -103,9 +101,7 @@ def demo(
     folder = writable_folder(out)
     data = digits(seed)
     keras.utils.set_random_seed(seed)
-    model = train(
-        digits_model(), data, epochs=30, seed=seed, report=lambda what, done: report(what, 0.1 * done)
-    )
+    model = train(digits_model(), data, epochs=30, seed=seed, report=lambda what, done: report(what, 0.1 * done))
     model.save(folder / "digits.keras")
     np.savez_compressed(
         folder / "digits.npz",

@@ -58,24 +58,6 @@ def quantized_mode(model: keras.Model) -> str | None:
 
 def make_job(model: keras.Model, mode: str, calibration: Any) -> Job:
     """``model`` made ready for a file of ``mode``; a float model is quantized on ``calibration`` where needed.
-    needed.
-    needed.
-    needed.
-    needed.
-    needed.
-    needed.
-    needed.
-    needed.
-    needed.
-    needed.
-    needed.
-    needed.
-    needed.
-    needed.
-    needed.
-    needed.
-    needed.
-    needed.
 
     Raises:
         InputError: int8 without ranges and without calibration data.

@@ -21,14 +21,10 @@ from kompakt.targets.target import Converted, Outputs, Target
 
 LEAST_ARGMAX = 0.99
 LEAST_TRAINED = 0.95
-"""Least argmax agreement with the model as trained. It computes with floats between its grids, and each layer
-multiplies a rounding that fell the other way: a correct int8 ResNet-8, bit-exact with its simulation, has 0.984. A
-0.984. A 0.984. A 0.984. A 0.984. A 0.984. A 0.984. A 0.984. A 0.984. A 0.984. A 0.984. A 0.984. A 0.984. A 0.984. A 0.984. A 0.984. A 0.984. A 0.984. A 0.984. A simulation and a file that are wrong in the same way have far
-0.984. A 0.984. A 0.984. A 0.984. A 0.984. A simulation and a file that are wrong in the same way have far 0.984. A 0.984. A 0.984. A 0.984. A simulation and a file that are wrong in the same way have far 0.984. A 0.984. A 0.984. A simulation and a file that are wrong in the same way have far 0.984. A 0.984. A simulation and a file that are wrong in the same way have far 0.984. A simulation and a file that are wrong in the same way have far simulation and a file that are wrong in the same way have far and a file that are wrong in the same way have far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less.
-0.984. A 0.984. A simulation and a file that are wrong in the same way have far 0.984. A 0.984. A simulation and a file that are wrong in the same way have far 0.984. A simulation and a file that are wrong in the same way have far simulation and a file that are wrong in the same way have far and a file that are wrong in the same way have far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. simulation and a file that are wrong in the same way have far 0.984. A simulation and a file that are wrong in the same way have far simulation and a file that are wrong in the same way have far and a file that are wrong in the same way have far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. that are wrong in the same way have far simulation and a file that are wrong in the same way have far and a file that are wrong in the same way have far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. the same way have far and a file that are wrong in the same way have far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. the same way have far in the same way have far same way have far have far less. way have far have far less.
-the same way have far simulation and a file that are wrong in the same way have far and a file that are wrong in the same way have far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. that are wrong in the same way have far simulation and a file that are wrong in the same way have far and a file that are wrong in the same way have far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. the same way have far and a file that are wrong in the same way have far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. the same way have far in the same way have far same way have far have far less. way have far have far less. file that are wrong in the same way have far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. the same way have far and a file that are wrong in the same way have far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. the same way have far in the same way have far same way have far have far less. way have far have far less. have far are wrong in the same way have far in the same way have far same way have far have far less. far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. the same way have far in the same way have far same way have far have far less. way have far have far less. same way have far have far less. the same way have far in the same way have far same way have far have far less. way have far have far less.
-same way have far in the same way have far same way have far have far less. the same way have far and a file that are wrong in the same way have far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. the same way have far in the same way have far same way have far have far less. way have far have far less. have far are wrong in the same way have far in the same way have far same way have far have far less. far file that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. the same way have far in the same way have far same way have far have far less. way have far have far less. same way have far have far less. the same way have far in the same way have far same way have far have far less. way have far have far less. that are wrong in the same way have far are wrong in the same way have far in the same way have far same way have far have far less. the same way have far in the same way have far same way have far have far less. way have far have far less. same way have far have far less. the same way have far in the same way have far same way have far have far less. way have far have far less. less. way have far have far less.
-have far have far less. the same way have far in the same way have far same way have far have far less. way have far have far less. same way have far have far less. the same way have far in the same way have far same way have far have far less. way have far have far less. less. way have far have far less.
+"""Least argmax agreement with the model as trained, which computes with floats between its grids.
+
+Each layer multiplies a rounding that fell the other way: a correct int8 ResNet-8, bit-exact with its
+simulation, has 0.984. A simulation and a file that are wrong in the same way have far less.
 """
 
 MOST_LSB = 2.0
@@ -36,9 +32,7 @@ SLACK = 0.01
 """Of a step: what float32 loses when integers are taken off their grid and compared."""
 
 
-def examine(  # noqa: PLR0913
-    place: Target, made: Converted, job: Job, inputs: Any, *, mode: str, io: str, path: str
-) -> Artifact:
+def examine(place: Target, made: Converted, job: Job, inputs: Any, *, mode: str, io: str, path: str) -> Artifact:
     """Run the bytes on ``inputs``, compare, and put everything found out into an Artifact."""
     outputs = place.run(made.data, inputs)
     agree = compare_outputs(job.reference, inputs, outputs, name=job.name)
@@ -88,9 +82,7 @@ def compare_outputs(reference: keras.Model, inputs: Any, outputs: Outputs, *, na
 
 
 def _apart_from_trained(expected: Sequence[np.ndarray], outputs: Outputs, argmax: float) -> list[str]:
-    """A line where a file is another model than the one that was trained; what two steps decide counts as a
-    tie.
-    """
+    """A line where the file is not the model that was trained; what two steps decide counts as a tie."""
     ties = [MOST_LSB * (1.0 + SLACK) * (lsb or 0.0) for lsb in outputs.lsb]
     near = argmax_or_tie(expected, outputs.values, ties)
     if max(argmax, near) >= LEAST_TRAINED:
@@ -119,9 +111,7 @@ def _at_site(place: Target, data: bytes, job: Job, inputs: Any, site: str) -> Ag
 def _first_apart(place: Target, data: bytes, job: Job, inputs: Any) -> str:
     """The first site, in the order of the graph, that is more than two steps away; it costs a run a site."""
     order = {layer.name: i for i, layer in enumerate(job.reference.layers)}
-    found = [
-        site for site in job.encodings if site.rsplit("/", 1)[-1] in (OUTPUT, BOTH) and place.has(data, site)
-    ]
+    found = [site for site in job.encodings if site.rsplit("/", 1)[-1] in (OUTPUT, BOTH) and place.has(data, site)]
     for site in sorted(found, key=lambda site: order[site.rsplit("/", 1)[0]]):
         away = _at_site(place, data, job, inputs, site).max_lsb
         if away is not None and away > MOST_LSB + SLACK:

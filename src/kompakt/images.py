@@ -20,9 +20,7 @@ TEST_SHARE = 0.2
 """Share of each class held back for testing where a folder has no test folder of its own."""
 
 
-def read_folder(
-    folder: Path, *, image_size: tuple[int, int] | None = None, seed: int = 0
-) -> dict[str, Array]:
+def read_folder(folder: Path, *, image_size: tuple[int, int] | None = None, seed: int = 0) -> dict[str, Array]:
     """``x_train``, ``y_train``, ``x_test``, ``y_test`` and perhaps ``x_val``, ``y_val`` of a folder.
 
     Args:
@@ -36,9 +34,7 @@ def read_folder(
         files are grey; labels as int32, the place of the class in the sorted class names.
     """
     if image_size is not None and not _is_size(image_size):
-        raise InputError(
-            f"image_size={image_size!r}: expected (height, width), two whole numbers of at least 1"
-        )
+        raise InputError(f"image_size={image_size!r}: expected (height, width), two whole numbers of at least 1")
     splits = _listed(folder) if _folders(folder / "train") else _divided(folder, seed)
     pixels = _read([path for split in splits.values() for path, _ in split], image_size)
     values: dict[str, Array] = {}
@@ -51,11 +47,7 @@ def read_folder(
 
 
 def _is_size(value: Any) -> bool:
-    return (
-        isinstance(value, (tuple, list))
-        and len(value) == 2
-        and all(isinstance(v, int) and v >= 1 for v in value)
-    )
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, int) and v >= 1 for v in value)
 
 
 def _listed(folder: Path) -> dict[str, Labelled]:
@@ -76,9 +68,7 @@ def _divided(folder: Path, seed: int) -> dict[str, Labelled]:
     for label in np.unique(labels):
         inside = np.flatnonzero(labels == label)
         if len(inside) < 2:
-            raise InputError(
-                f"{images[inside[0]][0].parent}: holds 1 image; expected at least 2, to train and to test"
-            )
+            raise InputError(f"{images[inside[0]][0].parent}: holds 1 image; expected at least 2, to train and to test")
         held.update(random.permutation(inside)[: max(1, round(TEST_SHARE * len(inside)))].tolist())
     return {
         "train": [image for i, image in enumerate(images) if i not in held],
@@ -91,9 +81,7 @@ def _in_classes(folder: Path, classes: Sequence[str]) -> Labelled:
     found: Labelled = []
     for inside in _folders(folder):
         if inside.name not in classes:
-            raise InputError(
-                f"{inside}: not a class of the training images ({', '.join(classes)}); rename it"
-            )
+            raise InputError(f"{inside}: not a class of the training images ({', '.join(classes)}); rename it")
         images = sorted(path for path in inside.iterdir() if path.suffix.lower() in SUFFIXES)
         if not images:
             raise InputError(
@@ -109,9 +97,7 @@ def _folders(folder: Path) -> list[Path]:
     """The folders inside, sorted; hidden ones and tools' own (``__MACOSX``) are not classes."""
     if not folder.is_dir():
         return []
-    return sorted(
-        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))
-    )
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
 
 
 def _read(paths: Sequence[Path], image_size: tuple[int, int] | None) -> Array:
@@ -131,9 +117,7 @@ def _read_image(path: Path, image_size: tuple[int, int] | None) -> Array:
             pixels = image.convert(MODES[image.mode])
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path}: not an image that Pillow can read ({reason}); mend or remove the file"
-        ) from None
+        raise InputError(f"{path}: not an image that Pillow can read ({reason}); mend or remove the file") from None
     if image_size is not None:
         height, width = image_size
         pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)

@@ -36,9 +36,7 @@ def load_model(path: str | Path, *, safe: bool = True) -> keras.Model:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=safe)
     except Exception as error:
-        raise InputError(
-            f"{path}: cannot be loaded ({_reason(error)}); save it again with Keras 3"
-        ) from error
+        raise InputError(f"{path}: cannot be loaded ({_reason(error)}); save it again with Keras 3") from error
     if not isinstance(model, keras.Model):
         raise InputError(f"{path}: holds a {type(model).__name__}, expected a keras.Model")
     return model

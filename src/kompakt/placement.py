@@ -1,6 +1,4 @@
-"""Where a fully integer file rounds activations: which outputs get a grid of their own, and which share
-one.
-"""
+"""Where an integer file rounds activations: which outputs get a grid of their own, and which share one."""
 
 from __future__ import annotations
 
@@ -88,12 +86,8 @@ def input_marker(name: str) -> str:
 def activation_grids(model: keras.Model) -> tuple[Grid, ...]:
     """The activation grids of a flat functional model, as TFLite's integer kernels have them.
 
-    A tensor gets none where it never exists as integers in the file: before a fused ReLU, in a layer that does
-    does does does does does does does does does does does does does does does does does does nothing at inference, or where it only moves integers that have a grid already.
-    or where it only moves integers that have a grid already. where it only moves integers that have a grid already. it only moves integers that have a grid already. only moves integers that have a grid already. moves integers that have a grid already. integers that have a grid already. integers that have a grid already. that have a grid already. have a grid already. grid already. already. already.
-    only moves integers that have a grid already. moves integers that have a grid already. integers that have a grid already. integers that have a grid already. that have a grid already. have a grid already. grid already. already. already. integers that have a grid already. integers that have a grid already. integers that have a grid already. that have a grid already. have a grid already. grid already. already. already. a grid already. integers that have a grid already. that have a grid already. have a grid already. grid already. already. already. already. that have a grid already. have a grid already. grid already. already. already. grid already. grid already. already. already. already.
-    that have a grid already. have a grid already. grid already. already. already. a grid already. integers that have a grid already. that have a grid already. have a grid already. grid already. already. already. already. that have a grid already. have a grid already. grid already. already. already. grid already. grid already. already. already. already. already. already. already. already. that have a grid already. have a grid already. grid already. already. already. grid already. grid already. already. already. already. already. already. already. already.
-    already. grid already. grid already. already. already. already. already. already. already. already.
+    A tensor gets none where it never exists as integers in the file: before a fused ReLU, in a layer that
+    does nothing at inference, or where it only moves integers that have a grid already.
 
     Example:
         >>> i = keras.Input((4,))
@@ -199,24 +193,6 @@ def output_grids(model: keras.Model) -> dict[str, str]:
 
 def last_logits(model: keras.Model) -> str | None:
     """The site before the final softmax or sigmoid of a one-output attached model, or None where there is none.
-    none.
-    none.
-    none.
-    none.
-    none.
-    none.
-    none.
-    none.
-    none.
-    none.
-    none.
-    none.
-    none.
-    none.
-    none.
-    none.
-    none.
-    none.
 
     A step of the logits can be many steps of the softmax: integer files are compared on the logits.
     """

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.resources
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,16 @@ from kompakt import schedules
 from kompakt.attach import attach
 from kompakt.errors import InputError
 from kompakt.sites import Site, nearest
-from kompakt.techniques import QUANTIZE_OPTIONS, carry, plan, quantize
+from kompakt.targets import TARGETS
+from kompakt.techniques import LEFT_OUT, QUANTIZE_OPTIONS, TRAINABLE_MODES, carry, left_out, plan, quantize
 from kompakt.transform import Transform
 from kompakt.transforms import TRANSFORMS
+
+MODES = ("float", "float16", "dynamic_int8", "int8")
+"""What ``quantization`` of a recipe may be."""
+
+IO = ("int8", "uint8", "float32")
+"""What ``io`` of a recipe may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +111,7 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
         )
     path = Path(text)
     if not path.is_file():
-        raise InputError(
-            f"recipe {text!r}: no recipe and no file of that name{nearest(text, recipe_names())}"
-        )
+        raise InputError(f"recipe {text!r}: no recipe and no file of that name{nearest(text, recipe_names())}")
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -120,13 +126,20 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
         >>> load_recipe(to_dict(load_recipe("qat_int8"))) == load_recipe("qat_int8")
         True
     """
-    return json.loads(json.dumps(dataclasses.asdict(recipe)))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(dataclasses.asdict(recipe)))
 
 
-def start_stage(
-    model: keras.Model, stage: Stage, *, steps: int, calibration: Any, seed: int
-) -> tuple[keras.Model, tuple[str, ...]]:
-    """The trainable model of a stage, and one line for each rule with the sites it reached.
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """A stage ready to train: the model, one line a rule with the sites it reached, and what it left out."""
+
+    model: keras.Model
+    applied: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+
+def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: Any, seed: int) -> Started:
+    """Begin a stage.
 
     Args:
         model: plain, or attached by the stage before. steps: training steps of this stage.
@@ -136,23 +149,25 @@ def start_stage(
     """
     if stage.quantize is not None:
         attached = quantize(model, stage.quantize, calibration=calibration, **dict(stage.options))
-        return attached, (f"quantize {stage.quantize}: every layer",)
+        return Started(model=attached, applied=(f"quantize {stage.quantize}: every layer",))
     plain, keeps = carry(model)
     wanted: dict[str, list[Transform]] = {name: list(kept) for name, kept in keeps.items()}
-    lines = []
+    applied, skipped = [], []
     for rule in stage.rules:
-        names = set()
-        for spec in rule.transforms:
-            reached = plan(plain, rule.sites, lambda site, spec=spec: _transform(spec, site, steps, seed))
-            names.update(reached)
-            for name, made in reached.items():
-                wanted.setdefault(name, []).extend(made)
         what = ", ".join(str(spec["name"]) for spec in rule.transforms)
-        lines.append(f"{what} on {rule.sites}: {', '.join(sorted(names))}")
-    return attach(plain, wanted), tuple(lines)
+        reached: dict[str, list[Transform]] = {}
+        for spec in rule.transforms:
+            make = functools.partial(_transform, spec, steps=steps, seed=seed)
+            for name, made in plan(plain, rule.sites, make).items():
+                reached.setdefault(name, []).extend(made)
+        for name, made in reached.items():
+            wanted.setdefault(name, []).extend(made)
+        applied.append(f"{what} on {rule.sites}: {', '.join(sorted(reached))}")
+        skipped += [f"{what}: {LEFT_OUT % name}" for name in left_out(plain, rule.sites) if name not in reached]
+    return Started(model=attach(plain, wanted), applied=tuple(applied), skipped=tuple(skipped))
 
 
-def _transform(spec: Mapping[str, Any], site: Site, steps: int, seed: int) -> Transform:
+def _transform(spec: Mapping[str, Any], _: Site | None, *, steps: int, seed: int) -> Transform:
     options = {key: value for key, value in spec.items() if key != "name"}
     kind = TRANSFORMS[spec["name"]]
     if "seed" in _options(kind) and "seed" not in options:
@@ -166,9 +181,7 @@ def _in_steps(schedule: Mapping[str, Any], steps: int) -> schedules.Schedule:
     """The schedule with shares of the training turned into steps."""
     values = dict(schedule)
     if values.pop("unit", "step") == "share":
-        begin, end = (
-            int(values.get(key, default) * steps) for key, default in (("begin", 0.0), ("end", 1.0))
-        )
+        begin, end = (int(values.get(key, default) * steps) for key, default in (("begin", 0.0), ("end", 1.0)))
         values.update(begin=begin, end=max(end, begin + 1))
         values.setdefault("frequency", max(1, (end - begin) // 20))
     return schedules.from_config(values)
@@ -185,12 +198,24 @@ def _recipe(data: Any, where: str) -> Recipe:
     values = _checked(data, Recipe, where)
     if "name" not in values:
         raise InputError(f"{where}: the key 'name' is missing")
+    _check_types(values, {"name": str, "about": str, "epochs": int, "quantization": str, "target": str}, where)
+    _known(values, "target", TARGETS, where)
+    _known(values, "quantization", MODES, where)
+    _known(values, "io", IO, where)
+    if values.get("epochs", 0) < 0:
+        raise InputError(f"{where}: 'epochs' is {values['epochs']}, expected 0 or more")
     stages = tuple(_stage(s, f"{where}, stage {i + 1}") for i, s in enumerate(_list(values, "stages", where)))
     return Recipe(**{**values, "stages": stages})
 
 
 def _stage(data: Any, where: str) -> Stage:
     values = _checked(data, Stage, where)
+    _check_types(values, {"train": (int, float), "learning_rate": (int, float), "options": Mapping}, where)
+    _known(values, "quantize", TRAINABLE_MODES, where)
+    for key, least in (("train", 0.0), ("learning_rate", 1e-12)):
+        if values.get(key, 1.0) < least:
+            wanted = "a share of 0 or more" if key == "train" else "more than 0"
+            raise InputError(f"{where}: {key!r} is {values[key]}, expected {wanted}")
     rules = tuple(_rule(r, f"{where}, rule {i + 1}") for i, r in enumerate(_list(values, "rules", where)))
     if bool(rules) == (values.get("quantize") is not None):
         raise InputError(f"{where}: expected either rules or quantize, one of the two")
@@ -202,6 +227,7 @@ def _stage(data: Any, where: str) -> Stage:
 
 def _rule(data: Any, where: str) -> Rule:
     values = _checked(data, Rule, where)
+    _check_types(values, {"sites": str}, where)
     transforms = _list(values, "transforms", where)
     if not transforms:
         raise InputError(f"{where}: 'transforms' is missing or empty; known: {', '.join(TRANSFORMS)}")
@@ -218,10 +244,11 @@ def _check_transform(spec: Any, where: str) -> None:
     for key in spec:
         if key != "name" and key not in known:
             raise InputError(f"{where}: {name} has no option {key!r}{nearest(key, known)}")
+    _transform(spec, None, steps=100, seed=0)  # a value out of range, or a mistyped schedule, is found now
 
 
 def _options(kind: type) -> list[str]:
-    return [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", "kwargs")]
+    return [name for name in inspect.signature(kind).parameters if name != "kwargs"]
 
 
 def _checked(data: Any, kind: type, where: str) -> dict[str, Any]:
@@ -233,6 +260,19 @@ def _checked(data: Any, kind: type, where: str) -> dict[str, Any]:
         if key not in known:
             raise InputError(f"{where}: unknown key {key!r}{nearest(str(key), known)}")
     return dict(data)
+
+
+def _check_types(values: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> None:
+    for key, kind in kinds.items():
+        if key in values and (not isinstance(values[key], kind) or isinstance(values[key], bool)):
+            wanted = {str: "a text", int: "a whole number", Mapping: "an object"}.get(kind, "a number")
+            raise InputError(f"{where}: {key!r} is {values[key]!r}, expected {wanted}")
+
+
+def _known(values: Mapping[str, Any], key: str, known: Iterable[str], where: str) -> None:
+    word = values.get(key)
+    if word is not None and word not in known:
+        raise InputError(f"{where}: {key!r} is {word!r}{nearest(str(word), known)}")
 
 
 def _list(values: Mapping[str, Any], key: str, where: str) -> Sequence[Any]:

@@ -51,9 +51,7 @@ class Encoding:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One measured number: ``Measurement(name="latency", value=0.41, unit="ms", where="LiteRT, 1
-    thread")``.
-    """
+    """One measured number: ``Measurement(name="latency", value=0.41, unit="ms", where="LiteRT")``."""
 
     name: str
     value: float
@@ -174,9 +172,7 @@ class Artifact:
             "  tensors    " + ", ".join(f"{n} {kind}" for kind, n in sorted(self.census.tensors.items())),
         ]
         if self.sites:
-            lines.append(
-                f"  weights    {self.zeros:.1%} zeros, at most {self.distinct} distinct values a channel"
-            )
+            lines.append(f"  weights    {self.zeros:.1%} zeros, at most {self.distinct} distinct values a channel")
         for site in self.sites:
             asked = [f">= {site.asked_zeros} zeros"] if site.asked_zeros else []
             asked += [f"<= {site.asked_palette} values a channel"] if site.asked_palette else []
@@ -263,15 +259,13 @@ def from_json(kind: type[R], text: str) -> R:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(
-            f"not JSON ({error}): expected a {kind.__name__} record written by kompakt"
-        ) from None
+        raise InputError(f"not JSON ({error}): expected a {kind.__name__} record written by kompakt") from None
     return typing.cast(R, _build(kind, data, kind.__name__))
 
 
 def _build(kind: Any, data: Any, where: str) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(data, dict):
             raise InputError(f"{where}: expected an object, received {type(data).__name__}")
         hints = typing.get_type_hints(kind)

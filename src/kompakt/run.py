@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import math
 import platform
 import sys
@@ -23,7 +24,7 @@ from kompakt.examine import versions
 from kompakt.export import export, read_file
 from kompakt.files import sha256, writable_folder, write_atomic
 from kompakt.measure import latency_ratio
-from kompakt.recipe import Recipe, Stage, load_recipe, start_stage, to_dict
+from kompakt.recipe import Recipe, Stage, Started, load_recipe, start_stage, to_dict
 from kompakt.records import Artifact, Measurement, Run, Trial, from_json, to_json
 from kompakt.simulation import simulate
 from kompakt.sites import check_built
@@ -31,6 +32,11 @@ from kompakt.targets import find_target
 
 Report = Callable[[str, float], None]
 """``report(what, done)``: what is being done, and the share of the recipe done so far, 0..1."""
+
+
+def silent(_what: str, _done: float) -> None:
+    """A report that nobody reads."""
+
 
 CALIBRATION = 512
 """Training samples that activation ranges are measured on."""
@@ -68,7 +74,7 @@ def optimize(
     loss: Any = None,
     seed: int = 0,
     resume: bool = True,
-    report: Report = lambda what, done: None,
+    report: Report = silent,
 ) -> Run:
     """Carry out ``recipe`` on ``model`` and write a verified file, beside the float file it is compared with.
 
@@ -116,7 +122,7 @@ def optimize_all(
     loss: Any = None,
     seed: int = 0,
     resume: bool = True,
-    report: Report = lambda what, done: None,
+    report: Report = silent,
     title: str = "",
 ) -> Run:
     """:func:`optimize` with several recipes on one model; the first should be "float"."""
@@ -138,8 +144,7 @@ def optimize_all(
     )
     trials: list[Trial] = []
     for i, recipe in enumerate(recipes):
-        share = 1.0 / len(recipes)
-        trials.append(job.trial(recipe, trials, lambda what, done, i=i: report(what, (i + done) * share)))
+        trials.append(job.trial(recipe, trials, functools.partial(_part, report, i, len(recipes))))
     run = Run(
         title=title or f"{model.name}: {', '.join(r.name for r in recipes if r.name != BASELINE)}",
         trials=tuple(trials),
@@ -204,12 +209,13 @@ class _Job:
             stage.unlink()
         return trial
 
-    def _carry_out(
-        self, recipe: Recipe, path: Path, key: str, before: Sequence[Trial], report: Report
-    ) -> Trial:
+    def _carry_out(self, recipe: Recipe, path: Path, key: str, before: Sequence[Trial], report: Report) -> Trial:
         start = time.perf_counter()
         keras.utils.set_random_seed(self.seed)
-        model, history, applied = self.model, {}, []
+        model = self.model
+        history: dict[str, tuple[float, ...]] = {}
+        applied: list[str] = []
+        skipped: list[str] = []
         shares = [stage.train for stage in recipe.stages]
         done = 0.0
         for i, stage in enumerate(recipe.stages):
@@ -220,7 +226,7 @@ class _Job:
                 stage,
                 epochs,
                 f"{key}-{i}",
-                lambda s, d=done, p=part: report(_doing(recipe, i, s), d + p * s),
+                functools.partial(_doing, report, recipe, i, done, part),
             )
             done += part
             applied += lines
@@ -244,28 +250,25 @@ class _Job:
             measurements=measurements,
             history=history,
             applied=tuple(applied),
-            skipped=artifact.notes,
+            skipped=(*dict.fromkeys(skipped), *artifact.notes),
             seconds=time.perf_counter() - start,
         )
 
     def _stage(
         self, model: keras.Model, stage: Stage, epochs: int, key: str, report: Callable[[float], None]
-    ) -> tuple[keras.Model, tuple[str, ...], dict[str, tuple[float, ...]]]:
-        """The model after a stage, what its rules reached, and the training curves."""
+    ) -> tuple[Started, keras.Model, dict[str, tuple[float, ...]]]:
+        """A stage as it started, the model after it, and the training curves."""
         steps = epochs * math.ceil(len(self.data.y_train) / self.batch_size)
         report(0.0)
-        attached, lines = start_stage(
-            model, stage, steps=max(1, steps), calibration=self._calibration(), seed=self.seed
-        )
+        started = start_stage(model, stage, steps=max(1, steps), calibration=self._calibration(), seed=self.seed)
+        attached = started.model
         file = self.folder / "trials" / f"{key}.keras"
         if epochs == 0:
-            return attached, lines, {}
+            return started, attached, {}
         if self.resume and file.exists():
-            return keras.saving.load_model(file, compile=False), lines, {}
+            return started, keras.saving.load_model(file, compile=False), {}
         attached.compile(keras.optimizers.Adam(stage.learning_rate), self.task.loss)
-        progress = keras.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: report((epoch + 1) / epochs)
-        )
+        progress = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: report((epoch + 1) / epochs))
         curves = attached.fit(
             self.data.x_train,
             self.data.y_train,
@@ -278,7 +281,7 @@ class _Job:
         partial = file.with_suffix(".partial.keras")
         attached.save(partial)
         partial.replace(file)
-        return attached, lines, {name: tuple(map(float, values)) for name, values in curves.items()}
+        return started, attached, {name: tuple(map(float, values)) for name, values in curves.items()}
 
     def _epochs(self, recipe: Recipe, stage: Stage, shares: Sequence[float]) -> int:
         total = recipe.epochs if self.epochs is None else self.epochs
@@ -286,9 +289,7 @@ class _Job:
             return 0
         return max(1, round(total * stage.train / sum(shares)))
 
-    def _measure(
-        self, model: keras.Model, artifact: Artifact, before: Sequence[Trial]
-    ) -> tuple[Measurement, ...]:
+    def _measure(self, model: keras.Model, artifact: Artifact, before: Sequence[Trial]) -> tuple[Measurement, ...]:
         place = find_target(artifact.target)
         data = read_file(artifact.path)
         inputs, labels = self.data.x_test, self.data.y_test
@@ -321,9 +322,7 @@ class _Job:
     def _key(self, recipe: Recipe) -> str:
         """Digest of everything that decides the result."""
         weights = [np.ascontiguousarray(w).tobytes() for w in self.model.get_weights()]
-        arrays = keras.tree.flatten(
-            [self.data.x_train, self.data.y_train, self.data.x_test, self.data.y_test]
-        )
+        arrays = keras.tree.flatten([self.data.x_train, self.data.y_train, self.data.x_test, self.data.y_test])
         parts = [
             self.model.to_json().encode() if hasattr(self.model, "_nodes_by_depth") else b"",
             *weights,
@@ -348,9 +347,15 @@ def _finished(record: Path, key: str, path: Path) -> Trial | None:
     return dataclasses.replace(trial, artifact=dataclasses.replace(trial.artifact, path=str(path)))
 
 
-def _doing(recipe: Recipe, stage: int, done: float) -> str:
+def _part(report: Report, index: int, count: int, what: str, done: float) -> None:
+    """Report one of ``count`` equal parts that is ``done``."""
+    report(what, (index + done) / count)
+
+
+def _doing(report: Report, recipe: Recipe, stage: int, before: float, part: float, done: float) -> None:
+    """Report a stage that is ``done`` (0..1), of a recipe that was ``before`` done and gets ``part`` from it."""
     words = "starting" if done == 0.0 else "training"
-    return f"{recipe.name}: stage {stage + 1} of {len(recipe.stages)}, {words}"
+    report(f"{recipe.name}: stage {stage + 1} of {len(recipe.stages)}, {words}", before + part * done)
 
 
 def _classes(values: np.ndarray, *, labels: bool = False) -> np.ndarray:

@@ -120,9 +120,7 @@ def _inner_layers(layer: Layer) -> Iterator[tuple[str, Layer]]:
     for attribute, value in vars(layer).items():
         if attribute in ("_layers", "_tracker", "_metrics") or attribute.startswith("_self_"):
             continue
-        for path, leaf in (
-            tree.flatten_with_path(value) if isinstance(value, (list, tuple, dict)) else [((), value)]
-        ):
+        for path, leaf in tree.flatten_with_path(value) if isinstance(value, (list, tuple, dict)) else [((), value)]:
             if any(leaf is inner for inner in own):
                 yield "/".join([attribute.strip("_"), *map(str, path)]), leaf
 
@@ -164,9 +162,7 @@ def check_built(model: Any) -> None:
     if not isinstance(model, Model):
         raise InputError(f"received {type(model).__name__}, expected a keras.Model")
     if not model.built:
-        raise InputError(
-            f"the model {model.name!r} has no weights yet: call it once on data, or give it an Input"
-        )
+        raise InputError(f"the model {model.name!r} has no weights yet: call it once on data, or give it an Input")
 
 
 def sites(model: Model) -> Iterator[Site]:

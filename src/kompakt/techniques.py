@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -180,9 +181,7 @@ def quantize(
     return attached
 
 
-def _attach_after(
-    model: keras.Model, patterns: str | Sequence[str], make: Callable[[Site], Transform]
-) -> keras.Model:
+def _attach_after(model: keras.Model, patterns: str | Sequence[str], make: Callable[[Site], Transform]) -> keras.Model:
     """Attach to the plain model, behind what preserves the techniques that were there before."""
     plain, keeps = carry(model)
     wanted = {name: list(kept) for name, kept in keeps.items()}
@@ -206,20 +205,25 @@ def plan(
             f"the model {model.name!r} has no weights to work on: expected at least one Dense, convolution, "
             "embedding or recurrent layer"
         )
+    left = left_out(model, patterns)
     chosen: dict[str, list[Transform]] = {}
-    left: list[str] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         for name in match(pattern, known):
-            if pattern == "*" and isinstance(known[name].layer, SMALL):
-                left.append(name)
-            else:
+            if name not in left:
                 chosen.setdefault(name, [make(known[name])])
-    left = [name for name in left if name not in chosen]
     if not chosen:
         raise InputError(f"nothing left to work on: {patterns!r} matches only depthwise kernels")
     if left:
         log.warning(LEFT_OUT, ", ".join(left))
     return chosen
+
+
+def left_out(model: keras.Model, patterns: str | Sequence[str]) -> list[str]:
+    """The depthwise kernels that "*" does not include and no other pattern names."""
+    named = [p for p in ([patterns] if isinstance(patterns, str) else patterns) if p != "*"]
+    inner = getattr(model, "transformed_layer", model)
+    small = [s.name for s in sites(inner) if s.variable is not None and isinstance(s.layer, SMALL)]
+    return [name for name in small if not any(fnmatch.fnmatchcase(name, p) for p in named)]
 
 
 def carry(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transform]]]:

@@ -80,7 +80,9 @@ def check_layer_law(factory: Factory, layer: Any, inputs: Any, **call: Any) -> N
         layer: not yet built, with weight sites. inputs: what it is called on. call: more arguments of the call.
     """
     tensors = [ops.convert_to_tensor(t) for t in (inputs if isinstance(inputs, tuple) else (inputs,))]
-    symbolic = [keras.Input(batch_shape=(None, *t.shape[1:]), dtype=keras.backend.standardize_dtype(t.dtype)) for t in tensors]
+    symbolic = [
+        keras.Input(batch_shape=(None, *t.shape[1:]), dtype=keras.backend.standardize_dtype(t.dtype)) for t in tensors
+    ]
     model = keras.Model(symbolic, layer(*symbolic, **call))
     names = [site.name for site in sites(model) if site.variable is not None]
     attached = attach(model, {name: [factory()] for name in names})
@@ -157,7 +159,11 @@ def check_round_trip(factory: Factory, model: keras.Model, inputs: Any) -> None:
     """Law 4: saving and loading changes neither predictions nor state, and a config makes the same transform."""
     attached = _on_weights(factory, model)
     loaded = _saved_and_loaded(attached)
-    _same(_predict(loaded, inputs), _predict(attached, inputs), "round trip: the loaded model predicts otherwise")
+    _same(
+        _predict(loaded, inputs),
+        _predict(attached, inputs),
+        "round trip: the loaded model predicts otherwise",
+    )
     for a, b in zip(loaded.get_weights(), attached.get_weights(), strict=True):
         _same(a, b, "round trip: the loaded state differs")
     chain = next(chain for _, chain, _ in chains_of(attached))
@@ -179,7 +185,11 @@ def check_resume(factory: Factory, inputs: Any, labels: Any) -> None:
 def _without_dropout() -> keras.Model:
     """A model whose training has no randomness: the state of a seed is no part of the law."""
     keras.utils.set_random_seed(0)
-    parts = [layers.Conv2D(4, 3, name="conv"), layers.BatchNormalization(name="norm"), layers.Flatten(name="flat")]
+    parts = [
+        layers.Conv2D(4, 3, name="conv"),
+        layers.BatchNormalization(name="norm"),
+        layers.Flatten(name="flat"),
+    ]
     return keras.Sequential([keras.Input((8, 8, 2)), *parts, layers.Dense(3, name="dense")])
 
 

@@ -88,9 +88,7 @@ def test_the_good_file_has_no_breach(made):
 def test_a_spoiled_bias_is_found_and_its_layer_named(made, layer, change):
     found = examined(made, lambda file: store(file, f"{layer}/bias", change))
 
-    assert f"the first tensor that is off is {layer}/output (layers: {layer}), by" in "; ".join(
-        found.breaches
-    )
+    assert f"the first tensor that is off is {layer}/output (layers: {layer}), by" in "; ".join(found.breaches)
     assert any("outputs differ from the simulation by up to" in line for line in found.breaches)
 
 
@@ -171,9 +169,7 @@ def test_a_layer_without_an_integer_form_is_refused_by_name(layer, texts, tmp_pa
 @pytest.mark.parametrize("mode", ["int8", "dynamic_int8"])
 def test_a_recurrent_layer_is_refused_by_name(mode, tmp_path):
     built = keras.Sequential([keras.Input((6, 4)), L.LSTM(8, name="memory"), L.Dense(5)])
-    with pytest.raises(
-        kp.InputError, match=r"^memory: it becomes a WHILE operator, which ai-edge-quantizer has no"
-    ):
+    with pytest.raises(kp.InputError, match=r"^memory: it becomes a WHILE operator, which ai-edge-quantizer has no"):
         kp.export(built, tmp_path / "m.tflite", quantization=mode, calibration=np.zeros((8, 6, 4), "float32"))
 
 

@@ -40,9 +40,7 @@ def load(name):
 )
 def test_image_classification(name, published, count, tmp_path):
     model, test = load(name), images(500, 500 + count)
-    artifact = kp.export(
-        model, tmp_path / "m.tflite", quantization="int8", calibration=images(0, 500), verify=test
-    )
+    artifact = kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=images(0, 500), verify=test)
     agree = artifact.agreement
     assert artifact.breaches == () and artifact.bytes <= published
     assert agree.max_lsb <= 2.0 and agree.argmax >= 0.99 and agree.trained_argmax >= 0.97

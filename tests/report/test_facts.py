@@ -38,9 +38,7 @@ def artifact(
     )
 
 
-def trial(
-    recipe: str, size: int, accuracy: float | None, gzip: int | None = None, breached: bool = False
-) -> Trial:
+def trial(recipe: str, size: int, accuracy: float | None, gzip: int | None = None, breached: bool = False) -> Trial:
     measured = () if accuracy is None else (Measurement(name="accuracy_litert", value=accuracy),)
     file = artifact(size, gzip, breaches=("NaN in the output",) if breached else ())
     return Trial(recipe=recipe, artifact=file, measurements=measured)
@@ -90,9 +88,7 @@ def test_verdict_names_the_smallest_file_within_half_a_point() -> None:
 def test_verdict_prefers_accuracy_among_equal_sizes_and_names_the_smallest_gzip() -> None:
     found = facts.verdict(run(FLOAT, trial("plain", 1000, 0.977, 900), trial("qat", 1000, 0.982, 950)))
     assert found.startswith("qat is the smallest file")
-    assert (
-        "0.20 points gained; gzipped, it is plain: 4.4 times smaller than float, 0.30 points lost." in found
-    )
+    assert "0.20 points gained; gzipped, it is plain: 4.4 times smaller than float, 0.30 points lost." in found
 
 
 @pytest.mark.parametrize(
@@ -121,10 +117,7 @@ def test_verdict_prefers_accuracy_among_equal_sizes_and_names_the_smallest_gzip(
         ),
         (
             (FLOAT, trial("qat", 1000, None)),
-            (
-                "The accuracy of the files was not measured; the smallest file is qat, "
-                "4.0 times smaller than float."
-            ),
+            ("The accuracy of the files was not measured; the smallest file is qat, 4.0 times smaller than float."),
         ),
         (
             (trial("qat", 1000, 0.98),),
@@ -154,9 +147,7 @@ def test_a_metric_of_the_users_own() -> None:
         return Trial(recipe=recipe, artifact=artifact(size), measurements=values)
 
     found = run(measured("float", 4000, 0.2), measured("qat", 1000, 0.2015), measured("ptq", 900, 0.25))
-    assert facts.metric(found) == facts.Metric(
-        prefix="metric", name="mean absolute error", lower_is_better=True
-    )
+    assert facts.metric(found) == facts.Metric(prefix="metric", name="mean absolute error", lower_is_better=True)
     assert [row.litert for row in facts.rows(found)] == [0.2, 0.2015, 0.25]
     assert [row.on_front for row in facts.rows(found)] == [True, True, True]
     assert facts.verdict(found) == (
@@ -233,8 +224,7 @@ def test_undone_lists_everything_worst_first_and_joins_recipes_that_say_the_same
         ("note", ()),
     ]
     assert found[1].text == (
-        "b/kernel: 74 zeros where at least 75 were asked for, "
-        "17 distinct values a channel where 16 were asked for"
+        "b/kernel: 74 zeros where at least 75 were asked for, 17 distinct values a channel where 16 were asked for"
     )
 
 

@@ -220,9 +220,7 @@ def test_a_metric_that_is_no_accuracy_is_named(golden_run: Run) -> None:
 def test_a_wide_range_of_sizes_gets_a_logarithmic_axis(golden_run: Run) -> None:
     first = golden_run.trials[0]
     assert first.artifact is not None
-    huge = dataclasses.replace(
-        first, recipe="huge", artifact=dataclasses.replace(first.artifact, bytes=2_000_000)
-    )
+    huge = dataclasses.replace(first, recipe="huge", artifact=dataclasses.replace(first.artifact, bytes=2_000_000))
     svg = plot.size_against_metric(dataclasses.replace(golden_run, trials=(*golden_run.trials, huge)))
     assert {"20", "50", "100", "2,000"} <= set(re.findall(r">([\d,]+)</text>", svg))
 

@@ -323,9 +323,7 @@ def _shortfall(site: SiteFact) -> str:
     if site.asked_zeros is not None and site.zeros < site.asked_zeros:
         parts.append(f"{site.zeros:,} zeros where at least {site.asked_zeros:,} were asked for")
     if site.asked_palette is not None and site.distinct > site.asked_palette:
-        parts.append(
-            f"{site.distinct:,} distinct values a channel where {site.asked_palette:,} were asked for"
-        )
+        parts.append(f"{site.distinct:,} distinct values a channel where {site.asked_palette:,} were asked for")
     return f"{site.site}: {', '.join(parts)}"
 
 
@@ -339,10 +337,7 @@ def _choose(run: Run, sound: list[tuple[Trial, Artifact]]) -> str:
     baseline = next((trial for trial in run.trials if trial.recipe == BASELINE), None)
     if baseline is None or baseline.artifact is None:
         trial, artifact = min(sound, key=lambda pair: pair[1].bytes)
-        return (
-            f"There is no float file to compare with; the smallest file is {trial.recipe} "
-            f"({artifact.bytes:,} bytes)"
-        )
+        return f"There is no float file to compare with; the smallest file is {trial.recipe} ({artifact.bytes:,} bytes)"
     reference = _quality(baseline, shown, "litert")
     if reference is None:
         reference = _quality(baseline, shown, "keras")
@@ -355,9 +350,7 @@ def _choose(run: Run, sound: list[tuple[Trial, Artifact]]) -> str:
     return _judge(shown, baseline.artifact, reference, measured)
 
 
-def _judge(
-    shown: Metric, float_file: Artifact, reference: float, measured: list[tuple[Trial, Artifact, float]]
-) -> str:
+def _judge(shown: Metric, float_file: Artifact, reference: float, measured: list[tuple[Trial, Artifact, float]]) -> str:
     def loss(item: tuple[Trial, Artifact, float]) -> float:
         return shown.loss(baseline=reference, value=item[2])
 

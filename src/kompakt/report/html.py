@@ -21,9 +21,7 @@ def render(run: Run) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     source = resources.files("kompakt.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
     metric = facts.metric(run)
     return environment.from_string(source).render(

@@ -44,10 +44,7 @@ class Box(NamedTuple):
             (True, False)
         """
         return (
-            self.left < other.right
-            and other.left < self.right
-            and self.bottom < other.top
-            and other.bottom < self.top
+            self.left < other.right and other.left < self.right and self.bottom < other.top and other.bottom < self.top
         )
 
     def inside(self, frame: Box) -> bool:
@@ -101,9 +98,7 @@ def description(points: Sequence[facts.Point], metric: facts.Metric) -> str:
     return "; ".join(lines) + "."
 
 
-def merge_labels(
-    places: Sequence[tuple[float, float]], labels: Sequence[str]
-) -> dict[tuple[float, float], list[str]]:
+def merge_labels(places: Sequence[tuple[float, float]], labels: Sequence[str]) -> dict[tuple[float, float], list[str]]:
     """Labels by place; markers that the eye can't tell apart share the first one's.
 
     Example:
@@ -175,9 +170,7 @@ def _leader(anchor: tuple[float, float], box: Box) -> list[Box]:
     end = _near_end(anchor, box)
     count = int(math.dist(anchor, end) // 4)
     shares = [step / count for step in range(1, count)]
-    return [
-        _around(anchor[0] + (end[0] - anchor[0]) * t, anchor[1] + (end[1] - anchor[1]) * t, 1) for t in shares
-    ]
+    return [_around(anchor[0] + (end[0] - anchor[0]) * t, anchor[1] + (end[1] - anchor[1]) * t, 1) for t in shares]
 
 
 def _figure(points: Sequence[facts.Point], metric: facts.Metric) -> Figure:
@@ -200,9 +193,7 @@ def _unit(largest: float) -> tuple[float, str]:
     return (1000.0, "kB") if largest < 10_000_000 else (1_000_000.0, "MB")
 
 
-def _draw_axes(
-    axes: Axes, points: Sequence[facts.Point], metric: facts.Metric, unit: float, factor: float
-) -> None:
+def _draw_axes(axes: Axes, points: Sequence[facts.Point], metric: facts.Metric, unit: float, factor: float) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     sizes = [p.size / unit for p in points]
@@ -220,9 +211,7 @@ def _draw_axes(
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)
     better = "lower is better" if metric.lower_is_better else "higher is better"
     title = f"{metric.name} in LiteRT{', %' if metric.is_accuracy else ''} ({better})"
-    axes.text(
-        -0.055, 1.05, title, transform=axes.transAxes, color=MUTED, fontsize=LABEL_SIZE, parse_math=False
-    )
+    axes.text(-0.055, 1.05, title, transform=axes.transAxes, color=MUTED, fontsize=LABEL_SIZE, parse_math=False)
     axes.tick_params(colors=MUTED, labelsize=LABEL_SIZE, length=0, pad=6)
     axes.grid(axis="both", color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -236,9 +225,7 @@ def _limits(values: Sequence[float], least: float) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _draw_points(
-    axes: Axes, points: Sequence[facts.Point], metric: facts.Metric, unit: float, factor: float
-) -> None:
+def _draw_points(axes: Axes, points: Sequence[facts.Point], metric: facts.Metric, unit: float, factor: float) -> None:
     front = facts.pareto(points, lower_is_better=metric.lower_is_better)
     if front:
         # To the right edge: any larger file that is no better than the last one is dominated too.

@@ -80,8 +80,16 @@ def cells(row: facts.Row, metric: facts.Metric) -> Cells:
     )
 
 
-def summary_table(run: Run) -> Table:
-    """The run's variants as a rich table, readable at 100 columns.
+LEAST_FIRST = ("keras", "zeros", "distinct", "argmax", "gzip_bytes", "latency", "difference")
+"""Columns in the order in which a narrow terminal goes without them."""
+
+
+def summary_table(run: Run, width: int | None = None) -> Table:
+    """The run's variants as a rich table; all columns fit into about 105.
+
+    Args:
+        width: columns of the terminal. Where it is too narrow the least important columns are left out, and the
+            legend says so; None leaves none out.
 
     Example:
         >>> summary_table(Run(title="demo", trials=())).row_count
@@ -92,9 +100,10 @@ def summary_table(run: Run) -> Table:
     from rich.text import Text
 
     metric = facts.metric(run)
+    left_out = _left_out(run, metric, width)
     table = Table(
         title=Text(_printable(run.title), style="bold"),
-        caption=Text(_printable(_legend(metric))),
+        caption=Text(_printable(_legend(metric) + _told(left_out))),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -103,18 +112,43 @@ def summary_table(run: Run) -> Table:
     )
     for name, heading in headings(metric)._asdict().items():
         recipe = name == "recipe"
+        if name in left_out:
+            continue
         table.add_column(
             Text(_printable(heading, keep="\n")),
             justify="left" if recipe else "right",
             overflow="fold",
-            no_wrap=not recipe,
+            no_wrap=not recipe or bool(left_out),
         )
     for row in facts.rows(run):
         text = cells(row, metric)
         style = "bold" if row.recipe == facts.BASELINE else "red" if row.breaches else ""
         recipe_text = _printable(text.recipe) + marks(row)
-        table.add_row(Text(recipe_text), *(Text(_printable(value)) for value in text[1:]), style=style)
+        shown = [value for name, value in text._asdict().items() if name not in ("recipe", *left_out)]
+        table.add_row(Text(recipe_text), *(Text(_printable(value)) for value in shown), style=style)
     return table
+
+
+def _left_out(run: Run, metric: facts.Metric, width: int | None) -> tuple[str, ...]:
+    """The columns to go without, so that the rest fits into ``width``."""
+    if width is None:
+        return ()
+    texts = [headings(metric), *(cells(row, metric) for row in facts.rows(run))]
+    needed = {
+        name: max(len(line) for text in texts for line in getattr(text, name).split("\n")) + 2 for name in Cells._fields
+    }
+    needed["recipe"] += 2  # room for the marks
+    count = 0
+    while sum(needed.values()) - sum(needed[n] for n in LEAST_FIRST[:count]) > width and count < len(LEAST_FIRST):
+        count += 1
+    return LEAST_FIRST[:count]
+
+
+def _told(left_out: tuple[str, ...]) -> str:
+    if not left_out:
+        return ""
+    names = ", ".join(name.replace("_", " ") for name in left_out)
+    return f" Left out in this narrow terminal: {names}; the report and --json have them."
 
 
 def marks(row: facts.Row) -> str:

@@ -15,10 +15,8 @@ def affine_to_depthwise(model: keras.Model) -> keras.Model:
     r"""``BatchNormalization`` that no layer took in, and ``Rescaling``, as :math:`y_c = g_c x_c + o_c`.
 
     As a convolution each channel has its own weight scale and a 32-bit offset; multiplied and added as two
-    tensors, both would be rounded to 8 bits with one scale. Inputs of rank 2 and 3 are reshaped around it. The
-    The The The The The The The The The The The The The The The The The The convolution keeps the layer's name; that of a ``Rescaling`` does not train.
-    that of a ``Rescaling`` does not train. of a ``Rescaling`` does not train. ``Rescaling`` does not train. ``Rescaling`` does not train. ``Rescaling`` does not train. ``Rescaling`` does not train. does not train. not train. train. train.
-    ``Rescaling`` does not train. ``Rescaling`` does not train. does not train. not train. train. train. does not train. does not train. not train. train. train. not train. train. train.
+    tensors, both would be rounded to 8 bits with one scale. Inputs of rank 2 and 3 are reshaped around it.
+    The convolution keeps the layer's name; that of a ``Rescaling`` does not train.
 
     Args:
         model: flat and functional, BatchNormalizations folded where they can be.
@@ -34,8 +32,8 @@ def affine_to_depthwise(model: keras.Model) -> keras.Model:
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         layer, x = call.layer, args[0] if args else None
-        affine = _affine(layer, x)
-        if affine is None:
+        affine = None if x is None else _affine(layer, x)
+        if x is None or affine is None:
             return copier(layer)(*args, **kwargs)
         if id(layer) not in made:
             made[id(layer)] = _depthwise(layer, *affine)

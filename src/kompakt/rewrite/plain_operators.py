@@ -16,24 +16,6 @@ Replacement = Callable[[Any, Any, Names], Any]
 
 def plain_operators(model: keras.Model) -> keras.Model:
     """Up-sampling as resizing, global maxima as max-pooling, silu as a product, merges of many tensors two by two.
-    two.
-    two.
-    two.
-    two.
-    two.
-    two.
-    two.
-    two.
-    two.
-    two.
-    two.
-    two.
-    two.
-    two.
-    two.
-    two.
-    two.
-    two.
 
     Args:
         model: flat and functional.

@@ -235,19 +235,11 @@ def census(data: bytes) -> Census:
         used = sorted({i for op in part.ops for i in (*op.inputs, *op.outputs) if i >= 0} | edges)
         ops.update(op.name for op in part.ops)
         kinds.update(part.tensors[i].kind for i in used)
-        float_ops += [
-            f"{op.name} ({part.tensors[op.outputs[0]].name})" for op in part.ops if _is_float(part, op)
-        ]
-        float_tensors += [
-            part.tensors[i].name for i in used if i not in edges and part.tensors[i].kind in FLOATS
-        ]
-    return Census(
-        ops=dict(ops), tensors=dict(kinds), float_ops=tuple(float_ops), float_tensors=tuple(float_tensors)
-    )
+        float_ops += [f"{op.name} ({part.tensors[op.outputs[0]].name})" for op in part.ops if _is_float(part, op)]
+        float_tensors += [part.tensors[i].name for i in used if i not in edges and part.tensors[i].kind in FLOATS]
+    return Census(ops=dict(ops), tensors=dict(kinds), float_ops=tuple(float_ops), float_tensors=tuple(float_tensors))
 
 
 def _is_float(file: TFLiteFile, op: Op) -> bool:
     """Whether an operator computes with floats; converting at the edges of the file is no computing."""
-    return op.name not in BOUNDARY and any(
-        file.tensors[i].kind in FLOATS for i in (*op.inputs, *op.outputs) if i >= 0
-    )
+    return op.name not in BOUNDARY and any(file.tensors[i].kind in FLOATS for i in (*op.inputs, *op.outputs) if i >= 0)

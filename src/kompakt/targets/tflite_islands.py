@@ -1,6 +1,4 @@
-"""Close float islands: operators that ai-edge-quantizer leaves float though LiteRT has an integer kernel for
-them.
-"""
+"""Close float islands: operators that ai-edge-quantizer leaves float though LiteRT computes them in integers."""
 
 from __future__ import annotations
 
@@ -17,31 +15,11 @@ CLOSABLE = (
     "SPACE_TO_BATCH_ND",
     "BATCH_TO_SPACE_ND",
 )
-"""Operators that compute on int8 whatever the grids of their input and output are, or on one grid for
-both.
-"""
+"""Operators that compute on int8 with any grids at their input and output, or with one grid for both."""
 
 
 def close_islands(file: TFLiteFile) -> int:
     """``DEQUANTIZE -> op -> QUANTIZE`` becomes ``op`` on the integers, in place, for the operators in CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
-    CLOSABLE.
 
     The quantizer has put the right grids at both ends; only the conversions between go.
 
@@ -94,9 +72,7 @@ def _drop_unused(file: TFLiteFile) -> None:
     marked = [op for op in file.graph.operators if list(op.inputs) != [-1]]
     while True:
         read = {int(i) for op in marked for i in op.inputs} | set(file.outputs)
-        kept = [
-            op for op in marked if file.name_of(op) not in BOUNDARY or any(int(o) in read for o in op.outputs)
-        ]
+        kept = [op for op in marked if file.name_of(op) not in BOUNDARY or any(int(o) in read for o in op.outputs)]
         if len(kept) == len(marked):
             break
         marked = kept

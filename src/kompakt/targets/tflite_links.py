@@ -57,9 +57,7 @@ def _same_weight(value: np.ndarray, tensor: Tensor) -> bool:
 
 
 def _layouts(value: np.ndarray) -> list[np.ndarray]:
-    """The orders TFLite stores a Keras kernel in: as it is, output channels first, or a transposed
-    convolution's.
-    """
+    """The orders TFLite stores a kernel in: as Keras does, output channels first, or as in 1-D convolutions."""
     rank = value.ndim
     orders = [value, np.moveaxis(value, -1, 0)]
     if rank >= 3:
@@ -73,11 +71,8 @@ def restore_biases(file: TFLiteFile, links: Sequence[Link], model: keras.Model) 
     """Give each linear operator the bias of its own layer again, in a constant of its own.
 
     The converter moves the bias of a layer without activation into a Dense after it. The model computes the
-    same, but the tensor between the two is another one, and its grid would not fit. It also stores equal biases
-    biases biases biases biases biases biases biases biases biases biases biases biases biases biases biases biases biases biases once, though each has another scale as integers.
-    biases biases once, though each has another scale as integers. biases once, though each has another scale as integers. once, though each has another scale as integers. though each has another scale as integers. each has another scale as integers. another scale as integers. scale as integers. as integers. integers.
-    though each has another scale as integers. each has another scale as integers. another scale as integers. scale as integers. as integers. integers. another scale as integers. another scale as integers. scale as integers. as integers. integers. scale as integers. as integers. integers.
-    integers. as integers. integers.
+    same, but the tensor between the two is another one, and its grid would not fit. It also stores equal
+    biases once, though each has another scale as integers.
     """
     reads = Counter(index for op in file.ops for index in op.inputs)
     sites: dict[int, list[str]] = defaultdict(list)
@@ -110,9 +105,8 @@ def _bias(model: keras.Model, site: str, channels: int) -> np.ndarray | None:
 
 
 def _stored_bias(file: TFLiteFile, op: Op, place: int, like: np.ndarray) -> np.ndarray:
-    values = (
-        file.tensors[op.inputs[place]].values if len(op.inputs) > place and op.inputs[place] >= 0 else None
-    )
+    held = len(op.inputs) > place and op.inputs[place] >= 0
+    values = file.tensors[op.inputs[place]].values if held else None
     return np.zeros_like(like) if values is None else values
 
 
@@ -121,10 +115,8 @@ def activation_links(
 ) -> list[Link]:
     """Which tensor of the file is the activation at which site, by running both on ``samples``.
 
-    Tensors that an operator only moved are left to inherit. Where two sites hold the same numbers (a ReLU that
-    that that that that that that that that that that that that that that that that that that cut nothing off), the earlier site takes the earlier tensor.
-    earlier site takes the earlier tensor. earlier site takes the earlier tensor. site takes the earlier tensor. takes the earlier tensor. the earlier tensor. earlier tensor. earlier tensor. tensor.
-    earlier tensor. earlier tensor. earlier tensor. tensor. tensor. tensor.
+    Tensors that an operator only moved are left to inherit. Where two sites hold the same numbers (a ReLU
+    that cut nothing off), the earlier site takes the earlier tensor.
     """
     wanted = _site_tensors(model, encodings)
     if not wanted:

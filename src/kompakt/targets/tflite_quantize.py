@@ -1,6 +1,4 @@
-"""From a float TFLite file to an integer one: ai-edge-quantizer, on ranges that make it arrive at our
-grids.
-"""
+"""From a float TFLite file to an integer one: ai-edge-quantizer, on ranges that lead it to our grids."""
 
 from __future__ import annotations
 
@@ -29,18 +27,14 @@ def quantized(file: TFLiteFile, request: Request, links: Sequence[Link]) -> Conv
     ranges, notes = _ranges(file, request, links)
     whole = request.quantization == "int8"
     data = _through_aeq(file.pack(), ranges, dynamic=not whole)
-    done = TFLiteFile(
-        data
-    )  # large constants come appended to the file: packing puts them where all tools look
+    done = TFLiteFile(data)  # large constants come appended to the file: packing puts them where all tools look
     if whole:
         close_islands(done)
         if request.io != "float32":
             done = TFLiteFile(_integer_io(done.pack(), request.io))
     done.rename({done.inputs[i]: file.tensors[index].name for i, index in enumerate(file.inputs)}.get)
     _exact_scales(done, request.encodings)
-    return Converted(
-        data=done.pack(), notes=tuple(notes), breaches=tuple(_unlinked(request.encodings, links))
-    )
+    return Converted(data=done.pack(), notes=tuple(notes), breaches=tuple(_unlinked(request.encodings, links)))
 
 
 def _refuse_loops(file: TFLiteFile) -> None:
@@ -69,18 +63,14 @@ def _unlinked(encodings: Mapping[str, Encoding], links: Sequence[Link]) -> list[
         if encoding.bits is None or any(encodings[other].scale == encoding.scale for other in held):
             continue
         shared = f"; it shares one with {', '.join(sorted(held))}" if held else ""
-        lines.append(
-            f"{site}: asked for {encoding.bits} bits, but the file has no tensor with its numbers{shared}"
-        )
+        lines.append(f"{site}: asked for {encoding.bits} bits, but the file has no tensor with its numbers{shared}")
     return lines
 
 
 def _ranges(
     file: TFLiteFile, request: Request, links: Sequence[Link]
 ) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
-    """Tensor name -> the range that leads the quantizer to exactly our scales; and what had no grid of
-    ours.
-    """
+    """(tensor name -> the range that leads the quantizer to exactly our scales, what had no grid of ours)."""
     ranges: dict[int, Range] = {}
     for link in links:
         encoding = request.encodings.get(link.site)
@@ -127,9 +117,7 @@ def _inherit(file: TFLiteFile, ranges: dict[int, Range]) -> None:
 
 
 def _measure_rest(file: TFLiteFile, ranges: dict[int, Range], samples: Any) -> list[str]:
-    """Ranges of the tensors inside an operator's decomposition, which have no site in Keras, from the
-    samples.
-    """
+    """Ranges of the tensors that have no site in Keras (inside a layer of many operators), from the samples."""
     missing = [t for t in file.activations() if t.kind == "FLOAT32" and t.index not in ranges]
     if not missing:
         return []
@@ -159,9 +147,7 @@ def _through_aeq(data: bytes, ranges: Mapping[str, Any], *, dynamic: bool) -> by
         else:
             worker.add_static_config(".*", every, 8, 8)
             for edge in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
-                worker.update_quantization_recipe(
-                    ".*", edge, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE
-                )
+                worker.update_quantization_recipe(".*", edge, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
         try:
             result = worker.quantize(dict(ranges)).quantized_model
         except Exception as error:

@@ -48,10 +48,8 @@ def load(data: bytes, *, kernels: str = "default", keep_tensors: bool = False, t
 def run(data: bytes, inputs: Any, *, kernels: str = "default") -> Outputs:
     """Outputs of the file for ``inputs``, arrays (samples, ...) in the structure the model takes.
 
-    Samples go through in the file's own batch size. Floats are put on the input's grid and taken off the output's.
-    output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's.
-    output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's.
-    output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's. output's.
+    Samples go through in the file's own batch size. Floats are put on the input's grid and taken off the
+    output's.
 
     Raises:
         InputError: the file cannot be run, or takes other inputs.
@@ -125,9 +123,7 @@ def input_details(interpreter: Any, inputs: Any = None) -> list[dict[str, Any]]:
 
 
 def output_details(interpreter: Any) -> list[dict[str, Any]]:
-    """Output details in the order of the model's flattened outputs (by the number in their signature's
-    names).
-    """
+    """Output details in the order of the model's flattened outputs: by the numbers in the signature's names."""
     by_name = _signature(interpreter, "outputs")
     if len(by_name) < 2:
         return list(interpreter.get_output_details())

@@ -64,9 +64,7 @@ class Cluster(Transform):
 
     def build(self, shape: Sequence[int]) -> None:
         channels = int(np.prod([shape[a] for a in self._axis], dtype=int))
-        self.centroids = self.add_weight(
-            shape=(channels, self.clusters), initializer="zeros", name="centroids"
-        )
+        self.centroids = self.add_weight(shape=(channels, self.clusters), initializer="zeros", name="centroids")
         # 1 where a centroid may move: a pinned zero may not.
         self.movable = self.add_weight(
             shape=(channels, self.clusters), initializer="ones", trainable=False, name="movable"

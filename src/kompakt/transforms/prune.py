@@ -103,5 +103,3 @@ class Prune(Transform):
     def get_config(self) -> dict[str, Any]:
         schedule = None if self.schedule is None else self.schedule.to_config()
         return {**super().get_config(), "sparsity": self.sparsity, "schedule": schedule}
-
-

@@ -124,9 +124,7 @@ class FakeQuant(Transform):
 
     def _grid(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
         scale, zero_point = scale_from_range(low, high, self.bits, symmetric=self.symmetric)
-        return fake_quantize(
-            x, scale, zero_point, self.bits, symmetric=self.symmetric, rounding=self.rounding
-        )
+        return fake_quantize(x, scale, zero_point, self.bits, symmetric=self.symmetric, rounding=self.rounding)
 
     def observe(self, x: Tensor, method: str = "minmax") -> None:
         """Take a batch ``x`` into the range.
