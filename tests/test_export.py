@@ -269,6 +269,7 @@ def test_ctrl_c_leaves_the_folder_as_it_was(model, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     assert process.stdout.readline() == "ready\n"
     time.sleep(2.3)

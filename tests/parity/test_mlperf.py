@@ -1,6 +1,4 @@
-"""The reference models of MLPerf Tiny, on real images: no larger than the published int8 files, and train =
-serve.
-"""
+"""The reference models of MLPerf Tiny, on real images: no larger than the published int8 files; train = serve."""
 
 import os
 from pathlib import Path

@@ -45,7 +45,7 @@ def write(run: Run, path: str | Path) -> None:
     Example:
         >>> import tempfile; path = tempfile.mkdtemp() + "/report.html"
         >>> write(Run(title="demo", trials=()), path)
-        >>> open(path).readline().strip()
+        >>> Path(path).read_text().splitlines()[0]
         '<!doctype html>'
     """
     from kompakt.files import write_atomic
