@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
+import json
 import math
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -211,7 +213,6 @@ class _Job:
 
     def _carry_out(self, recipe: Recipe, path: Path, key: str, before: Sequence[Trial], report: Report) -> Trial:
         start = time.perf_counter()
-        keras.utils.set_random_seed(self.seed)
         model = self.model
         history: dict[str, tuple[float, ...]] = {}
         applied: list[str] = []
@@ -221,15 +222,12 @@ class _Job:
         for i, stage in enumerate(recipe.stages):
             epochs = self._epochs(recipe, stage, shares)
             part = 0.9 / len(recipe.stages)
-            model, lines, curves = self._stage(
-                model,
-                stage,
-                epochs,
-                f"{key}-{i}",
-                functools.partial(_doing, report, recipe, i, done, part),
-            )
+            doing = functools.partial(_doing, report, recipe, i, done, part)
+            keras.utils.set_random_seed(self.seed + i)  # a stage that is taken up goes on as if never stopped
+            started, model, curves = self._stage(model, stage, epochs, f"{key}-{i}", doing)
             done += part
-            applied += lines
+            applied += started.applied
+            skipped += started.skipped
             for name, values in curves.items():
                 history[name] = (*history.get(name, ()), *values)
         report(f"{recipe.name}: exporting and verifying", 0.9)
@@ -263,13 +261,14 @@ class _Job:
         started = start_stage(model, stage, steps=max(1, steps), calibration=self._calibration(), seed=self.seed)
         attached = started.model
         file = self.folder / "trials" / f"{key}.keras"
+        known = file.with_suffix(".json")
         if epochs == 0:
             return started, attached, {}
         if self.resume and file.exists():
-            return started, keras.saving.load_model(file, compile=False), {}
+            return started, keras.saving.load_model(file, compile=False), json.loads(known.read_text())
         attached.compile(keras.optimizers.Adam(stage.learning_rate), self.task.loss)
         progress = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: report((epoch + 1) / epochs))
-        curves = attached.fit(
+        history = attached.fit(
             self.data.x_train,
             self.data.y_train,
             epochs=epochs,
@@ -277,11 +276,12 @@ class _Job:
             verbose=0,
             callbacks=[Update(), progress],
         ).history
-        writable_folder(file.parent)
-        partial = file.with_suffix(".partial.keras")
-        attached.save(partial)
-        partial.replace(file)
-        return started, attached, {name: tuple(map(float, values)) for name, values in curves.items()}
+        curves = {name: tuple(map(float, values)) for name, values in history.items()}
+        write_atomic(known, json.dumps(curves))  # before the model: where that is, the stage is finished
+        with tempfile.TemporaryDirectory() as folder:
+            attached.save(f"{folder}/stage.keras")
+            write_atomic(file, Path(folder, "stage.keras").read_bytes())
+        return started, attached, curves
 
     def _epochs(self, recipe: Recipe, stage: Stage, shares: Sequence[float]) -> int:
         total = recipe.epochs if self.epochs is None else self.epochs
@@ -317,7 +317,7 @@ class _Job:
         return keras.tree.map_structure(lambda a: a[:CALIBRATION], self.data.x_train)
 
     def _stage_files(self, key: str) -> list[Path]:
-        return list((self.folder / "trials").glob(f"{key}-*.keras"))
+        return list((self.folder / "trials").glob(f"{key}-*"))
 
     def _key(self, recipe: Recipe) -> str:
         """Digest of everything that decides the result."""
