@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -227,6 +227,29 @@ def transforms_of(model: keras.Model) -> Iterator[tuple[str, Transform]]:
             yield name, transform
 
 
+def drive(model: keras.Model, step: int) -> None:
+    """Bring the state of every transform that acts at training step ``step`` up to date."""
+    acting = [(chain, variable) for _, chain, variable in chains_of(model) if chain.acts(step)]
+    _update_pools(acting, step, lambda transform: not transform.frozen and transform.acts(step))
+    for chain, variable in acting:
+        rewound = chain.update(step, ops.convert_to_tensor(variable))
+        if rewound is not None:
+            variable.assign(rewound)
+
+
+def _update_pools(chains: Sequence[tuple[Chain, Any]], step: int, wanted: Callable[[Transform], bool]) -> None:
+    """Update the pools of the transforms that are ``wanted``, each pool at once."""
+    pools: dict[Any, list[tuple[Transform, Tensor]]] = {}
+    for chain, variable in chains:
+        if not any(wanted(transform) and transform.pool() is not None for transform in chain):
+            continue
+        for transform, value in chain.inputs(ops.convert_to_tensor(variable)):
+            if wanted(transform) and transform.pool() is not None:
+                pools.setdefault((type(transform), transform.pool()), []).append((transform, value))
+    for (kind, _), members in pools.items():
+        kind.update_pool(step, members)
+
+
 def attach(model: keras.Model, plan: Plan) -> keras.Model:
     """A trainable copy of ``model`` with transforms on the sites of ``plan``; ``model`` is not changed.
 
@@ -255,6 +278,14 @@ def attach(model: keras.Model, plan: Plan) -> keras.Model:
     for name, transforms in plan.items():
         unit, slot = _split(name, units(inner))
         wanted.setdefault(unit, {})[slot] = list(transforms)
+    new = {id(transform) for transforms in plan.values() for transform in transforms}
+    attached = _attached(model, inner, wanted)
+    pairs = [(chain, variable) for _, chain, variable in chains_of(attached)]
+    _update_pools(pairs, 0, lambda transform: id(transform) in new)
+    return attached
+
+
+def _attached(model: keras.Model, inner: Any, wanted: Mapping[str, dict[str, list[Transform]]]) -> keras.Model:
     if not is_graph(inner):
         return _wrap(model, wanted.get("", {}), TransformedModel)
     names = {id(layer): name for name, layer in units(model).items()}

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from kompakt.attach import chains_of
+from kompakt.attach import chains_of, drive
+from kompakt.transform import Chain
 
 
 class Update(keras.callbacks.Callback):  # type: ignore[misc]
@@ -28,26 +29,35 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.step: int | None = None
+        self._chains: list[tuple[Chain, Any]] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
+        self._chains = [(chain, variable) for _, chain, variable in chains_of(self.model)]
         self._drive(True)
         self.step = None
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.step is None:
             self.step = self._steps_done()
-        chains = [(chain, variable) for _, chain, variable in chains_of(self.model) if chain.acts(self.step)]
-        if chains:
+            self._check_plan(self.step)
+        if any(chain.acts(self.step) for chain, _ in self._chains):
             self._sync()
-        for chain, variable in chains:
-            chain.update(self.step, ops.convert_to_tensor(variable))
+            drive(self.model, self.step)
         self.step += 1
+
+    def _check_plan(self, first: int) -> None:
+        """A schedule that would never act is an error before the first step, where the number of steps is known."""
+        params = self.params or {}
+        planned = int(params.get("epochs") or 0) * int(params.get("steps") or 0)
+        for chain, _ in self._chains if planned else ():
+            for transform in chain:
+                transform.check_plan(first, first + planned - 1)
 
     def _steps_done(self) -> int:
         """Steps trained before: by the optimizer's count, or, where it is a new one, by the transforms' own."""
         optimizer = getattr(self.model, "optimizer", None)
         counted = 0 if optimizer is None else int(ops.convert_to_numpy(optimizer.iterations))
-        return max(counted, *(t.last_step() for _, chain, _ in chains_of(self.model) for t in chain), 0)
+        return max(counted, *(t.last_step() for chain, _ in self._chains for t in chain), 0)
 
     def on_train_end(self, logs: Any = None) -> None:
         self._drive(False)
@@ -60,6 +70,6 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
             self.model.jax_state_sync()
 
     def _drive(self, on: bool) -> None:
-        for _, chain, _ in chains_of(self.model):
+        for chain, _ in self._chains:
             for transform in chain:
                 transform.driven = on

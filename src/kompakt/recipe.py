@@ -19,7 +19,7 @@ from kompakt.attach import attach
 from kompakt.errors import InputError
 from kompakt.sites import Site, nearest
 from kompakt.targets import TARGETS
-from kompakt.techniques import LEFT_OUT, QUANTIZE_OPTIONS, TRAINABLE_MODES, carry, left_out, plan, quantize
+from kompakt.techniques import LEFT_OUT, QUANTIZE_OPTIONS, TRAINABLE_MODES, carry, plan, quantize
 from kompakt.transform import Transform
 from kompakt.transforms import TRANSFORMS
 
@@ -158,12 +158,13 @@ def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: An
         reached: dict[str, list[Transform]] = {}
         for spec in rule.transforms:
             make = functools.partial(_transform, spec, steps=steps, seed=seed)
-            for name, made in plan(plain, rule.sites, make).items():
+            planned = plan(plain, rule.sites, make, spares_ends=TRANSFORMS[spec["name"]].spares_ends)
+            for name, made in planned.transforms.items():
                 reached.setdefault(name, []).extend(made)
+            skipped += [f"{spec['name']}: {LEFT_OUT % left}" for left in planned.left.items()]
         for name, made in reached.items():
             wanted.setdefault(name, []).extend(made)
         applied.append(f"{what} on {rule.sites}: {', '.join(sorted(reached))}")
-        skipped += [f"{what}: {LEFT_OUT % name}" for name in left_out(plain, rule.sites) if name not in reached]
     return Started(model=attach(plain, wanted), applied=tuple(applied), skipped=tuple(skipped))
 
 
@@ -181,9 +182,18 @@ def _in_steps(schedule: Mapping[str, Any], steps: int) -> schedules.Schedule:
     """The schedule with shares of the training turned into steps."""
     values = dict(schedule)
     if values.pop("unit", "step") == "share":
-        begin, end = (int(values.get(key, default) * steps) for key, default in (("begin", 0.0), ("end", 1.0)))
-        values.update(begin=begin, end=max(end, begin + 1))
-        values.setdefault("frequency", max(1, (end - begin) // 20))
+        takes = schedules.options(values.get("name"))
+        values.setdefault("begin", 0.0)
+        if "end" in takes:
+            values.setdefault("end", 1.0)
+        for key in {"begin", "end", "every"} & set(values):
+            values[key] = int(values[key] * steps)
+        if "every" in values:
+            values["every"] = max(1, values["every"])
+        if "end" in values:
+            values["end"] = max(values["end"], values["begin"] + 1)
+        if "frequency" in takes:
+            values.setdefault("frequency", max(1, (values.get("end", steps) - values["begin"]) // 20))
     return schedules.from_config(values)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,9 +29,22 @@ class Schedule(ABC):
             return False
         return (step - self.begin) % self.frequency == 0 or step == self.end
 
+    def last_act(self, first: int, last: int) -> int | None:
+        """The last step in ``first..last`` at which the value acts, or None where there is none.
+
+        Example:
+            >>> Constant(0.5, begin=10, frequency=100).last_act(0, 500)
+            410
+        """
+        if 0 <= self.end <= last:
+            return self.end if first <= self.end else None
+        found = last - (last - self.begin) % self.frequency
+        return found if found >= max(first, self.begin) else None
+
     def to_config(self) -> dict[str, Any]:
         """Plain data that :func:`from_config` turns back into the schedule."""
-        return {"name": type(self).__name__, **dataclasses.asdict(self)}  # type: ignore[call-overload]
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {"name": type(self).__name__, **{f.name: getattr(self, f.name) for f in fields if f.init}}
 
 
 @dataclass(frozen=True)
@@ -77,18 +91,103 @@ class Polynomial(Schedule):
     frequency: int = 100
 
     def __post_init__(self) -> None:
-        _check_steps(self)
-        _check_share(self, self.initial)
-        _check_share(self, self.final)
-        if self.end <= self.begin:
-            raise InputError(f"Polynomial(begin={self.begin}, end={self.end}): expected end > begin")
+        _check_rise(self, self.initial, self.final)
 
     def __call__(self, step: int) -> float:
-        done = min(1.0, max(0.0, (step - self.begin) / (self.end - self.begin)))
-        return self.final + (self.initial - self.final) * (1.0 - done) ** self.power
+        return self.final + (self.initial - self.final) * (1.0 - _done(self, step)) ** self.power
 
 
-SCHEDULES: dict[str, type[Schedule]] = {"Constant": Constant, "Polynomial": Polynomial}
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    r"""Rise from ``initial`` to ``final`` along half a cosine between the steps ``begin`` and ``end``.
+
+    .. math:: s_t = s_f + \frac{s_i - s_f}{2}\left(1 + \cos\left(\pi \frac{t - t_0}{t_1 - t_0}\right)\right)
+
+    The form of Loshchilov and Hutter 2017, "SGDR", arXiv:1608.03983, section 3, equation (5), on a sparsity.
+
+    Example:
+        >>> s = Cosine(0.0, 0.8, begin=0, end=1000)
+        >>> s(0), round(s(500), 6), s(1000)
+        (0.0, 0.4, 0.8)
+    """
+
+    initial: float
+    final: float
+    begin: int
+    end: int
+    frequency: int = 100
+
+    def __post_init__(self) -> None:
+        _check_rise(self, self.initial, self.final)
+
+    def __call__(self, step: int) -> float:
+        return self.final + (self.initial - self.final) * (1.0 + math.cos(math.pi * _done(self, step))) / 2.0
+
+
+@dataclass(frozen=True)
+class OneShot(Schedule):
+    """Nothing before ``begin``, then ``value``, acting once.
+
+    Example:
+        >>> s = OneShot(0.5, begin=10)
+        >>> s(9), s(10), s.acts(10), s.acts(11)
+        (0.0, 0.5, True, False)
+    """
+
+    value: float
+    begin: int = 0
+    end: int = dataclasses.field(init=False, default=-1)
+    frequency: int = dataclasses.field(init=False, default=1)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "end", self.begin)
+        _check_steps(self)
+        _check_share(self, self.value)
+
+    def __call__(self, step: int) -> float:
+        return self.value if step >= self.begin else 0.0
+
+
+@dataclass(frozen=True)
+class Iterative(Schedule):
+    r"""``rounds`` rounds, ``every`` steps apart: prune, fine-tune, prune again, each the same share of what is left.
+
+    .. math:: s_r = 1 - (1 - s_f)^{r / n}, \quad r = 1 \ldots n
+
+    Han et al. 2015, arXiv:1506.02626, section 3.3; Frankle and Carbin 2019, arXiv:1803.03635, section 2. With
+    ``rewind=`` of ``kompakt.prune`` each round starts from the weights of an early step again.
+
+    Example:
+        >>> s = Iterative(0.75, rounds=2, begin=100, every=50)
+        >>> s(0), s(100), s(149), s(150), s.acts(100), s.acts(101)
+        (0.0, 0.5, 0.5, 0.75, True, False)
+    """
+
+    final: float
+    rounds: int
+    begin: int
+    every: int
+    end: int = dataclasses.field(init=False, default=-1)
+    frequency: int = dataclasses.field(init=False, default=1)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.every < 1:
+            raise InputError(
+                f"Iterative(rounds={self.rounds}, every={self.every}): expected both 1 or more (every is in steps)"
+            )
+        object.__setattr__(self, "frequency", self.every)
+        object.__setattr__(self, "end", self.begin + (self.rounds - 1) * self.every)
+        _check_steps(self)
+        _check_share(self, self.final)
+
+    def __call__(self, step: int) -> float:
+        done = min(self.rounds, (step - self.begin) // self.every + 1)
+        return 0.0 if step < self.begin else 1.0 - (1.0 - self.final) ** (done / self.rounds)
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    kind.__name__: kind for kind in (Constant, Polynomial, Cosine, OneShot, Iterative)
+}
 
 
 def from_config(config: Mapping[str, Any]) -> Schedule:
@@ -106,6 +205,31 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
         return SCHEDULES[name](**values)
     except TypeError as error:
         raise InputError(f"schedule {name}: {error}") from None
+
+
+def options(name: Any) -> tuple[str, ...]:
+    """What the schedule called ``name`` is given; () for an unknown one.
+
+    Example:
+        >>> options("OneShot")
+        ('value', 'begin')
+    """
+    kind: Any = SCHEDULES.get(name)
+    return () if kind is None else tuple(f.name for f in dataclasses.fields(kind) if f.init)
+
+
+def _done(schedule: Schedule, step: int) -> float:
+    """Share of the way from ``begin`` to ``end``, 0..1."""
+    return min(1.0, max(0.0, (step - schedule.begin) / (schedule.end - schedule.begin)))
+
+
+def _check_rise(schedule: Schedule, initial: float, final: float) -> None:
+    _check_steps(schedule)
+    _check_share(schedule, initial)
+    _check_share(schedule, final)
+    if schedule.end <= schedule.begin:
+        name = type(schedule).__name__
+        raise InputError(f"{name}(begin={schedule.begin}, end={schedule.end}): expected end > begin")
 
 
 def _check_steps(schedule: Schedule) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
+import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -15,6 +18,7 @@ from kompakt.calibrate import calibrate
 from kompakt.errors import InputError
 from kompakt.graph import Copier, copy_layer, rebuild
 from kompakt.placement import activation_grids, input_marker
+from kompakt.policies import POLICIES
 from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.inline import inline
@@ -26,6 +30,7 @@ from kompakt.schedules import Schedule
 from kompakt.sites import Site, match, nearest, sites
 from kompakt.transform import Transform
 from kompakt.transforms.cluster import Cluster
+from kompakt.transforms.patterns import Pattern, find_pattern
 from kompakt.transforms.prune import Prune
 from kompakt.transforms.quantize import FakeQuant
 
@@ -37,8 +42,16 @@ TRAINABLE_MODES = ("int8", "dynamic_int8")
 QUANTIZE_OPTIONS = ("ranges", "momentum", "method")
 """Keyword arguments of ``quantize`` that a recipe may set."""
 
-LEFT_OUT = "%s: left as it is (depthwise kernels have few values a channel; name it in sites= to include it)"
-"""What is said of weights that "*" does not include."""
+LEFT_OUT = "%s: left as it is (%s; name it in sites= to include it)"
+"""What is said of weights that "*" does not include, and why."""
+
+FEW_VALUES = "depthwise kernels have few values a channel"
+ENDS = "the first and the last layer cost most accuracy"
+FEWEST_LAYERS = 3
+"""Layers with weights that a model must have for its first and last to be spared."""
+
+Sites = str | type | Callable[[Site], bool]
+"""Glob pattern of site names, a type of layer, or a predicate on a site."""
 
 SMALL = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 """Layers with so few weights a channel that zeros or shared values cost accuracy and save nothing."""
@@ -50,33 +63,87 @@ def prune(
     *,
     keep: str | None = None,
     schedule: Schedule | None = None,
-    sites: str | Sequence[str] = "*",
+    pattern: Pattern | str | None = None,
+    score: str = "l1",
+    scope: str = "layer",
+    limits: Sequence[float] | Mapping[str, Sequence[float]] = (0.0, 1.0),
+    rewind: int | None = None,
+    policy: str | None = None,
+    seed: int = 0,
+    sites: Sites | Sequence[Sites] = "*",
 ) -> keras.Model:
     """A trainable copy of ``model`` whose weights are multiplied by a mask of zeros and ones.
 
-    Unstructured zeros make a file smaller where it is compressed (a download, a zipped flash image); they do
-    not make it faster.
+    Zeros make a file smaller where it is compressed (a download, a zipped flash image) or stored sparse; they do
+    not make it faster. Removed channels do: see :func:`kompakt.shrink`. Biases are never pruned.
 
     Args:
         model: any built Keras model; not changed.
-        sparsity: share of zeros a weight tensor, 0..1. keep: "zeros" keeps those that are there instead.
+        sparsity: share of zeros, 0..1; a schedule or "2:4" says it too. keep: "zeros" keeps those that are there
+            instead.
         schedule: sparsity a step, e.g. ``schedules.Polynomial``; ``fit`` then needs ``callbacks.Update()``.
             Without one the mask is made now and stays.
-        sites: glob patterns of weight sites; depthwise kernels are left out of "*".
+        pattern: which weights go together: None (each alone), "2:4", "1x16" (output by input channels) or
+            "channels".
+        score: which go first: "l1", "l2" (magnitude), "taylor", "movement" (gathered in training, so they need
+            a schedule that begins after step 0) or "random".
+        scope: "layer" (the share in each tensor) or "global" (all tensors ranked together).
+        limits: with "global", least and most share of zeros in a tensor; or glob pattern -> (least, most).
+        rewind: training step whose weights are restored each time the mask grows (lottery tickets).
+        policy: "xnnpack" prunes what XNNPACK's sparse kernels can run, and refuses a model they cannot help.
+        seed: of the score "random".
+        sites: glob patterns of weight sites, types of layers, or predicates on a ``Site``. "*" leaves out
+            depthwise kernels, and the first and last layer of a model that has three or more with weights.
 
     Raises:
-        InputError: no such site, nothing to prune, or both or neither of ``sparsity`` and ``keep``.
+        InputError: no such site, nothing to prune, both or neither of ``sparsity`` and ``keep``, or options that
+            exclude each other.
 
     Example:
         >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, name="d")])
         >>> plain, encodings = finalize(prune(m, 0.75))
         >>> encodings["d/kernel"].zeros
         24
+        >>> finalize(prune(m, pattern="2:4"))[1]["d/kernel"].zeros
+        16
     """
-    _one_of(keep, "zeros", sparsity, "sparsity")
-    if schedule is not None and sparsity is None:
-        raise InputError("schedule= needs a sparsity: kompakt.prune(model, 0.75, schedule=...)")
-    return _attach_after(model, sites, lambda _: Prune(sparsity, schedule=schedule))
+    chosen = find_pattern(pattern)
+    asked = next((wanted for wanted in (sparsity, schedule, chosen.natural()) if wanted is not None), None)
+    _one_of(keep, "zeros", asked, "sparsity")
+    if policy is not None:
+        sites = _policy_sites(model, policy, sites)
+    if keep is not None:
+        return _attach_after(model, sites, lambda _: Prune(), spares_ends=False)
+    counter = itertools.count(seed)
+
+    def make(site: Site) -> Transform:
+        return Prune(
+            sparsity,
+            schedule=schedule,
+            pattern=chosen,
+            score=score,
+            scope=scope,
+            limits=_limits(site.name, limits),
+            rewind=rewind,
+            seed=next(counter),
+        )
+
+    return _attach_after(model, sites, make, spares_ends=Prune.spares_ends)
+
+
+def _limits(name: str, limits: Sequence[float] | Mapping[str, Sequence[float]]) -> Sequence[float]:
+    """The limits of the site ``name``: of the first pattern that matches it."""
+    if not isinstance(limits, Mapping):
+        return limits
+    return next((pair for pattern, pair in limits.items() if fnmatch.fnmatchcase(name, pattern)), (0.0, 1.0))
+
+
+def _policy_sites(model: keras.Model, policy: str, patterns: Any) -> list[Sites]:
+    if policy not in POLICIES:
+        raise InputError(f"policy {policy!r}: expected one of {', '.join(POLICIES)}{nearest(policy, POLICIES)}")
+    if patterns != "*":
+        raise InputError("policy= chooses the sites itself: leave sites= out")
+    return [glob.escape(name) for name in POLICIES[policy](carry(model)[0])]
 
 
 def cluster(
@@ -181,49 +248,97 @@ def quantize(
     return attached
 
 
-def _attach_after(model: keras.Model, patterns: str | Sequence[str], make: Callable[[Site], Transform]) -> keras.Model:
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """Transforms to put on a model: site -> transforms. ``left``: site -> why "*" does not include it."""
+
+    transforms: dict[str, list[Transform]]
+    left: dict[str, str]
+
+
+def _attach_after(
+    model: keras.Model,
+    patterns: Sites | Sequence[Sites],
+    make: Callable[[Site], Transform],
+    *,
+    spares_ends: bool = False,
+) -> keras.Model:
     """Attach to the plain model, behind what preserves the techniques that were there before."""
     plain, keeps = carry(model)
     wanted = {name: list(kept) for name, kept in keeps.items()}
-    for name, made in plan(plain, patterns, make).items():
+    planned = plan(plain, patterns, make, spares_ends=spares_ends)
+    for name, made in planned.transforms.items():
         wanted.setdefault(name, []).extend(made)
+    for name, why in planned.left.items():
+        log.warning(LEFT_OUT, name, why)
     return attach(plain, wanted)
 
 
 def plan(
-    model: keras.Model, patterns: str | Sequence[str], make: Callable[[Site], Transform]
-) -> dict[str, list[Transform]]:
-    """``make(site)`` for each weight site that a pattern matches; "*" leaves depthwise kernels out.
+    model: keras.Model,
+    patterns: Sites | Sequence[Sites],
+    make: Callable[[Site], Transform],
+    *,
+    spares_ends: bool = False,
+) -> Planned:
+    """``make(site)`` for each weight site that is selected.
+
+    Args:
+        spares_ends: "*" leaves out the first and the last layer too.
 
     Raises:
-        InputError: a pattern matches no weight site.
+        InputError: something selects no weight site, or a site named cannot have the transform.
     """
-    inner = getattr(model, "transformed_layer", model)
-    known = {site.name: site for site in sites(inner) if site.variable is not None}
+    known = {site.name: site for site in sites(model) if site.variable is not None}
     if not known:
         raise InputError(
             f"the model {model.name!r} has no weights to work on: expected at least one Dense, convolution, "
             "embedding or recurrent layer"
         )
-    left = left_out(model, patterns)
+    given = list(patterns) if isinstance(patterns, Sequence) and not isinstance(patterns, str) else [patterns]
+    named = {name for choice in given if choice != "*" for name in _select(choice, known)}
+    left = _spared(known, spares_ends=spares_ends) if "*" in given else {}
+    left = {name: why for name, why in left.items() if name not in named}
     chosen: dict[str, list[Transform]] = {}
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        for name in match(pattern, known):
-            if name not in left:
-                chosen.setdefault(name, [make(known[name])])
+    for name, site in known.items():
+        if name in left or not (name in named or "*" in given):
+            continue
+        transform = make(site)
+        reason = transform.unfit(site.variable.shape, site.axis)
+        if reason is None:
+            chosen[name] = [transform]
+        elif name in named:
+            raise InputError(f"{name}, of shape {tuple(site.variable.shape)}: {reason}")
+        else:
+            left[name] = reason
     if not chosen:
-        raise InputError(f"nothing left to work on: {patterns!r} matches only depthwise kernels")
-    if left:
-        log.warning(LEFT_OUT, ", ".join(left))
-    return chosen
+        raise InputError(f"nothing left to work on: {'; '.join(f'{name}: {why}' for name, why in left.items())}")
+    return Planned(transforms=chosen, left=left)
 
 
-def left_out(model: keras.Model, patterns: str | Sequence[str]) -> list[str]:
-    """The depthwise kernels that "*" does not include and no other pattern names."""
-    named = [p for p in ([patterns] if isinstance(patterns, str) else patterns) if p != "*"]
-    inner = getattr(model, "transformed_layer", model)
-    small = [s.name for s in sites(inner) if s.variable is not None and isinstance(s.layer, SMALL)]
-    return [name for name in small if not any(fnmatch.fnmatchcase(name, p) for p in named)]
+def _select(choice: Sites, known: Mapping[str, Site]) -> list[str]:
+    """The names of the ``known`` sites that one choice takes."""
+    if isinstance(choice, str):
+        return match(choice, known)
+    if isinstance(choice, type):
+        found = [name for name, site in known.items() if isinstance(site.layer, choice)]
+        what = f"layer of type {choice.__name__}"
+    else:
+        found = [name for name, site in known.items() if choice(site)]
+        what = "site that the predicate takes"
+    if not found:
+        raise InputError(f"sites=: no {what}; the model has {', '.join(known)}")
+    return found
+
+
+def _spared(known: Mapping[str, Site], *, spares_ends: bool) -> dict[str, str]:
+    """Site -> why "*" does not include it."""
+    left = {name: FEW_VALUES for name, site in known.items() if isinstance(site.layer, SMALL)}
+    owners = list({id(site.layer): site.layer for site in known.values()}.values())
+    if spares_ends and len(owners) >= FEWEST_LAYERS:
+        ends = (owners[0], owners[-1])
+        left.update({name: ENDS for name, site in known.items() if any(site.layer is end for end in ends)})
+    return left
 
 
 def carry(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transform]]]:

@@ -13,7 +13,7 @@ The laws every transform keeps (checked by ``kompakt.testing`` over each one in 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -22,6 +22,8 @@ from kompakt.errors import InputError
 from kompakt.records import Encoding
 
 Tensor = Any
+Members = Sequence[tuple[Any, Tensor]]
+"""The transforms of a pool, each with its input."""
 
 
 class Transform(keras.layers.Layer):  # type: ignore[misc]
@@ -39,6 +41,9 @@ class Transform(keras.layers.Layer):  # type: ignore[misc]
 
     on_weights = True
     """Whether it belongs on weights (True) or on activations too (False)."""
+
+    spares_ends = False
+    """Whether the pattern "*" leaves out the first and last layer of a model, where it costs most accuracy."""
 
     def __init__(self, *, axis: Sequence[int] | None = None, frozen: bool = False, **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
@@ -66,8 +71,31 @@ class Transform(keras.layers.Layer):  # type: ignore[misc]
         """Whether :meth:`update` would do anything at training step ``step``."""
         return False
 
-    def update(self, step: int, value: Tensor) -> None:
-        """Recompute the state at training step ``step`` (0-based); ``value`` is the transform's input."""
+    def update(self, step: int, value: Tensor) -> Tensor | None:
+        """Recompute the state at training step ``step`` (0-based); ``value`` is the transform's input.
+
+        Returns:
+            A new value for the weight itself, where the technique rewinds it; else None.
+        """
+
+    def pool(self) -> Hashable | None:
+        """Key of the transforms whose state is decided together, or None where it is decided alone."""
+        return None
+
+    @classmethod
+    def update_pool(cls, step: int, members: Members) -> None:
+        """Recompute the state of a whole pool at ``step``; before training, at step 0."""
+
+    def check_plan(self, first: int, last: int) -> None:
+        """Refuse a schedule that would do nothing in the training steps ``first`` to ``last``.
+
+        Raises:
+            InputError: it would not act once.
+        """
+
+    def unfit(self, shape: Sequence[int], axis: Sequence[int]) -> str | None:
+        """Why a tensor of ``shape`` with the channel axes ``axis`` cannot have this transform, or None."""
+        return None
 
     def last_step(self) -> int:
         """The training step of the last :meth:`update` that did something, saved with the model."""
@@ -145,11 +173,22 @@ class Chain(keras.layers.Layer):  # type: ignore[misc]
         """Whether any transform has something to do at ``step``."""
         return any(t.acts(step) for t in self.transforms if not t.frozen)
 
-    def update(self, step: int, value: Tensor) -> None:
-        """Drive the state of each transform that is not frozen."""
+    def update(self, step: int, value: Tensor) -> Tensor | None:
+        """Drive the state of each transform that is not frozen.
+
+        Returns:
+            A new value for the weight, where the first transform rewinds it; else None.
+        """
+        rewound = None
+        for i, (transform, given) in enumerate(self.inputs(value)):
+            new = None if transform.frozen else transform.update(step, given)
+            rewound = new if i == 0 else rewound
+        return rewound
+
+    def inputs(self, value: Tensor) -> Iterator[tuple[Transform, Tensor]]:
+        """Each transform with what it is given where the chain is given ``value``."""
         for transform in self.transforms:
-            if not transform.frozen:
-                transform.update(step, value)
+            yield transform, value
             value = transform(value)
 
     def bake(self, value: Tensor) -> tuple[Tensor, Encoding]:

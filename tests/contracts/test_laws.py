@@ -8,14 +8,22 @@ from keras import layers, ops
 import kompakt as kp
 from kompakt import testing as laws
 from kompakt.attach import attach, chains_of, finalize, wrapped
-from kompakt.schedules import Constant, Polynomial
+from kompakt.schedules import Constant, Cosine, Iterative, OneShot, Polynomial
 from kompakt.sites import sites
 from kompakt.transforms import TRANSFORMS, Cluster, FakeQuant, Prune
+from kompakt.transforms.scores import SCORES
 
+RISE = Polynomial(0.0, 0.5, begin=1, end=5, frequency=1)
 FACTORIES = {
     "Prune": {
         "half": lambda: Prune(0.5),
         "keep": lambda: Prune(),
+        "global": lambda: Prune(0.5, scope="global", limits=(0.1, 0.9)),
+        "iterative, rewound": lambda: Prune(schedule=Iterative(0.75, rounds=2, begin=2, every=2), rewind=1),
+        "one shot": lambda: Prune(schedule=OneShot(0.5, begin=2)),
+        "taylor blocks": lambda: Prune(schedule=RISE, pattern="2x2", score="taylor"),
+        "movement, global": lambda: Prune(schedule=RISE, score="movement", scope="global"),
+        "cosine": lambda: Prune(schedule=Cosine(0.0, 0.5, begin=0, end=5, frequency=1)),
         "constant": lambda: Prune(0.5, schedule=Constant(0.5, frequency=1)),
         "polynomial": lambda: Prune(0.5, schedule=Polynomial(0.0, 0.5, begin=0, end=5, frequency=1)),
     },
@@ -101,6 +109,25 @@ def test_every_transform_of_the_registry_is_under_the_laws():
 @pytest.mark.parametrize("factory", EVERY)
 def test_all_laws(factory):
     laws.check_transform(factory)
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("pattern", ["unstructured", "1:2", "2x2", "channels"])
+def test_laws_of_every_pattern_and_score(pattern, score, scope):
+    if pattern == "1:2" and scope == "global":
+        with pytest.raises(kp.InputError, match="it masks the same share everywhere; leave scope out"):
+            Prune(pattern=pattern, scope=scope)
+        return
+
+    def factory():
+        return Prune(schedule=RISE, pattern=pattern, score=score, scope=scope)
+
+    laws.check_gradient_law(factory)
+    laws.check_frozen_idempotent(factory)
+    laws.check_layer_law(factory, layers.Dense(6), floats(3, 4))
+    config = factory().get_config()
+    assert Prune.from_config(config).get_config() == config
 
 
 @pytest.mark.parametrize("factory", ONE_EACH)

@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from kompakt.errors import InputError
-from kompakt.numerics import keep_topk
+from kompakt.numerics import share_out
 from kompakt.records import Encoding
 from kompakt.schedules import Schedule, from_config
-from kompakt.transform import Tensor, Transform
+from kompakt.transform import Members, Tensor, Transform
+from kompakt.transforms.patterns import Pattern, dropped, find_pattern
+from kompakt.transforms.scores import find_score, masked_and_watched
+
+SCOPES = ("layer", "global")
 
 
 @keras.saving.register_keras_serializable(package="kompakt")
 class Prune(Transform):
-    r"""Unstructured magnitude pruning, :math:`w' = w \odot m` with a mask of exactly the asked number of ones.
+    r"""Pruning, :math:`w' = w \odot m`, with a mask of exactly the asked number of ones.
 
-    At step :math:`t` of the schedule the :math:`\lfloor s_t n + 1/2 \rfloor` weights smallest in magnitude are
+    At step :math:`t` of the schedule the :math:`\lfloor s_t n + 1/2 \rfloor` groups of weights of the lowest score are
     masked (Han et al. 2015, arXiv:1506.02626, section 3; Zhu and Gupta 2017, arXiv:1710.01878, section 3).
     Exact gradient: masked weights get none.
 
     Args:
-        sparsity: share of zeros, 0..1; None keeps the zeros that are there ("keep").
+        sparsity: share of zeros, 0..1; None keeps the zeros that are there ("keep"), or means what the pattern's
+            name says ("2:4": a half) or the schedule ends at.
         schedule: sparsity a step, driven by ``callbacks.Update``; without one the mask is made at once.
+        pattern: which weights go together: None (each alone), "2:4", "1x16", "channels", or a Pattern.
+        score: which go first: "l1", "l2", "taylor", "movement" or "random".
+        scope: "layer" (the share of each tensor) or "global" (of all tensors ranked together).
+        limits: least and most share of zeros in this tensor where the scope is "global".
+        rewind: training step whose weights are restored each time the mask grows (Frankle et al. 2020, "Linear
+            Mode Connectivity and the Lottery Ticket Hypothesis", arXiv:1912.05671, section 4); None: no rewinding.
+        seed: of the score "random".
+
+    Raises:
+        InputError: a value out of range, an unknown pattern or score, or options that exclude each other.
 
     Example:
         >>> prune = Prune(0.5)
@@ -36,70 +52,205 @@ class Prune(Transform):
         [[0.0, -2.0], [3.0, 0.0]]
     """
 
+    spares_ends = True
+
     def __init__(
         self,
         sparsity: float | None = None,
         *,
-        schedule: Schedule | dict[str, Any] | None = None,
+        schedule: Schedule | Mapping[str, Any] | None = None,
+        pattern: Pattern | str | Mapping[str, Any] | None = None,
+        score: str = "l1",
+        scope: str = "layer",
+        limits: Sequence[float] = (0.0, 1.0),
+        rewind: int | None = None,
+        seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if sparsity is not None and not 0.0 <= sparsity < 1.0:
-            raise InputError(f"sparsity {sparsity}: expected a share from 0 to below 1, such as 0.75")
         self.sparsity = sparsity
-        self.schedule = from_config(schedule) if isinstance(schedule, dict) else schedule
+        self.schedule = from_config(schedule) if isinstance(schedule, Mapping) else schedule
+        self.pattern = find_pattern(pattern)
+        self.score = score
+        self.scope = scope
+        self.limits = (float(limits[0]), float(limits[1]))
+        self.rewind = rewind
+        self.seed = seed
+        self._score = find_score(score)
+        if self.sparsity is None and self.schedule is None:
+            self.sparsity = self.pattern.natural()
+        self._check()
         if self.schedule is None:
             self.frozen = True
+
+    def _check(self) -> None:
+        if self.sparsity is not None and not 0.0 <= self.sparsity < 1.0:
+            raise InputError(f"sparsity {self.sparsity}: expected a share from 0 to below 1, such as 0.75")
+        if self.scope not in SCOPES:
+            raise InputError(f"scope {self.scope!r}: expected one of {', '.join(SCOPES)}")
+        self._check_scope()
+        self._check_natural()
+        self._check_steps()
+
+    def _check_scope(self) -> None:
+        low, high = self.limits
+        if not 0.0 <= low <= high <= 1.0:
+            raise InputError(f"limits {self.limits}: expected (least, most), two shares from 0 to 1")
+        if self.scope == "global" and not self.pattern.rankable:
+            raise InputError(f"scope 'global' with {self.pattern}: it masks the same share everywhere; leave scope out")
+        if self.scope == "layer" and self.limits != (0.0, 1.0):
+            raise InputError("limits= belongs to scope='global': in scope 'layer' each tensor has the share asked")
+
+    def _check_natural(self) -> None:
+        wanted, named = self.goal, self.pattern.natural()
+        if self.sparsity is not None and wanted is not None and abs(wanted - self.sparsity) > 1e-6:
+            raise InputError(f"sparsity {self.sparsity}, but the schedule comes to {wanted:g}: give one of the two")
+        if wanted is not None and named is not None and abs(wanted - named) > 1e-6:
+            raise InputError(f"{self.pattern} masks a share of {named}: received {wanted}; leave the sparsity out")
+
+    def _check_steps(self) -> None:
+        if self._score.learn is not None and (self.schedule is None or self.schedule.begin < 1):
+            raise InputError(
+                f"score {self.score!r} is gathered in training: give a schedule= that begins after step 0, such as "
+                "kompakt.schedules.Polynomial(0.0, 0.75, begin=100, end=1000)"
+            )
+        if self.rewind is not None and (self.schedule is None or not 0 <= self.rewind <= self.schedule.begin):
+            raise InputError(
+                f"rewind={self.rewind}: expected a step from 0 to the schedule's begin, and a schedule= that masks "
+                "in rounds, such as kompakt.schedules.Iterative"
+            )
 
     @property
     def trains_alone(self) -> bool:  # type: ignore[override]
         """A mask with a schedule needs somebody to count the steps."""
         return self.schedule is None
 
+    @property
+    def goal(self) -> float | None:
+        """The sparsity at the end of the schedule, or the one asked."""
+        if self.schedule is None:
+            return self.sparsity
+        return self.schedule(max(self.schedule.begin, self.schedule.end))
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it only keeps the zeros that are there."""
+        return self.sparsity is None and self.schedule is None
+
     def build(self, shape: Sequence[int]) -> None:
-        self.mask = self.add_weight(shape=tuple(shape), initializer="ones", trainable=False, name="mask")
+        shape = tuple(shape)
+        self.mask = self.add_weight(shape=shape, initializer="ones", trainable=False, name="mask")
         if self.schedule is not None:
             self.reached = self.add_weight(shape=(), initializer="zeros", trainable=False, name="reached")
+        if self._score.learn is not None:
+            self.memory = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="memory")
+            # The optimizer overwrites it with its "gradient": gradient times weight of the last step.
+            self.product = self.add_weight(
+                shape=shape, initializer="zeros", name="product", overwrite_with_gradient=True
+            )
+        if self.rewind is not None:
+            self.early = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="early")
         self.built = True
 
     def prepare(self, value: Tensor, axis: Sequence[int]) -> None:
         super().prepare(value, axis)
-        if self.sparsity is None:
+        reason = self.unfit(value.shape, self.axis or ())
+        if reason is not None:
+            raise InputError(f"a tensor of shape {tuple(value.shape)} cannot be pruned like this: {reason}")
+        if self.keeps:
             self.mask.assign(ops.cast(value != 0, "float32"))
-        elif self.schedule is None:
-            self.mask_to(self.sparsity, value)
-        else:
+        elif self.schedule is not None:
             self.update(0, value)
+        elif self.pool() is None:
+            self.mask_to(self.sparsity or 0.0, value)
+
+    def unfit(self, shape: Sequence[int], axis: Sequence[int]) -> str | None:
+        return None if self.keeps else self.pattern.unfit(shape, axis)
+
+    def scores(self, value: Tensor) -> Tensor:
+        """Score of each weight of ``value``, of its shape."""
+        memory = None if self._score.learn is None else self._score.learn(self.memory, self.product)
+        return self._score.of(value, memory, self.seed)
 
     def mask_to(self, sparsity: float, value: Tensor) -> None:
-        """Mask the ``sparsity`` share of ``value`` that is smallest in magnitude, exactly that many."""
-        size = 1
-        for n in value.shape:
-            size *= int(n)
-        self.mask.assign(keep_topk(ops.abs(value), size - int(sparsity * size + 0.5)))
+        """Mask the ``sparsity`` share of the groups of ``value`` with the lowest score, exactly that many."""
+        self.mask.assign(self.pattern.mask(self.scores(value), sparsity, self.axis or ()))
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         self.check_driven(training)
+        if training and self._score.learn is not None and not self.frozen:
+            self.memory.assign(self._score.learn(self.memory, self.product))
+            mask, product = ops.convert_to_tensor(self.mask), ops.convert_to_tensor(self.product)
+            return masked_and_watched(x, mask, product)
         return x * self.mask
 
     def acts(self, step: int) -> bool:
-        return self.schedule is not None and self.schedule.acts(step)
+        return self.schedule is not None and (step == self.rewind or self.schedule.acts(step))
 
     def keep(self) -> Prune:
         return Prune()
 
-    def update(self, step: int, value: Tensor) -> None:
-        if self.schedule is not None and self.acts(step):
+    def pool(self) -> Hashable | None:
+        if self.scope == "layer" or self.keeps:
+            return None
+        return (self.sparsity, self.schedule, self.pattern, self.score)
+
+    def update(self, step: int, value: Tensor) -> Tensor | None:
+        if self.schedule is None or not self.acts(step):
+            return None
+        if step == self.rewind:
+            self.early.assign(value)
+        if not self.schedule.acts(step):
+            return None
+        if self.pool() is None:
             self.mask_to(self.schedule(step), value)
-            self.reached.assign(float(step))
+        self.reached.assign(float(step))
+        return None if self.rewind is None or step == self.rewind else ops.convert_to_tensor(self.early)
+
+    @classmethod
+    def update_pool(cls, step: int, members: Members) -> None:
+        """Mask what is least among all tensors together, to the share of the schedule or the one asked."""
+        first = members[0][0]
+        if first.schedule is not None and not first.schedule.acts(step):
+            return
+        share = first.sparsity or 0.0 if first.schedule is None else first.schedule(step)
+        found = [(t, t.scores(value), math.prod(value.shape)) for t, value in members]
+        groups = [t.pattern.groups(score.shape, t.axis or ()) for t, score, _ in found]
+        counts = share_out(
+            [t.pattern.group_scores(score, t.axis or ()) for t, score, _ in found],
+            [size // n for (_, _, size), n in zip(found, groups, strict=True)],
+            dropped(sum(size for _, _, size in found), share),
+            [(dropped(n, t.limits[0]), int(t.limits[1] * n)) for (t, _, _), n in zip(found, groups, strict=True)],
+        )
+        for (transform, score, _), count in zip(found, counts, strict=True):
+            transform.mask.assign(transform.pattern.keep(score, count, transform.axis or ()))
 
     def last_step(self) -> int:
         return 0 if self.schedule is None else int(ops.convert_to_numpy(self.reached))
+
+    def check_plan(self, first: int, last: int) -> None:
+        if self.schedule is None or self.frozen or first > self.schedule.end >= 0 or self.last_step():
+            return
+        act = self.schedule.last_act(first, last)
+        if act is None or self.schedule(act) == 0.0:
+            raise InputError(
+                f"{self.schedule} would do nothing in the {last - first + 1} steps of this training (steps are "
+                "batches): begin earlier, act more often (frequency=), or train longer"
+            )
 
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
         zeros = int(ops.convert_to_numpy(ops.sum(ops.cast(value == 0, "int32"))))
         return dataclasses.replace(so_far, zeros=zeros)
 
     def get_config(self) -> dict[str, Any]:
-        schedule = None if self.schedule is None else self.schedule.to_config()
-        return {**super().get_config(), "sparsity": self.sparsity, "schedule": schedule}
+        return {
+            **super().get_config(),
+            "sparsity": self.sparsity,
+            "schedule": None if self.schedule is None else self.schedule.to_config(),
+            "pattern": self.pattern.to_config(),
+            "score": self.score,
+            "scope": self.scope,
+            "limits": list(self.limits),
+            "rewind": self.rewind,
+            "seed": self.seed,
+        }
