@@ -234,6 +234,7 @@ def _word(reached: bool) -> str:
 
 
 def main() -> int:
+    """Run the benchmark and print its table."""
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     options.add_argument("--shared", type=Path, default=Path("../shared/data"))
     options.add_argument("--epochs", type=int, default=6, help="of the float model")
