@@ -14,14 +14,22 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme_runs_from_top_to_bottom(tmp_path, monkeypatch):
+@pytest.mark.parametrize("document", ["README.md", "docs/pruning.md"])
+def test_the_python_of_a_document_runs_from_top_to_bottom(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
-    code = blocks("README.md", "python")
+    code = blocks(document, "python")
     assert len(code) >= 3
     for block in code:
-        exec(compile(block, "README.md", "exec"), scope)
+        exec(compile(block, document, "exec"), scope)
     assert (tmp_path / "build" / "pcqat.tflite").exists()
+
+
+def test_no_document_has_python_that_is_not_run():
+    have = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md") if "```python" in path.read_text()
+    }
+    assert have == {"docs/pruning.md"}
 
 
 def test_the_recipe_of_the_docs_is_valid():

@@ -77,9 +77,7 @@ def test_blocks_are_whole_and_exactly_as_many_as_asked(data, share, rows, column
     scores = ops.convert_to_tensor(drawn(data, (8, 6)))
     pattern = Block(rows, columns)
     mask = by_rows(pattern.mask(scores, share, (-1,)), (-1,))[:, 0]
-    blocks = [
-        mask[i : i + rows, j : j + columns] for i in range(0, 6, rows) for j in range(0, 8, columns)
-    ]
+    blocks = [mask[i : i + rows, j : j + columns] for i in range(0, 6, rows) for j in range(0, 8, columns)]
     assert all(block.min() == block.max() for block in blocks)
     assert sum(block.max() == 0 for block in blocks) == int(share * len(blocks) + 0.5)
     assert pattern.groups((8, 6), (-1,)) == len(blocks)

@@ -127,9 +127,7 @@ def test_zeros_follow_the_schedule(schedule, zeros):
         on_train_batch_begin=lambda *_, **__: seen.append(int((array(only(attached).mask) == 0).sum()))
     )
     attached.compile(keras.optimizers.SGD(0.0), "mse")
-    attached.fit(
-        np.ones((6, 4)), np.ones((6, 4)), batch_size=1, verbose=0, callbacks=[kp.callbacks.Update(), count]
-    )
+    attached.fit(np.ones((6, 4)), np.ones((6, 4)), batch_size=1, verbose=0, callbacks=[kp.callbacks.Update(), count])
     assert seen == zeros
 
 
