@@ -15,8 +15,9 @@ from typing import Any
 import keras
 
 from kompakt import schedules
-from kompakt.attach import attach
+from kompakt.attach import attach, wrapped
 from kompakt.errors import InputError
+from kompakt.shrink import plan_shrink, shrink
 from kompakt.sites import Site, nearest
 from kompakt.targets import TARGETS
 from kompakt.techniques import LEFT_OUT, QUANTIZE_OPTIONS, TRAINABLE_MODES, carry, plan, quantize
@@ -28,6 +29,10 @@ MODES = ("float", "float16", "dynamic_int8", "int8")
 
 IO = ("int8", "uint8", "float32")
 """What ``io`` of a recipe may be."""
+
+
+SHRINK_OPTIONS = ("of", "rank", "scope", "round_to", "min_channels", "skip")
+"""Keyword arguments of ``shrink`` that a recipe may set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +49,19 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One step of a recipe: attach by ``rules``, or ``quantize``, then train.
+    """One step of a recipe: attach by ``rules``, or ``quantize``, or ``shrink``, then train.
 
     Each stage starts from the plain model of the one before, with what that one did preserved.
 
     Attributes:
-        rules: in order. quantize: mode of :func:`kompakt.quantize`, or None. options: its keyword arguments.
+        rules: in order. quantize: mode of :func:`kompakt.quantize`, or None. shrink: share that
+            :func:`kompakt.shrink` keeps, or None. options: keyword arguments of ``quantize`` or ``shrink``.
         train: share of the recipe's epochs, 0 for none. learning_rate: of this stage's training.
     """
 
     rules: tuple[Rule, ...] = ()
     quantize: str | None = None
+    shrink: float | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     train: float = 0.0
     learning_rate: float = 1e-3
@@ -150,6 +157,8 @@ def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: An
     if stage.quantize is not None:
         attached = quantize(model, stage.quantize, calibration=calibration, **dict(stage.options))
         return Started(model=attached, applied=(f"quantize {stage.quantize}: every layer",))
+    if stage.shrink is not None:
+        return _shrunk(model, stage, seed)
     plain, keeps = carry(model)
     wanted: dict[str, list[Transform]] = {name: list(kept) for name, kept in keeps.items()}
     applied, skipped = [], []
@@ -166,6 +175,18 @@ def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: An
             wanted.setdefault(name, []).extend(made)
         applied.append(f"{what} on {rule.sites}: {', '.join(sorted(reached))}")
     return Started(model=attach(plain, wanted), applied=tuple(applied), skipped=tuple(skipped))
+
+
+def _shrunk(model: keras.Model, stage: Stage, seed: int) -> Started:
+    """A smaller model. Channels go first: zeros and values that were kept for the old shapes would be lost."""
+    if wrapped(model):
+        raise InputError("a stage with shrink comes before those that prune, cluster or quantize: move it to the front")
+    options = {"seed": seed, **stage.options}
+    planned = plan_shrink(model, stage.shrink, **options)
+    rows = ", ".join(f"{', '.join(row.layers)} {row.before} to {row.after} channels" for row in planned.groups)
+    what = f"shrink to {stage.shrink:g} of the {planned.of} (reached {planned.reached:.3f}): {rows}"
+    left = tuple(f"channels of {fixed.name} stay: {fixed.reason}" for fixed in planned.fixed)
+    return Started(model=shrink(model, planned.masks), applied=(what,), skipped=left)
 
 
 def _transform(spec: Mapping[str, Any], _: Site | None, *, steps: int, seed: int) -> Transform:
@@ -220,18 +241,21 @@ def _recipe(data: Any, where: str) -> Recipe:
 
 def _stage(data: Any, where: str) -> Stage:
     values = _checked(data, Stage, where)
-    _check_types(values, {"train": (int, float), "learning_rate": (int, float), "options": Mapping}, where)
+    numbers = dict.fromkeys(("train", "learning_rate", "shrink"), (int, float))
+    _check_types(values, {**numbers, "options": Mapping}, where)
     _known(values, "quantize", TRAINABLE_MODES, where)
     for key, least in (("train", 0.0), ("learning_rate", 1e-12)):
         if values.get(key, 1.0) < least:
             wanted = "a share of 0 or more" if key == "train" else "more than 0"
             raise InputError(f"{where}: {key!r} is {values[key]}, expected {wanted}")
     rules = tuple(_rule(r, f"{where}, rule {i + 1}") for i, r in enumerate(_list(values, "rules", where)))
-    if bool(rules) == (values.get("quantize") is not None):
-        raise InputError(f"{where}: expected either rules or quantize, one of the two")
+    given = [bool(rules), values.get("quantize") is not None, values.get("shrink") is not None]
+    if sum(given) != 1:
+        raise InputError(f"{where}: expected rules, quantize or shrink, one of the three")
+    known = SHRINK_OPTIONS if values.get("shrink") is not None else QUANTIZE_OPTIONS
     for key in values.get("options", {}):
-        if key not in QUANTIZE_OPTIONS:
-            raise InputError(f"{where}: unknown option {key!r}{nearest(key, QUANTIZE_OPTIONS)}")
+        if key not in known:
+            raise InputError(f"{where}: unknown option {key!r}{nearest(key, known)}")
     return Stage(**{**values, "rules": rules})
 
 
