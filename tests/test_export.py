@@ -184,7 +184,7 @@ def test_the_model_is_left_alone_and_the_file_is_the_one_that_was_examined(model
 
 
 def test_the_report_says_what_was_asked_held_and_measured(model, tmp_path):
-    artifact = kp.export(kp.prune(model, 0.5), tmp_path / "m.tflite", quantization="int8", calibration=X)
+    artifact = kp.export(kp.prune(model, 0.5, sites="*kernel"), tmp_path / "m.tflite", quantization="int8", calibration=X)
 
     report = re.sub(r"[\d,]+ bytes, [\d,]+ gzipped", "N bytes, N gzipped", artifact.report)
     agreement = [
@@ -316,9 +316,9 @@ def test_ranges_come_from_training_where_there_was_no_calibration(model, tmp_pat
 @pytest.mark.parametrize(
     ("prepare", "zeros", "values"),
     [
-        (lambda m: kp.prune(m, 0.5), True, False),
+        (lambda m: kp.prune(m, 0.5, sites="*kernel"), True, False),
         (lambda m: kp.cluster(m, 16), False, True),
-        (lambda m: kp.cluster(kp.prune(m, 0.5), 16), True, True),
+        (lambda m: kp.cluster(kp.prune(m, 0.5, sites="*kernel"), 16), True, True),
     ],
     ids=["pqat", "cqat", "pcqat"],
 )

@@ -221,7 +221,7 @@ def test_models_of_every_form_keep_the_laws(make, factory):
 @pytest.mark.parametrize(
     "technique",
     [
-        lambda m: kp.prune(m, 0.5),
+        lambda m: kp.prune(m, 0.5, sites="*kernel"),
         lambda m: kp.cluster(m, 4),
         lambda m: kp.quantize(m, calibration=floats(8, 6)),
     ],
@@ -328,7 +328,7 @@ def test_training_reaches_exactly_the_final_sparsity(backend_loop):
 
 @pytest.mark.parametrize("driven_before", [False, True])
 def test_training_without_update_is_an_error_that_says_so_also_the_second_time(driven_before):
-    attached = kp.prune(laws.toy_model(), 0.5, schedule=Constant(0.5, begin=1))
+    attached = kp.prune(laws.toy_model(), 0.5, schedule=Constant(0.5))
     attached.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = laws.toy_data()
     if driven_before:

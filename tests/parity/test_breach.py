@@ -36,7 +36,7 @@ def model():
 def made():
     """(job, good file, inputs) of the model, pruned to half and clustered to 16 values."""
     x = np.random.default_rng(0).normal(size=(200, 8, 8, 3)).astype("float32")
-    small = kp.cluster(kp.prune(model(), 0.5), 16)
+    small = kp.cluster(kp.prune(model(), 0.5, sites="*kernel"), 16)
     job = make_job(small, "int8", x)
     place = find_target("tflite")
     request = Request(model=job.plain, encodings=job.encodings, quantization="int8", io="int8", samples=x[:8])
