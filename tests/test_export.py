@@ -184,7 +184,9 @@ def test_the_model_is_left_alone_and_the_file_is_the_one_that_was_examined(model
 
 
 def test_the_report_says_what_was_asked_held_and_measured(model, tmp_path):
-    artifact = kp.export(kp.prune(model, 0.5, sites="*kernel"), tmp_path / "m.tflite", quantization="int8", calibration=X)
+    artifact = kp.export(
+        kp.prune(model, 0.5, sites="*kernel"), tmp_path / "m.tflite", quantization="int8", calibration=X
+    )
 
     report = re.sub(r"[\d,]+ bytes, [\d,]+ gzipped", "N bytes, N gzipped", artifact.report)
     agreement = [
@@ -251,7 +253,7 @@ def test_a_model_that_computes_nan_is_a_breach(model, tmp_path):
 
 
 def interrupted(process):
-    """What the process said at its end. A person presses Ctrl-C again where Python lost the first (in a ``__del__``)."""
+    """What the process said at its end. Python loses an interrupt in a ``__del__``: a person presses Ctrl-C again."""
     for _ in range(30):
         process.send_signal(signal.SIGINT)
         try:

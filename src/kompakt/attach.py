@@ -95,7 +95,8 @@ class _Chained:
         training = bool(kwargs.get("training") or self._training())
         chains = self.chains
         values = [
-            (variable, chain(ops.convert_to_tensor(variable), training=training))
+            # Chains compute in full precision; the layer expects its own.
+            (variable, ops.cast(chain(ops.convert_to_tensor(variable), training=training), variable.dtype))
             for variable, chain in zip(self._variables, self._chains, strict=True)
             if variable is not None
         ]
@@ -257,7 +258,7 @@ def attach(model: keras.Model, plan: Plan) -> keras.Model:
 
     Args:
         model: built; functional, sequential (nested or not), subclassed, or already attached.
-        plan: site name -> transforms, each made for that site alone.
+        plan: site name -> transforms; copies of them are put there, each with a state of its own.
 
     Raises:
         InputError: a site does not exist (the text has the nearest name).
@@ -277,8 +278,9 @@ def attach(model: keras.Model, plan: Plan) -> keras.Model:
     wanted: dict[str, dict[str, list[Transform]]] = {}
     for name, transforms in plan.items():
         unit, slot = _split(name, units(inner))
-        wanted.setdefault(unit, {})[slot] = list(transforms)
-    new = {id(transform) for transforms in plan.values() for transform in transforms}
+        # Copies: a transform given for two sites must not share its state between them.
+        wanted.setdefault(unit, {})[slot] = [copy_layer(transform) for transform in transforms]
+    new = {id(t) for slots in wanted.values() for transforms in slots.values() for t in transforms}
     attached = _attached(model, inner, wanted)
     pairs = [(chain, variable) for _, chain, variable in chains_of(attached)]
     _update_pools(pairs, 0, lambda transform: id(transform) in new)
@@ -323,12 +325,13 @@ def finalize(model: keras.Model) -> tuple[keras.Model, dict[str, Encoding]]:
         plain = copy_layer(layer.transformed_layer)
         for slot, (_, variable, _) in weight_slots(plain).items():
             if slot in layer.chains:
-                value, encoding = layer.chains[slot].bake(ops.convert_to_tensor(layer.variable(slot)))
+                chain = copy_layer(layer.chains[slot])  # baking settles its state, and the model keeps its own
+                value, encoding = chain.bake(ops.convert_to_tensor(layer.variable(slot)))
                 variable.assign(np.array(ops.convert_to_numpy(value)))
                 encodings[_name(names[id(layer)], slot)] = encoding
         for slot in (OUTPUT, BOTH):
             if slot in layer.chains:
-                _, encoding = layer.chains[slot].bake(ops.zeros(()))
+                _, encoding = copy_layer(layer.chains[slot]).bake(ops.zeros(()))
                 encodings[_name(names[id(layer)], slot)] = encoding
         return plain
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -11,20 +11,27 @@ from keras import tree
 
 from kompakt.attach import transforms_of
 from kompakt.errors import InputError
+from kompakt.sites import is_graph
 from kompakt.transforms.quantize import RANGES, FakeQuant
 
 
-def batches(data: Any, batch_size: int = 32) -> Iterator[Any]:
+def batches(data: Any, batch_size: int = 32, *, shapes: Sequence[Sequence[int | None]] | None = None) -> Iterator[Any]:
     """Batches of inputs out of arrays (one, a list or a dict of them) or out of an iterable of batches.
 
+    Args:
+        shapes: of the model's inputs, None for sizes that are free. A list of arrays is one array an input where
+            there are several inputs, and batches of the one where there is one.
+
     Raises:
-        InputError: nothing in it, or a NaN or infinity in an input.
+        InputError: nothing in it, another shape than the model takes, or a NaN or infinity.
     """
     count = 0
-    for batch in _slices(data, batch_size) if _is_arrays(data) else data:
+    one_input = isinstance(data, list) and shapes is not None and len(shapes) == 1
+    for batch in _slices(data, batch_size) if _is_arrays(data) and not one_input else data:
         inputs = batch[0] if isinstance(batch, tuple) else batch
-        for leaf in tree.flatten(inputs):
-            values = np.asarray(leaf)
+        leaves = [np.asarray(leaf) for leaf in tree.flatten(inputs)]
+        _check_shapes(leaves, shapes)
+        for values in leaves:
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 raise InputError(
                     f"calibration data: {int((~np.isfinite(values)).sum())} values of a batch are NaN or "
@@ -34,6 +41,21 @@ def batches(data: Any, batch_size: int = 32) -> Iterator[Any]:
         yield inputs
     if not count:
         raise InputError("calibration data is empty: expected at least one sample, some hundreds are usual")
+
+
+def _check_shapes(leaves: Sequence[np.ndarray], shapes: Sequence[Sequence[int | None]] | None) -> None:
+    if shapes is None:
+        return
+    if len(leaves) != len(shapes):
+        raise InputError(f"calibration data: received {len(leaves)} arrays a batch, the model takes {len(shapes)}")
+    for leaf, shape in zip(leaves, shapes, strict=True):
+        same = len(leaf.shape) == len(shape) and all(
+            m in (None, n) for n, m in zip(leaf.shape[1:], shape[1:], strict=True)
+        )
+        if not same:
+            raise InputError(
+                f"calibration data: received an array of shape {leaf.shape}, the model takes {tuple(shape)}"
+            )
 
 
 def calibrate(model: keras.Model, data: Any, *, method: str = "moving_average", batch_size: int = 32) -> keras.Model:
@@ -63,7 +85,8 @@ def calibrate(model: keras.Model, data: Any, *, method: str = "moving_average", 
     try:
         for transform in ranges:
             transform.calibrating = method
-        for inputs in batches(data, batch_size):
+        shapes = [tuple(t.shape) for t in model.inputs] if is_graph(model) else None
+        for inputs in batches(data, batch_size, shapes=shapes):
             model(tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False)
     finally:
         for transform in ranges:

@@ -29,6 +29,7 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.step: int | None = None
+        self._before = 0
         self._chains: list[tuple[Chain, Any]] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -36,14 +37,21 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
         self._drive(True)
         self.step = None
 
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._before = self.step if self.step is not None else 0
+
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.step is None:
             self.step = self._steps_done()
+            self._before = self.step - batch
             self._check_plan(self.step)
-        if any(chain.acts(self.step) for chain, _ in self._chains):
-            self._sync()
-            drive(self.model, self.step)
-        self.step += 1
+        # Keras may run several steps at once (steps_per_execution): what was due in between acts now.
+        now = max(self.step, self._before + batch)
+        for step in range(self.step, now + 1):
+            if any(chain.acts(step) for chain, _ in self._chains):
+                self._sync()
+                drive(self.model, step)
+        self.step = now + 1
 
     def _check_plan(self, first: int) -> None:
         """A schedule that would never act is an error before the first step, where the number of steps is known."""

@@ -12,7 +12,7 @@ from keras import tree
 
 from kompakt.attach import chains_of, finalize, wrapped
 from kompakt.errors import InputError
-from kompakt.graph import symbolic_inputs
+from kompakt.graph import as_functional, symbolic_inputs
 from kompakt.placement import last_logits, output_grids
 from kompakt.records import Encoding
 from kompakt.rewrite.unshare import unshare
@@ -73,7 +73,7 @@ def make_job(model: keras.Model, mode: str, calibration: Any) -> Job:
     if mode not in TRAINABLE_MODES:
         plain, encodings = finalize(model)
         return Job(plain=plain, encodings=encodings, reference=plain, name="simulation")
-    single = unshare(model) if is_graph(model) else model
+    single = unshare(as_functional(model)) if is_graph(model) else model
     plain, encodings = finalize(single)
     if mode != "int8":
         reference = dynamic_simulation(plain) if is_graph(plain) else plain

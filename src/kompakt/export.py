@@ -83,7 +83,8 @@ def export(
     writable_folder(Path(path).parent)
     inputs = _compared_on(model, verify, calibration)
     job = make_job(model, mode, calibration)
-    notes = () if inputs is not None else (UNSEEN,)
+    short = tuple(f"{site}: {e.shortfall}" for site, e in job.encodings.items() if e.shortfall)
+    notes = short if inputs is not None else (UNSEEN, *short)
     if inputs is None:
         inputs = random_inputs(job.plain, job.encodings)
     made = place.convert(

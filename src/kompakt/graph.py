@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from keras import tree
 
 from kompakt.errors import InputError
 from kompakt.sites import check_built, is_graph
+
+log = logging.getLogger("kompakt")
 
 Layer = Any
 KerasTensor = Any
@@ -41,7 +44,9 @@ def copy_layer(layer: Layer) -> Layer:
         InputError: the layer's config cannot be read back.
     """
     try:
-        copy = layer.__class__.from_config(layer.get_config())
+        # What is in memory runs already: a Lambda in it needs no leave to be copied.
+        with keras.src.saving.serialization_lib.SafeModeScope(safe_mode=False):
+            copy = layer.__class__.from_config(layer.get_config())
     except Exception as error:
         raise InputError(
             f"cannot copy the layer {layer.name!r} ({type(layer).__name__}): {_first_line(error)}; "
@@ -238,6 +243,8 @@ def map_layers(model: keras.Model, make: Callable[[Layer], Layer]) -> keras.Mode
     Nested models are entered, shared layers stay shared, a sequential model stays sequential.
     """
     copier = Copier(lambda layer: map_layers(layer, copier) if is_graph(layer) else make(layer))
+    if type(model).train_step is not keras.Model.train_step:
+        log.warning("%s has a train_step of its own, which its copy does not: it trains as Keras does", model.name)
     if isinstance(model, keras.Sequential):
         shape = symbolic_inputs(model)
         return keras.Sequential([shape, *[copier(layer) for layer in model.layers]], name=model.name)

@@ -15,12 +15,21 @@ from typing import Any
 import keras
 
 from kompakt import schedules
-from kompakt.attach import attach, wrapped
+from kompakt.attach import attach, chains_of, wrapped
 from kompakt.errors import InputError
 from kompakt.shrink import plan_shrink, shrink
 from kompakt.sites import Site, nearest
 from kompakt.targets import TARGETS
-from kompakt.techniques import LEFT_OUT, QUANTIZE_OPTIONS, TRAINABLE_MODES, carry, plan, quantize
+from kompakt.techniques import (
+    LEFT_OUT,
+    QUANTIZE_OPTIONS,
+    TRAINABLE_MODES,
+    UNREACHED,
+    carry,
+    plan,
+    quantize,
+    unreached,
+)
 from kompakt.transform import Transform
 from kompakt.transforms import TRANSFORMS
 
@@ -156,7 +165,9 @@ def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: An
     """
     if stage.quantize is not None:
         attached = quantize(model, stage.quantize, calibration=calibration, **dict(stage.options))
-        return Started(model=attached, applied=(f"quantize {stage.quantize}: every layer",))
+        reached = sorted(name for name, _, variable in chains_of(attached) if variable is not None)
+        left = tuple(UNREACHED % path for path in unreached(attached))
+        return Started(model=attached, applied=(f"quantize {stage.quantize}: {', '.join(reached)}",), skipped=left)
     if stage.shrink is not None:
         return _shrunk(model, stage, seed)
     plain, keeps = carry(model)
@@ -174,6 +185,7 @@ def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: An
         for name, made in reached.items():
             wanted.setdefault(name, []).extend(made)
         applied.append(f"{what} on {rule.sites}: {', '.join(sorted(reached))}")
+    skipped += [UNREACHED % path for path in unreached(plain)]
     return Started(model=attach(plain, wanted), applied=tuple(applied), skipped=tuple(skipped))
 
 

@@ -34,6 +34,7 @@ class Encoding:
         symmetric: the grid is symmetric about 0 and leaves out the lowest integer (narrow range).
         palette: the most distinct values any one channel may hold, or None.
         zeros: how many exact zeros the tensor must hold at least, or None.
+        shortfall: what was asked of the tensor in training and not reached, a sentence, or "".
 
     Example:
         >>> Encoding(bits=8, scale=(0.5,), zero_point=(0,)).bits
@@ -47,6 +48,7 @@ class Encoding:
     symmetric: bool = False
     palette: int | None = None
     zeros: int | None = None
+    shortfall: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

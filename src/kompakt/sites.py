@@ -193,7 +193,7 @@ def match(pattern: str, names: Iterable[str]) -> list[str]:
         ['conv1/kernel']
     """
     names = list(names)
-    found = fnmatch.filter(names, pattern)
+    found = [pattern] if pattern in names else fnmatch.filter(names, pattern)
     if not found:
         raise InputError(f"no site matches {pattern!r}{nearest(pattern, names)}")
     return found

@@ -32,7 +32,7 @@ from kompakt.transform import Transform
 from kompakt.transforms.cluster import Cluster
 from kompakt.transforms.patterns import Pattern, find_pattern
 from kompakt.transforms.prune import Prune
-from kompakt.transforms.quantize import FakeQuant
+from kompakt.transforms.quantize import RANGES, FakeQuant
 
 log = logging.getLogger("kompakt")
 
@@ -44,6 +44,9 @@ QUANTIZE_OPTIONS = ("ranges", "momentum", "method")
 
 LEFT_OUT = "%s: left as it is (%s; name it in sites= to include it)"
 """What is said of weights that "*" does not include, and why."""
+
+UNREACHED = "%s: left as it is (sites knows no weight tensors of its layer)"
+"""What is said of tensors that no technique reaches."""
 
 FEW_VALUES = "depthwise kernels have few values a channel"
 ENDS = "the first and the last layer cost most accuracy"
@@ -220,7 +223,11 @@ def quantize(
             f"quantize(mode={mode!r}): expected one of {', '.join(TRAINABLE_MODES)}; "
             "float16 needs no training: kompakt.export(model, path, quantization='float16')"
         )
+    if method not in RANGES:
+        raise InputError(f"method {method!r}: expected one of {', '.join(RANGES)}")
     flat, keeps = _deployable(model)
+    for path in unreached(flat):
+        log.warning(UNREACHED, path)
     wanted: dict[str, list[Transform]] = {}
     for site in sites(flat):
         if site.variable is not None:
@@ -271,6 +278,8 @@ def _attach_after(
         wanted.setdefault(name, []).extend(made)
     for name, why in planned.left.items():
         log.warning(LEFT_OUT, name, why)
+    for path in unreached(plain):
+        log.warning(UNREACHED, path)
     return attach(plain, wanted)
 
 
@@ -312,7 +321,8 @@ def plan(
         else:
             left[name] = reason
     if not chosen:
-        raise InputError(f"nothing left to work on: {'; '.join(f'{name}: {why}' for name, why in left.items())}")
+        why = "; ".join(f"{name}: {reason}" for name, reason in left.items()) or f"sites={patterns!r} names none"
+        raise InputError(f"nothing left to work on: {why}")
     return Planned(transforms=chosen, left=left)
 
 
@@ -331,9 +341,25 @@ def _select(choice: Sites, known: Mapping[str, Site]) -> list[str]:
     return found
 
 
+def _few_values(site: Site) -> bool:
+    return isinstance(site.layer, SMALL) or site.slot.endswith("depthwise_kernel")
+
+
+def unreached(model: keras.Model) -> list[str]:
+    """Paths of the trainable tensors of rank 2 and more that are at no site: no technique reaches them.
+
+    Example:
+        >>> unreached(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
+        []
+    """
+    reached = {id(site.variable) for site in sites(model) if site.variable is not None}
+    plain = (v for v in model.trainable_variables if len(v.shape) > 1 and id(v) not in reached)
+    return list(dict.fromkeys(str(v.path).removeprefix(f"{model.name}/") for v in plain))
+
+
 def _spared(known: Mapping[str, Site], *, spares_ends: bool) -> dict[str, str]:
     """Site -> why "*" does not include it."""
-    left = {name: FEW_VALUES for name, site in known.items() if isinstance(site.layer, SMALL)}
+    left = {name: FEW_VALUES for name, site in known.items() if _few_values(site)}
     owners = list({id(site.layer): site.layer for site in known.values()}.values())
     if spares_ends and len(owners) >= FEWEST_LAYERS:
         ends = (owners[0], owners[-1])
@@ -347,9 +373,14 @@ def carry(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transform]]]:
         return model, {}
     keeps: dict[str, list[Transform]] = {}
     for name, chain, _ in chains_of(model):
-        kept = [keep for keep in (transform.keep() for transform in chain) if keep is not None]
-        if kept:
-            keeps[name] = kept
+        for transform in chain:
+            kept = transform.keep()
+            if kept is None:
+                raise InputError(
+                    f"{name} has a {type(transform).__name__} that no later technique can keep: prune and cluster "
+                    "first, quantize last"
+                )
+            keeps.setdefault(name, []).append(kept)
     return finalize(model)[0], keeps
 
 
@@ -369,11 +400,15 @@ def _deployable(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transfo
 
 def _mark_inputs(model: keras.Model) -> keras.Model:
     """An Identity after each float input, so that the input tensor has a site for its grid."""
+    taken = {layer.name for layer in model.layers}
 
     def mark(tensor: Any) -> Any:
         if not keras.backend.is_float_dtype(tensor.dtype):
             return tensor
-        return layers.Identity(name=input_marker(tensor.name.split(":")[0]))(tensor)
+        name = input_marker(tensor.name.split(":")[0])
+        if name in taken:
+            raise InputError(f"a layer is called {name!r}, which quantize needs for the input's grid: rename it")
+        return layers.Identity(name=name)(tensor)
 
     copier = Copier(copy_layer)
     return rebuild(model, lambda call, args, kwargs: copier(call.layer)(*args, **kwargs), on_input=mark)

@@ -45,7 +45,7 @@ def test_the_view_in_the_layout_of_the_file_can_be_undone(kind):
 @settings(max_examples=15, deadline=None)
 @given(data=st.data(), share=SHARES, kind=st.sampled_from(sorted(KERNELS)))
 def test_single_weights(data, share, kind):
-    shape, axis = KERNELS[kind]
+    axis = KERNELS[kind][1]
     scores = drawn(data, (8, 6) if kind == "Dense" else (8, 2, 3))
     mask = array(Unstructured().mask(ops.convert_to_tensor(scores), share, axis))
     assert (mask == 0).sum() == int(share * mask.size + 0.5)

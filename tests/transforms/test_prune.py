@@ -233,7 +233,7 @@ def test_an_unfit_layer_is_left_by_a_star_and_refused_by_name(caplog):
         _, encodings = finalize(kp.prune(deep_model(), pattern="3:8"))
     assert sorted(encodings) == ["hidden/kernel", "point/kernel"]
     assert any("second/kernel: left as it is (3:8 needs input channels in" in text for text in caplog.messages)
-    with pytest.raises(kp.InputError, match="second/kernel, of shape .*: 3:8 needs input channels in multiples of 8"):
+    with pytest.raises(kp.InputError, match=r"second/kernel, of shape .*: 3:8 needs input channels in multiples of 8"):
         kp.prune(deep_model(), pattern="3:8", sites="second/kernel")
 
 

@@ -240,7 +240,16 @@ class Prune(Transform):
 
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
         zeros = int(ops.convert_to_numpy(ops.sum(ops.cast(value == 0, "int32"))))
-        return dataclasses.replace(so_far, zeros=zeros)
+        return dataclasses.replace(so_far, zeros=zeros, shortfall=self._shortfall())
+
+    def _shortfall(self) -> str:
+        """What the schedule would still have done, in words."""
+        if self.schedule is None:
+            return ""
+        reached, goal = self.schedule(self.last_step()), self.goal or 0.0
+        if reached >= goal:
+            return ""
+        return f"pruned to {reached:.3g} of the {goal:g} asked: training ended before the schedule {self.schedule} did"
 
     def get_config(self) -> dict[str, Any]:
         return {
