@@ -6,6 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from kompakt.errors import InputError
@@ -82,6 +83,8 @@ class Polynomial(Schedule):
         _check_share(self, self.final)
         if self.end <= self.begin:
             raise InputError(f"Polynomial(begin={self.begin}, end={self.end}): expected end > begin")
+        if not self.power > 0:
+            raise InputError(f"Polynomial(power={self.power}): expected more than 0, 3 is usual")
 
     def __call__(self, step: int) -> float:
         done = min(1.0, max(0.0, (step - self.begin) / (self.end - self.begin)))
@@ -100,7 +103,7 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
     """
     values = dict(config)
     name = values.pop("name", None)
-    if name not in SCHEDULES:
+    if not isinstance(name, str) or name not in SCHEDULES:
         raise InputError(f"unknown schedule {name!r}; known: {', '.join(SCHEDULES)}")
     try:
         return SCHEDULES[name](**values)
@@ -109,6 +112,13 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
 
 
 def _check_steps(schedule: Schedule) -> None:
+    for name in ("begin", "end", "frequency"):
+        value = getattr(schedule, name)
+        if not isinstance(value, Integral):
+            raise InputError(
+                f"{type(schedule).__name__}({name}={value!r}): expected a whole number of steps; "
+                'shares of the training are for recipes, with "unit": "share"'
+            )
     if schedule.begin < 0 or schedule.frequency < 1:
         raise InputError(
             f"{type(schedule).__name__}(begin={schedule.begin}, frequency={schedule.frequency}): "
