@@ -48,8 +48,19 @@ class Prune(Transform):
             raise InputError(f"sparsity {sparsity}: expected a share from 0 to below 1, such as 0.75")
         self.sparsity = sparsity
         self.schedule = from_config(schedule) if isinstance(schedule, dict) else schedule
+        self._check_end()
         if self.schedule is None:
             self.frozen = True
+
+    def _check_end(self) -> None:
+        """Refuse a schedule that leads elsewhere than ``sparsity``: only one of the two would be done."""
+        if self.schedule is None:
+            return
+        if self.sparsity is None:
+            raise InputError("schedule= needs a sparsity: Prune(0.75, schedule=...)")
+        final = self.schedule(max(self.schedule.begin, self.schedule.end))
+        if abs(final - self.sparsity) > 1e-6:
+            raise InputError(f"sparsity {self.sparsity}, but the schedule ends at {final}: expected the same")
 
     @property
     def trains_alone(self) -> bool:  # type: ignore[override]
