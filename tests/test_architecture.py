@@ -16,7 +16,7 @@ LEVELS = (
     ("numerics", "schedules", "records", "files", "images"),
     ("data",),
     ("sites", "transform"),
-    ("graph", "loading"),
+    ("graph", "loading", "checks"),
     ("transforms.patterns", "transforms.scores"),
     ("transforms.*", "rewrite.*", "attach", "compare", "cost", "policies"),
     ("transforms", "rewrite"),

@@ -10,6 +10,9 @@ from kompakt.records import Agreement
 
 Array = np.ndarray
 
+LARGEST = float(np.finfo("float64").max)
+"""Stands for a difference that cannot be computed: a record holds numbers, and infinity is none in JSON."""
+
 
 def agreement(
     reference: Sequence[Array],
@@ -35,7 +38,7 @@ def agreement(
         _one(np.asarray(r, "float64"), np.asarray(f, "float64"), step)
         for r, f, step in zip(reference, found, lsb, strict=True)
     ]
-    steps = [max_abs / step for (_, max_abs, _), step in zip(pairs, lsb, strict=True) if step]
+    steps = [min(max_abs / step, LARGEST) for (_, max_abs, _), step in zip(pairs, lsb, strict=True) if step]
     return Agreement(
         samples=len(reference[0]),
         argmax=min(argmax for argmax, _, _ in pairs),
@@ -67,9 +70,9 @@ def _near_top(reference: Array, found: Array, tie: float) -> float:
 def _one(reference: Array, found: Array, step: float | None) -> tuple[float, float, float]:
     """(argmax agreement, largest difference, share equal) of one output."""
     if reference.shape != found.shape:
-        return 0.0, float("inf"), 0.0
+        return 0.0, LARGEST, 0.0
     bad = ~(np.isfinite(reference) & np.isfinite(found))
-    difference = np.where(bad, np.finfo("float64").max, np.abs(reference - found))
+    difference = np.abs(np.where(bad, LARGEST, reference) - np.where(bad, 0.0, found))
     equal = difference <= (step / 2 if step else 1e-6 * max(1.0, float(np.abs(reference[~bad]).max(initial=0))))
     return _argmax(reference, found, bad), float(difference.max(initial=0.0)), float(equal.mean())
 

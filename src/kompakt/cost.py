@@ -22,7 +22,7 @@ class LayerCost:
     """Cost of one call of one layer, for one sample.
 
     Attributes:
-        parameters: values in its variables. macs: multiply-accumulates, or None where no rule is known.
+        parameters: values in its weights. macs: multiply-accumulates, or None where no rule is known.
     """
 
     layer: str
@@ -95,22 +95,26 @@ def layer_costs(model: keras.Model) -> tuple[LayerCost, ...]:
         for call in calls(as_functional(inner)):
             if is_graph(call.layer):
                 walk(call.layer, f"{prefix}{call.layer.name}/")
-            elif getattr(call.layer, "variables", None):
+            elif getattr(_inside(call.layer), "weights", None):
                 rows.append(_row(call, prefix))
 
     walk(model, "")
     return tuple(rows)
 
 
+def _inside(layer: Layer) -> Layer:
+    return getattr(layer, "transformed_layer", layer)
+
+
 def _row(call: Any, prefix: str) -> LayerCost:
-    layer = getattr(call.layer, "transformed_layer", call.layer)
+    layer = _inside(call.layer)
     rule = next((r for kind, r in RULES.items() if isinstance(layer, kind)), None)
     given, output = call.inputs[0].shape[1:], call.outputs[0].shape[1:]
     free = isinstance(layer, (layers.BatchNormalization, layers.Embedding))  # folded, or a look-up
-    macs = rule(layer, given, output) if rule and None not in (*given, *output) else (0 if free else None)
+    macs = rule(layer, given, output) if rule and None not in given else (0 if free else None)
     return LayerCost(
         layer=prefix + layer.name,
         kind=type(layer).__name__,
-        parameters=sum(math.prod(v.shape) for v in layer.variables),
+        parameters=sum(math.prod(v.shape) for v in layer.weights),
         macs=macs,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import secrets
 import tempfile
 from pathlib import Path
 
@@ -25,18 +26,18 @@ def write_atomic(path: str | Path, data: bytes | str) -> Path:
     path = Path(path)
     content = data.encode() if isinstance(data, str) else data
     writable_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    # Named before it is made: an interrupt between the two must leave nothing behind.
+    beside = path.parent / f".{path.name[:40]}.{secrets.token_hex(4)}.tmp"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with beside.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        beside.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from None
     finally:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
     return path
 
 
@@ -65,9 +66,3 @@ def sha256(data: bytes) -> str:
 def gzip_bytes(data: bytes) -> int:
     """Size of ``data`` after gzip at level 9: what a download or a flash image that is unpacked costs."""
     return len(gzip.compress(data, 9, mtime=0))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -36,12 +37,25 @@ def load_model(path: str | Path, *, safe: bool = True) -> keras.Model:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=safe)
     except Exception as error:
-        raise InputError(f"{path}: cannot be loaded ({_reason(error)}); save it again with Keras 3") from error
+        raise InputError(f"{path}: {_reason(error)}") from error
     if not isinstance(model, keras.Model):
         raise InputError(f"{path}: holds a {type(model).__name__}, expected a keras.Model")
     return model
 
 
 def _reason(error: Exception) -> str:
+    """What Keras says at length, in one line with its remedy."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
+    unknown = re.search(r"Could not locate (class|function) '(\w+)'", text)
+    if unknown:
+        return (
+            f"made with the {unknown[1]} {unknown[2]!r}, which is not known here; register it with "
+            "keras.saving.register_keras_serializable and import its module before loading, in Python"
+        )
+    if "is a Python lambda" in text:
+        return (
+            "holds a Lambda layer, whose code would run here; where you trust the file, give --trust "
+            "(in Python safe=False)"
+        )
+    text = text.rsplit("Exception encountered: ", 1)[-1]
+    return f"cannot be loaded ({text if len(text) <= 200 else text[:197] + '...'}); save it again with Keras 3"

@@ -7,7 +7,9 @@ import functools
 import importlib.resources
 import inspect
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import keras
 
 from kompakt import schedules
 from kompakt.attach import attach, chains_of, wrapped
+from kompakt.checks import check_keys, check_type, check_types, check_word, get_list
 from kompakt.errors import InputError
 from kompakt.shrink import plan_shrink, shrink
 from kompakt.sites import Site, nearest
@@ -32,9 +35,13 @@ from kompakt.techniques import (
 )
 from kompakt.transform import Transform
 from kompakt.transforms import TRANSFORMS
+from kompakt.transforms.quantize import RANGES
 
 MODES = ("float", "float16", "dynamic_int8", "int8")
 """What ``quantization`` of a recipe may be."""
+
+UNITS = ("step", "share")
+"""What ``unit`` of a schedule may be."""
 
 IO = ("int8", "uint8", "float32")
 """What ``io`` of a recipe may be."""
@@ -117,7 +124,7 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
         InputError: unknown name, key, transform or option; the text has the nearest valid one.
     """
     if isinstance(recipe, Recipe):
-        return recipe
+        return _recipe(to_dict(recipe), f"recipe {recipe.name}")
     if isinstance(recipe, Mapping):
         return _recipe(recipe, "recipe")
     text = str(recipe)
@@ -182,6 +189,7 @@ def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: An
             for name, made in planned.transforms.items():
                 reached.setdefault(name, []).extend(made)
             skipped += [f"{spec['name']}: {LEFT_OUT % left}" for left in planned.left.items()]
+            skipped += _late(spec, rule, steps)
         for name, made in reached.items():
             wanted.setdefault(name, []).extend(made)
         applied.append(f"{what} on {rule.sites}: {', '.join(sorted(reached))}")
@@ -212,69 +220,107 @@ def _transform(spec: Mapping[str, Any], _: Site | None, *, steps: int, seed: int
 
 
 def _in_steps(schedule: Mapping[str, Any], steps: int) -> schedules.Schedule:
-    """The schedule with shares of the training turned into steps."""
+    """The schedule with shares of the training turned into steps, the last of which is ``steps - 1``."""
     values = dict(schedule)
-    if values.pop("unit", "step") == "share":
-        takes = schedules.options(values.get("name"))
-        values.setdefault("begin", 0.0)
-        if "end" in takes:
-            values.setdefault("end", 1.0)
-        for key in {"begin", "end", "every"} & set(values):
-            values[key] = int(values[key] * steps)
-        if "every" in values:
-            values["every"] = max(1, values["every"])
-        if "end" in values:
-            values["end"] = max(values["end"], values["begin"] + 1)
-        if "frequency" in takes:
-            values.setdefault("frequency", max(1, (values.get("end", steps) - values["begin"]) // 20))
-    return schedules.from_config(values)
+    if values.pop("unit", "step") != "share":
+        return schedules.from_config(values)
+    takes, last = schedules.options(values.get("name")), max(1, steps - 1)
+    values["begin"] = min(int(values.get("begin", 0.0) * steps), last - 1)
+    if "every" in takes:
+        values["every"] = max(1, int(values.get("every", 0.0) * steps))
+    if "end" in takes:
+        values["end"] = min(max(int(values.get("end", 1.0) * steps), values["begin"] + 1), last)
+    if "frequency" in takes:
+        values.setdefault("frequency", max(1, (values.get("end", last) - values["begin"]) // 20))
+    made = schedules.from_config(values)
+    # Without training there is nothing to spread it over.
+    return made if steps > 1 else schedules.OneShot(made(max(made.begin, made.end)))
+
+
+def _late(spec: Mapping[str, Any], rule: Rule, steps: int) -> list[str]:
+    """A line where the training is over before the schedule is."""
+    if not isinstance(spec.get("schedule"), Mapping):
+        return []
+    schedule = _in_steps(spec["schedule"], steps)
+    end = max(schedule.begin, schedule.end)
+    if end < max(steps, 2):
+        return []
+    reached = next((schedule(step) for step in reversed(range(steps)) if schedule.acts(step)), 0.0)
+    return [
+        f"{spec['name']} on {rule.sites}: its schedule ends at step {end}, the stage has {steps}; "
+        f"it reaches {reached:.3f} of {schedule(end):.3f}"
+    ]
 
 
 def _json(text: str, where: str) -> Any:
+    def refuse(word: str) -> None:
+        raise InputError(f"recipe {where}: holds {word}, expected finite numbers")
+
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=refuse)
     except json.JSONDecodeError as error:
         raise InputError(f"recipe {where}: not JSON ({error})") from None
 
 
 def _recipe(data: Any, where: str) -> Recipe:
-    values = _checked(data, Recipe, where)
+    values = check_keys(data, Recipe, where)
     if "name" not in values:
         raise InputError(f"{where}: the key 'name' is missing")
-    _check_types(values, {"name": str, "about": str, "epochs": int, "quantization": str, "target": str}, where)
-    _known(values, "target", TARGETS, where)
-    _known(values, "quantization", MODES, where)
-    _known(values, "io", IO, where)
+    check_types(values, {"name": str, "about": str, "epochs": int, "quantization": str, "target": str}, where)
+    _check_name(values["name"], where)
+    check_word(values, "target", TARGETS, where)
+    check_word(values, "quantization", MODES, where)
+    check_word(values, "io", IO, where)
     if values.get("epochs", 0) < 0:
         raise InputError(f"{where}: 'epochs' is {values['epochs']}, expected 0 or more")
-    stages = tuple(_stage(s, f"{where}, stage {i + 1}") for i, s in enumerate(_list(values, "stages", where)))
+    stages = tuple(_stage(s, f"{where}, stage {i + 1}") for i, s in enumerate(get_list(values, "stages", where)))
     return Recipe(**{**values, "stages": stages})
 
 
 def _stage(data: Any, where: str) -> Stage:
-    values = _checked(data, Stage, where)
-    numbers = dict.fromkeys(("train", "learning_rate", "shrink"), (int, float))
-    _check_types(values, {**numbers, "options": Mapping}, where)
-    _known(values, "quantize", TRAINABLE_MODES, where)
+    values = check_keys(data, Stage, where)
+    numbers = dict.fromkeys(("train", "learning_rate", "shrink"), float)
+    check_types({key: v for key, v in values.items() if v is not None}, {**numbers, "options": dict}, where)
+    check_word(values, "quantize", TRAINABLE_MODES, where)
     for key, least in (("train", 0.0), ("learning_rate", 1e-12)):
-        if values.get(key, 1.0) < least:
+        if not least <= values.get(key, 1.0) < math.inf:
             wanted = "a share of 0 or more" if key == "train" else "more than 0"
             raise InputError(f"{where}: {key!r} is {values[key]}, expected {wanted}")
-    rules = tuple(_rule(r, f"{where}, rule {i + 1}") for i, r in enumerate(_list(values, "rules", where)))
+    rules = tuple(_rule(r, f"{where}, rule {i + 1}") for i, r in enumerate(get_list(values, "rules", where)))
     given = [bool(rules), values.get("quantize") is not None, values.get("shrink") is not None]
     if sum(given) != 1:
         raise InputError(f"{where}: expected rules, quantize or shrink, one of the three")
-    known = SHRINK_OPTIONS if values.get("shrink") is not None else QUANTIZE_OPTIONS
-    for key in values.get("options", {}):
-        if key not in known:
-            raise InputError(f"{where}: unknown option {key!r}{nearest(key, known)}")
+    if values.get("shrink") is None:
+        _check_quantize_options(values.get("options", {}), values.get("quantize"), where)
+    for key in values.get("options", {}) if values.get("shrink") is not None else ():
+        if key not in SHRINK_OPTIONS:
+            raise InputError(f"{where}: unknown option {key!r}{nearest(key, SHRINK_OPTIONS)}")
     return Stage(**{**values, "rules": rules})
 
 
+def _check_quantize_options(options: Mapping[str, Any], mode: str | None, where: str) -> None:
+    if options and mode is None:
+        raise InputError(f"{where}: 'options' are those of 'quantize', which this stage has not")
+    for key in options:
+        if key not in QUANTIZE_OPTIONS:
+            raise InputError(f"{where}: unknown option {key!r}{nearest(str(key), QUANTIZE_OPTIONS)}")
+    check_types(options, {"ranges": str, "momentum": float, "method": str}, where)
+    for key in ("ranges", "method"):
+        check_word(options, key, RANGES, where)
+    if not 0.0 <= options.get("momentum", 0.0) < 1.0:
+        raise InputError(f"{where}: 'momentum' is {options['momentum']}, expected a share from 0 to below 1")
+
+
+def _check_name(name: str, where: str) -> None:
+    """A recipe's name is that of its file too."""
+    if not name or len(name) > 100 or name.startswith(".") or set(name) & set("/\\\0"):
+        raise InputError(f"{where}: 'name' is {name!r}, expected a text that can name a file, such as 'my_int8'")
+
+
 def _rule(data: Any, where: str) -> Rule:
-    values = _checked(data, Rule, where)
-    _check_types(values, {"sites": str}, where)
-    transforms = _list(values, "transforms", where)
+    values = check_keys(data, Rule, where)
+    check_types(values, {"sites": str}, where)
+    transforms = get_list(values, "transforms", where)
     if not transforms:
         raise InputError(f"{where}: 'transforms' is missing or empty; known: {', '.join(TRANSFORMS)}")
     for spec in transforms:
@@ -284,45 +330,37 @@ def _rule(data: Any, where: str) -> Rule:
 
 def _check_transform(spec: Any, where: str) -> None:
     name = spec.get("name") if isinstance(spec, Mapping) else spec
-    if name not in TRANSFORMS:
+    if not isinstance(name, str) or name not in TRANSFORMS:
         raise InputError(f"{where}: unknown transform {name!r}{nearest(str(name), TRANSFORMS)}")
     known = _options(TRANSFORMS[name])
-    for key in spec:
-        if key != "name" and key not in known:
-            raise InputError(f"{where}: {name} has no option {key!r}{nearest(key, known)}")
-    _transform(spec, None, steps=100, seed=0)  # a value out of range, or a mistyped schedule, is found now
+    hints = typing.get_type_hints(TRANSFORMS[name].__init__)
+    where = f"{where}, {name}"
+    for key, value in spec.items():
+        if key == "name":
+            continue
+        if key not in known:
+            raise InputError(f"{where}: unknown option {key!r}{nearest(str(key), known)}")
+        check_type(value, typing.get_args(hints[key]) or (hints[key],), f"{where}: {key!r}")
+        if isinstance(value, Mapping):
+            _check_schedule(value, f"{where}, {key}")
+    try:
+        _transform(spec, None, steps=100, seed=0)  # a value out of range is found now
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _check_schedule(schedule: Mapping[str, Any], where: str) -> None:
+    name = schedule.get("name")
+    if not isinstance(name, str) or name not in schedules.SCHEDULES:
+        raise InputError(f"{where}: unknown schedule {name!r}{nearest(str(name), schedules.SCHEDULES)}")
+    known = [field.name for field in dataclasses.fields(schedules.SCHEDULES[name])]  # type: ignore[arg-type]
+    for key, value in schedule.items():
+        if key not in (*known, "name", "unit"):
+            raise InputError(f"{where}: unknown key {key!r}{nearest(str(key), [*known, 'unit'])}")
+        if key not in ("name", "unit"):
+            check_type(value, (float,), f"{where}: {key!r}")
+    check_word(schedule, "unit", UNITS, where)
 
 
 def _options(kind: type) -> list[str]:
     return [name for name in inspect.signature(kind).parameters if name != "kwargs"]
-
-
-def _checked(data: Any, kind: type, where: str) -> dict[str, Any]:
-    """``data`` as keyword arguments of ``kind``; a key it does not know is an error."""
-    if not isinstance(data, Mapping):
-        raise InputError(f"{where}: received {type(data).__name__}, expected an object")
-    known = [field.name for field in dataclasses.fields(kind)]
-    for key in data:
-        if key not in known:
-            raise InputError(f"{where}: unknown key {key!r}{nearest(str(key), known)}")
-    return dict(data)
-
-
-def _check_types(values: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> None:
-    for key, kind in kinds.items():
-        if key in values and (not isinstance(values[key], kind) or isinstance(values[key], bool)):
-            wanted = {str: "a text", int: "a whole number", Mapping: "an object"}.get(kind, "a number")
-            raise InputError(f"{where}: {key!r} is {values[key]!r}, expected {wanted}")
-
-
-def _known(values: Mapping[str, Any], key: str, known: Iterable[str], where: str) -> None:
-    word = values.get(key)
-    if word is not None and word not in known:
-        raise InputError(f"{where}: {key!r} is {word!r}{nearest(str(word), known)}")
-
-
-def _list(values: Mapping[str, Any], key: str, where: str) -> Sequence[Any]:
-    found = values.get(key, ())
-    if not isinstance(found, (list, tuple)):
-        raise InputError(f"{where}: {key!r} is {type(found).__name__}, expected a list")
-    return found

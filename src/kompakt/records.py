@@ -258,8 +258,12 @@ def from_json(kind: type[R], text: str) -> R:
         >>> from_json(Measurement, '{"name": "latency", "value": 1.5}').value
         1.5
     """
+
+    def refuse(word: str) -> None:
+        raise InputError(f"{kind.__name__}: holds {word}, which no record of kompakt does")
+
     try:
-        data = json.loads(text)
+        data = json.loads(text, parse_constant=refuse)
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON ({error}): expected a {kind.__name__} record written by kompakt") from None
     return typing.cast(R, _build(kind, data, kind.__name__))
@@ -268,8 +272,7 @@ def from_json(kind: type[R], text: str) -> R:
 def _build(kind: Any, data: Any, where: str) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        if not isinstance(data, dict):
-            raise InputError(f"{where}: expected an object, received {type(data).__name__}")
+        _check_type(data, dict, "an object", where)
         hints = typing.get_type_hints(kind)
         unknown = sorted(set(data) - set(hints))
         if unknown:
@@ -284,7 +287,17 @@ def _build(kind: Any, data: Any, where: str) -> Any:
             return None
         return _build(next(a for a in args if a is not type(None)), data, where)
     if origin is tuple:
+        _check_type(data, list, "a list", where)
         return tuple(_build(args[0], item, f"{where}[{i}]") for i, item in enumerate(data))
     if isinstance(origin, type) and issubclass(origin, Mapping):
+        _check_type(data, dict, "an object", where)
         return {key: _build(args[1], value, f"{where}.{key}") for key, value in data.items()}
+    if kind is float and type(data) is int:
+        return float(data)
+    _check_type(data, kind, kind.__name__, where)
     return data
+
+
+def _check_type(data: Any, kind: type, wanted: str, where: str) -> None:
+    if type(data) is not kind:
+        raise InputError(f"{where}: expected {wanted}, received {type(data).__name__}")

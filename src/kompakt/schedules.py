@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from kompakt.errors import InputError
@@ -92,6 +93,8 @@ class Polynomial(Schedule):
 
     def __post_init__(self) -> None:
         _check_rise(self, self.initial, self.final)
+        if not self.power > 0:
+            raise InputError(f"Polynomial(power={self.power}): expected more than 0, 3 is usual")
 
     def __call__(self, step: int) -> float:
         return self.final + (self.initial - self.final) * (1.0 - _done(self, step)) ** self.power
@@ -199,7 +202,7 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
     """
     values = dict(config)
     name = values.pop("name", None)
-    if name not in SCHEDULES:
+    if not isinstance(name, str) or name not in SCHEDULES:
         raise InputError(f"unknown schedule {name!r}; known: {', '.join(SCHEDULES)}")
     try:
         return SCHEDULES[name](**values)
@@ -233,6 +236,13 @@ def _check_rise(schedule: Schedule, initial: float, final: float) -> None:
 
 
 def _check_steps(schedule: Schedule) -> None:
+    for name in ("begin", "end", "frequency"):
+        value = getattr(schedule, name)
+        if not isinstance(value, Integral):
+            raise InputError(
+                f"{type(schedule).__name__}({name}={value!r}): expected a whole number of steps; "
+                'shares of the training are for recipes, with "unit": "share"'
+            )
     if schedule.begin < 0 or schedule.frequency < 1:
         raise InputError(
             f"{type(schedule).__name__}(begin={schedule.begin}, frequency={schedule.frequency}): "

@@ -51,6 +51,8 @@ def affine_to_depthwise(model: keras.Model) -> keras.Model:
 def _affine(layer: Any, x: Any) -> tuple[np.ndarray, np.ndarray] | None:
     """(g, o), one value a channel of ``x``, where ``layer`` is such a map; float64."""
     rank = len(getattr(x, "shape", ()))
+    if rank and not keras.backend.is_float_dtype(x.dtype):
+        return None  # a convolution takes no whole numbers
     if rank not in (2, 3, 4) or None in x.shape[1:] or keras.config.image_data_format() != "channels_last":
         return None
     channels = x.shape[-1]

@@ -94,7 +94,8 @@ def _pairs(model: keras.Model) -> list[tuple[Any, Any]]:
 
 def _linear(layer: Any) -> bool:
     activation = getattr(layer, "activation", None)
-    return isinstance(layer, FOLDABLE) and activation in (None, keras.activations.linear)
+    last = getattr(layer, "data_format", "channels_last") == "channels_last"
+    return isinstance(layer, FOLDABLE) and last and activation in (None, keras.activations.linear)
 
 
 def _foldable_norm(norm: Any, tensor: Any) -> bool:

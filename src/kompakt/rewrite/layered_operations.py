@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -84,9 +85,13 @@ def _mean(operation: Any, x: Any) -> Any:
 
 
 def _reshape(operation: Any, x: Any) -> Any:
-    """A reshape that keeps the samples apart."""
-    shape = tuple(operation.newshape)
-    return layers.Reshape(shape[1:]) if len(shape) > 1 and shape[0] in (-1, x.shape[0]) else None
+    """A reshape that keeps the samples apart: -1 for their number, and as many values a sample as before."""
+    shape, before = tuple(operation.newshape), tuple(x.shape[1:])
+    if len(shape) < 2 or shape[0] not in (-1, x.shape[0]):
+        return None
+    if shape[0] == -1 and (None in before or math.prod(shape[1:]) != math.prod(before)):
+        return None
+    return layers.Reshape(shape[1:])
 
 
 def _softmax(operation: Any, _: Any) -> Any:

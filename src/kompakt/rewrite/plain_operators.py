@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from kompakt.graph import Call, Copier, Names, rebuild
+from kompakt.graph import Call, Copier, Names, copy_layer, rebuild
 
 Replacement = Callable[[Any, Any, Names], Any]
 """(layer, its new input, free names) -> its new output, or None to leave the layer as it is."""
@@ -27,11 +27,19 @@ def plain_operators(model: keras.Model) -> keras.Model:
         ['a_1', 'a']
     """
     names, copier = Names(model), Copier()
+    replaced: set[int] = set()
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        rule = next((rule for kind, rule in RULES.items() if type(call.layer) is kind), None)
-        made = None if rule is None or not args else rule(call.layer, args[0], names)
-        return copier(call.layer)(*args, **kwargs) if made is None else made
+        layer = call.layer
+        rule = next((rule for kind, rule in RULES.items() if type(layer) is kind), None)
+        if id(layer) in replaced:  # shared: each call gets layers of its own, which have no weights
+            layer = copy_layer(layer)
+            layer.name = names.free(layer.name)
+        made = None if rule is None or not args else rule(layer, args[0], names)
+        if made is None:
+            return copier(call.layer)(*args, **kwargs)
+        replaced.add(id(call.layer))
+        return made
 
     return rebuild(model, visit)
 

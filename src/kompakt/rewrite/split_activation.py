@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from kompakt.graph import Call, Copier, copy_layer, rebuild
+from kompakt.graph import Call, Copier, Names, copy_layer, rebuild
 
 FUSED = ("linear", "relu", "relu6")
 """Activations that TFLite computes inside the operator before it: no integer tensor lies between."""
@@ -33,12 +33,13 @@ def split_activation(model: keras.Model) -> keras.Model:
         >>> [layer.name for layer in split_activation(inline(m)[0]).layers[1:]]
         ['d', 'd_softmax']
     """
+    names = Names(model)
     activations: dict[str, Any] = {}
 
     def make(layer: Any) -> Any:
         copy = copy_layer(layer)
         if _to_split(copy):
-            name = f"{layer.name}_{getattr(copy.activation, '__name__', 'activation')}"
+            name = names.free(f"{layer.name}_{getattr(copy.activation, '__name__', 'activation')}")
             activations[copy.name] = keras.layers.Activation(copy.activation, name=name)
             copy.activation = keras.activations.linear
         return copy

@@ -104,7 +104,7 @@ class Prune(Transform):
     def _check_natural(self) -> None:
         wanted, named = self.goal, self.pattern.natural()
         if self.sparsity is not None and wanted is not None and abs(wanted - self.sparsity) > 1e-6:
-            raise InputError(f"sparsity {self.sparsity}, but the schedule comes to {wanted:g}: give one of the two")
+            raise InputError(f"sparsity {self.sparsity}, but the schedule ends at {wanted:g}: expected the same")
         if wanted is not None and named is not None and abs(wanted - named) > 1e-6:
             raise InputError(f"{self.pattern} masks a share of {named}: received {wanted}; leave the sparsity out")
 

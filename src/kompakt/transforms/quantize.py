@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from kompakt.errors import InputError
-from kompakt.numerics import fake_quantize, live_reach, min_max, scale_from_range
+from kompakt.numerics import ROUNDING, fake_quantize, live_reach, min_max, scale_from_range
 from kompakt.records import Encoding
 from kompakt.transform import Tensor, Transform
 
@@ -63,6 +63,8 @@ class FakeQuant(Transform):
             raise InputError(f"ranges {ranges!r}: expected one of {', '.join(RANGES)}")
         if not 0.0 <= momentum < 1.0:
             raise InputError(f"momentum {momentum}: expected a share from 0 to below 1")
+        if rounding not in ROUNDING:
+            raise InputError(f"rounding {rounding!r}: expected one of {', '.join(ROUNDING)}")
         if (low is None) != (high is None):
             raise InputError(f"low={low}, high={high}: give both ends of the range or neither")
         self.bits = bits

@@ -1,0 +1,159 @@
+"""Parameters and multiply-accumulates, counted by hand."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import kompakt as kp
+from kompakt.cost import RULES, LayerCost, layer_costs
+
+CASES = {
+    # 7 outputs, each a sum over 5 inputs
+    L.Dense: (lambda: L.Dense(7), (5,), 7 * 5, 7 * 5 + 7),
+    # 6 positions x 2 heads x 3 outputs, each a sum over 4
+    L.EinsumDense: (lambda: L.EinsumDense("abc,cde->abde", (None, 2, 3)), (6, 4), 6 * 2 * 3 * 4, 4 * 2 * 3),
+    # 8 - 3 + 1 = 6 positions x 5 filters, each a sum over 3 x 4
+    L.Conv1D: (lambda: L.Conv1D(5, 3), (8, 4), 6 * 5 * 3 * 4, 3 * 4 * 5 + 5),
+    # same padding, stride 2: 4 x 4 x 6 outputs, each a sum over 3 x 3 x (4 / 2 groups)
+    L.Conv2D: (
+        lambda: L.Conv2D(6, 3, strides=2, padding="same", groups=2, use_bias=False),
+        (8, 8, 4),
+        4 * 4 * 6 * 3 * 3 * 2,
+        3 * 3 * 2 * 6,
+    ),
+    # dilation 2 reaches 3 wide: 2 x 2 x 2 x 5 outputs, each a sum over 2 x 2 x 2 x 3
+    L.Conv3D: (
+        lambda: L.Conv3D(5, 2, dilation_rate=2, use_bias=False),
+        (4, 4, 4, 3),
+        2 * 2 * 2 * 5 * 2 * 2 * 2 * 3,
+        8 * 3 * 5,
+    ),
+    # each of 4 x 3 inputs is spread over 2 x 5
+    L.Conv1DTranspose: (lambda: L.Conv1DTranspose(5, 2, strides=2), (4, 3), 4 * 3 * 2 * 5, 2 * 5 * 3 + 5),
+    L.Conv2DTranspose: (
+        lambda: L.Conv2DTranspose(5, 3, strides=2, padding="same", use_bias=False),
+        (4, 4, 3),
+        4 * 4 * 3 * 9 * 5,
+        9 * 5 * 3,
+    ),
+    L.Conv3DTranspose: (
+        lambda: L.Conv3DTranspose(2, 2, use_bias=False),
+        (3, 3, 3, 4),
+        27 * 4 * 8 * 2,
+        8 * 2 * 4,
+    ),
+    # 6 positions x 4 channels x 2 outputs of each, each a sum over 3
+    L.DepthwiseConv1D: (lambda: L.DepthwiseConv1D(3, depth_multiplier=2), (8, 4), 6 * 8 * 3, 3 * 4 * 2 + 8),
+    L.DepthwiseConv2D: (
+        lambda: L.DepthwiseConv2D(3, strides=2, padding="same", use_bias=False),
+        (8, 8, 4),
+        4 * 4 * 4 * 9,
+        9 * 4,
+    ),
+    # depthwise 6 x (4 x 2) x 3, then 6 x 5 sums over 8
+    L.SeparableConv1D: (
+        lambda: L.SeparableConv1D(5, 3, depth_multiplier=2),
+        (8, 4),
+        6 * 8 * 3 + 6 * 5 * 8,
+        3 * 8 + 8 * 5 + 5,
+    ),
+    L.SeparableConv2D: (
+        lambda: L.SeparableConv2D(5, 3, strides=2, padding="same", use_bias=False),
+        (8, 8, 4),
+        16 * 4 * 9 + 16 * 5 * 4,
+        9 * 4 + 4 * 5,
+    ),
+}
+
+
+def functional(*made, shape):
+    x = inputs = keras.Input(shape)
+    for layer in made:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+def test_every_rule_has_a_case():
+    assert set(CASES) == set(RULES)
+
+
+@pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
+def test_by_hand(kind):
+    make, shape, macs, parameters = CASES[kind]
+    layer = make()
+    layer.name = "it"
+    assert layer_costs(functional(layer, shape=shape)) == (
+        LayerCost(layer="it", kind=kind.__name__, parameters=parameters, macs=macs),
+    )
+
+
+@pytest.mark.parametrize(
+    ("equation", "shape", "output_shape", "macs"),
+    [
+        ("ab,bc->ac", (4,), (3,), 4 * 3),
+        ("abcd,cde->abe", (6, 2, 4), (None, 3), 6 * 3 * 2 * 4),
+        ("abc,dec->abde", (6, 4), (None, 2, 3), 6 * 2 * 3 * 4),
+    ],
+)
+def test_einsums_that_sum_over_several_axes(equation, shape, output_shape, macs):
+    (row,) = layer_costs(functional(L.EinsumDense(equation, output_shape), shape=shape))
+    assert row.macs == macs
+
+
+def test_dense_on_every_position():
+    (row,) = layer_costs(functional(L.Dense(7), shape=(6, 5)))
+    assert row.macs == 6 * 5 * 7
+
+
+def test_what_costs_nothing_and_what_is_not_known():
+    model = functional(
+        L.Embedding(9, 4, name="embedding"),
+        L.BatchNormalization(name="norm"),
+        L.ReLU(name="relu"),
+        L.Dropout(0.5, name="drop"),
+        L.LSTM(3, name="memory"),
+        shape=(6,),
+    )
+    rows = {row.layer: row for row in layer_costs(model)}
+    assert list(rows) == ["embedding", "norm", "memory"]  # the state of a random generator is no parameter
+    assert (rows["embedding"].parameters, rows["embedding"].macs) == (36, 0)
+    assert (rows["norm"].parameters, rows["norm"].macs) == (16, 0)
+    assert (rows["memory"].parameters, rows["memory"].macs) == (4 * (4 + 3 + 1) * 3, None)
+
+
+def test_a_size_that_is_not_known_has_no_count():
+    (row,) = layer_costs(functional(L.Conv2D(5, 3, use_bias=False), shape=(None, None, 4)))
+    assert row.macs is None and row.parameters == 9 * 4 * 5
+
+
+def test_a_shared_layer_costs_at_each_call():
+    i, d = keras.Input((4,)), L.Dense(4, name="d")
+    assert [(row.layer, row.macs) for row in layer_costs(keras.Model(i, d(d(i))))] == [("d", 16), ("d", 16)]
+
+
+def test_nested_models_are_entered():
+    inner = keras.Sequential([keras.Input((4,)), L.Dense(3, name="d")], name="inner")
+    outer = functional(keras.Sequential([keras.Input((4,)), inner], name="middle"), L.Dense(2, name="d"), shape=(4,))
+    assert [(row.layer, row.macs) for row in layer_costs(outer)] == [("middle/inner/d", 12), ("d", 6)]
+
+
+def test_a_subclassed_model():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.head = L.Dense(3, name="hidden"), L.Dense(2, name="head")
+
+        def call(self, x):
+            return self.head(self.hidden(x))
+
+    model = Own()
+    model(np.zeros((1, 4), "float32"))
+    assert [(row.layer, row.macs) for row in layer_costs(model)] == [("hidden", 12), ("head", 6)]
+
+
+def test_a_wrapped_layer_costs_what_the_one_inside_costs():
+    model = functional(L.Conv1D(5, 3, name="c"), L.ReLU(), L.Dense(2, name="d"), shape=(8, 4))
+    assert layer_costs(kp.prune(model, 0.5)) == layer_costs(model)
+    quantized = kp.quantize(model, "int8", calibration=np.zeros((2, 8, 4), "float32"))
+    assert layer_costs(quantized) == layer_costs(model)

@@ -1,0 +1,65 @@
+"""Latency ratios from timers whose answers are known."""
+
+import itertools
+
+import pytest
+
+from kompakt.measure import latency_ratio
+
+
+class Clock:
+    """A timer that takes ``seconds`` a run (the next of several, in turn) and writes down what it was asked."""
+
+    def __init__(self, *seconds, asked=None, name=""):
+        self.seconds = itertools.cycle(seconds)
+        self.asked = [] if asked is None else asked
+        self.name = name
+
+    def __call__(self, count):
+        self.asked.append((self.name, count))
+        return count * next(self.seconds)
+
+
+def test_the_ratio_and_the_milliseconds():
+    found = latency_ratio(Clock(0.001), Clock(0.004))
+    assert found.ratio == pytest.approx(0.25) and found.spread == pytest.approx(0.0)
+    assert found.milliseconds == pytest.approx(1.0) and found.other == pytest.approx(4.0)
+
+
+def test_the_sides_take_turns_after_a_warm_up():
+    asked = []
+    latency_ratio(Clock(0.001, asked=asked, name="a"), Clock(0.004, asked=asked, name="b"), rounds=4, seconds=0.02)
+    assert asked[:6] == [("a", 1)] * 3 + [("b", 1)] * 3
+    assert asked[6:] == [("a", 20), ("b", 5)] * 4
+
+
+def test_a_run_longer_than_a_reading_is_run_once():
+    asked = []
+    latency_ratio(Clock(3.0, asked=asked), Clock(5.0), rounds=2, seconds=0.02)
+    assert asked == [("", 1)] * 5
+
+
+def test_a_timer_that_reads_zero_at_first_does_not_divide_by_it():
+    found = latency_ratio(Clock(0.0, 0.0, 0.0, 0.002, 0.002), Clock(0.001), rounds=2)
+    assert found.ratio == pytest.approx(2.0)
+
+
+def test_one_reading_that_was_disturbed_changes_nothing():
+    """Medians: of 15 rounds one is a hundred times as long."""
+    noisy = Clock(*[0.001] * 9, 0.1, *[0.001] * 20)
+    found = latency_ratio(noisy, Clock(0.001), rounds=15)
+    assert found.ratio == pytest.approx(1.0) and found.spread == pytest.approx(0.0)
+
+
+def test_the_spread_is_half_the_distance_of_the_quartiles():
+    three_and_rounds = [1.0] * 3 + [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    found = latency_ratio(Clock(*three_and_rounds), Clock(1.0), rounds=7)
+    assert found.ratio == 4.0 and found.spread == 2.0  # quartiles 2 and 6
+
+
+def test_a_slower_machine_cancels_out():
+    """Both sides slow down threefold half way through: the ratio does not see it."""
+    slow = [1e-3] * 3 + [1e-3] * 7 + [3e-3] * 8
+    fast = [2e-3] * 3 + [2e-3] * 7 + [6e-3] * 8
+    found = latency_ratio(Clock(*slow), Clock(*fast), rounds=15)
+    assert found.ratio == pytest.approx(0.5) and found.spread == pytest.approx(0.0)

@@ -1,0 +1,115 @@
+"""Schedules: their values, the steps at which they act, and what they refuse."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kompakt.errors import InputError
+from kompakt.schedules import SCHEDULES, Constant, Polynomial, from_config
+
+SHARES = st.floats(0, 1)
+
+
+@st.composite
+def schedules(draw):
+    begin = draw(st.integers(0, 500))
+    span, frequency = draw(st.integers(1, 500)), draw(st.integers(1, 200))
+    if draw(st.booleans()):
+        end = draw(st.sampled_from([-1, begin + span]))
+        return Constant(draw(SHARES), begin=begin, end=end, frequency=frequency)
+    power = draw(st.floats(0.5, 6))
+    return Polynomial(draw(SHARES), draw(SHARES), begin=begin, end=begin + span, power=power, frequency=frequency)
+
+
+def test_every_schedule_is_tested_here():
+    assert set(SCHEDULES) == {"Constant", "Polynomial"}
+
+
+@given(schedules())
+def test_round_trip(schedule):
+    assert from_config(schedule.to_config()) == schedule
+
+
+@given(schedules(), st.integers(0, 1200))
+def test_it_acts_every_frequency_steps_between_begin_and_end_and_at_the_end(schedule, step):
+    end = schedule.end if schedule.end >= 0 else 10**9
+    wanted = step in range(schedule.begin, end + 1, schedule.frequency) or step == schedule.end
+    assert schedule.acts(step) == wanted
+
+
+@given(schedules(), st.integers(0, 1200))
+def test_every_value_is_a_share(schedule, step):
+    assert 0.0 <= schedule(step) <= 1.0
+
+
+def test_constant():
+    schedule = Constant(0.5, begin=10)
+    assert [schedule(step) for step in (0, 9, 10, 10**6)] == [0.0, 0.0, 0.5, 0.5]
+
+
+def test_polynomial_by_hand():
+    r"""Zhu and Gupta's cubic: 0.8 - 0.8 (1 - t)^3 at quarters."""
+    schedule = Polynomial(0.0, 0.8, begin=100, end=500)
+    found = [schedule(step) for step in (0, 100, 200, 300, 400, 500, 900)]
+    assert found == pytest.approx([0.0, 0.0, 0.8 - 0.8 * 27 / 64, 0.7, 0.8 - 0.8 / 64, 0.8, 0.8])
+
+
+@given(SHARES, SHARES, st.integers(1, 200), st.floats(0.5, 6))
+def test_a_polynomial_never_turns_back(initial, final, span, power):
+    schedule = Polynomial(initial, final, begin=0, end=span, power=power)
+    values = [schedule(step) for step in range(span + 1)]
+    assert values == sorted(values, reverse=initial > final)
+    assert values[0] == pytest.approx(initial) and values[-1] == final
+
+
+def test_they_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Constant(0.5).value = 0.6
+
+
+WHOLE = 'expected a whole number of steps; shares of the training are for recipes, with "unit": "share"'
+STEPS = "expected begin >= 0 and frequency >= 1 (steps are batches)"
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Constant(1.5), "Constant: received 1.5, expected a share from 0 to 1"),
+        (lambda: Constant(-0.1), "Constant: received -0.1, expected a share from 0 to 1"),
+        (lambda: Constant(float("nan")), "Constant: received nan, expected a share from 0 to 1"),
+        (lambda: Constant(0.5, begin=-1), f"Constant(begin=-1, frequency=100): {STEPS}"),
+        (lambda: Constant(0.5, frequency=0), f"Constant(begin=0, frequency=0): {STEPS}"),
+        (lambda: Constant(0.5, begin=0.5), f"Constant(begin=0.5): {WHOLE}"),
+        (lambda: Polynomial(0, 1, begin=0, end=0.6), f"Polynomial(end=0.6): {WHOLE}"),
+        (lambda: Polynomial(0, 1, begin=0, end=9, frequency="9"), f"Polynomial(frequency='9'): {WHOLE}"),
+        (lambda: Polynomial(0, 2, begin=0, end=9), "Polynomial: received 2, expected a share from 0 to 1"),
+        (lambda: Polynomial(-1, 0, begin=0, end=9), "Polynomial: received -1, expected a share from 0 to 1"),
+        (lambda: Polynomial(0, 1, begin=9, end=9), "Polynomial(begin=9, end=9): expected end > begin"),
+        (
+            lambda: Polynomial(0, 1, begin=0, end=9, power=-3),
+            "Polynomial(power=-3): expected more than 0, 3 is usual",
+        ),
+        (lambda: from_config({"name": "Cosine"}), "unknown schedule 'Cosine'; known: Constant, Polynomial"),
+        (lambda: from_config({"name": ["x"]}), "unknown schedule ['x']; known: Constant, Polynomial"),
+        (lambda: from_config({"value": 1}), "unknown schedule None; known: Constant, Polynomial"),
+    ],
+)
+def test_what_is_refused(make, text):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"name": "Constant"}, "schedule Constant: .*missing 1 required positional argument: 'value'"),
+        ({"name": "Constant", "value": 0.5, "begins": 3}, "schedule Constant: .*unexpected keyword argument 'begins'"),
+        ({"name": "Constant", "value": "half"}, "schedule Constant: '<=' not supported between"),
+    ],
+)
+def test_a_config_that_does_not_fit(config, text):
+    with pytest.raises(InputError, match=f"^{text}"):
+        from_config(config)
