@@ -328,10 +328,6 @@ WHOLE = 'expected a whole number of steps; shares of the training are for recipe
             "recipe, stage 1, rule 1, Prune: sparsity 0.5, but the schedule ends at 0.75: expected the same",
         ),
         (
-            ruled({"name": "Prune", "schedule": POLYNOMIAL}),
-            "recipe, stage 1, rule 1, Prune: schedule= needs a sparsity: Prune(0.75, schedule=...)",
-        ),
-        (
             scheduled(**{**POLYNOMIAL, "final": 1.5}),
             "recipe, stage 1, rule 1, Prune: Polynomial: received 1.5, expected a share from 0 to 1",
         ),

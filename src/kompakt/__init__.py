@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from kompakt.recipe import load_recipe as load_recipe
     from kompakt.records import Artifact as Artifact
     from kompakt.records import Encoding as Encoding
+    from kompakt.rewrite.channel_groups import channel_groups as channel_groups
+    from kompakt.rewrite.remove_channels import mask_channels as mask_channels
+    from kompakt.rewrite.remove_channels import remove_channels as remove_channels
     from kompakt.run import optimize as optimize
+    from kompakt.shrink import ShrinkPlan as ShrinkPlan
+    from kompakt.shrink import plan_shrink as plan_shrink
+    from kompakt.shrink import shrink as shrink
     from kompakt.sites import sites as sites
     from kompakt.techniques import cluster as cluster
     from kompakt.techniques import prune as prune
@@ -49,6 +55,12 @@ _HOME = {
     "Artifact": "records",
     "Encoding": "records",
     "optimize": "run",
+    "channel_groups": "rewrite.channel_groups",
+    "mask_channels": "rewrite.remove_channels",
+    "remove_channels": "rewrite.remove_channels",
+    "ShrinkPlan": "shrink",
+    "plan_shrink": "shrink",
+    "shrink": "shrink",
     "sites": "sites",
     "cluster": "techniques",
     "prune": "techniques",

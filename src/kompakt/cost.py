@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,38 +31,54 @@ class LayerCost:
     macs: int | None
 
 
-def _each_output(layer: Layer, _: Shape, output: Shape) -> int:
+Sizes = Callable[[Any], Shape]
+"""Variable -> its shape, or the one that it would have."""
+
+Inputs = Sequence[Shape]
+
+
+def _each_output(layer: Layer, size: Sizes, _: Inputs, output: Shape) -> int:
     """Every output value is a sum over one filter."""
-    kernel = layer.kernel.shape
-    return math.prod(output) * math.prod(kernel[:-1])
+    return math.prod(output) // layer.kernel.shape[-1] * math.prod(size(layer.kernel))
 
 
-def _each_input(layer: Layer, given: Shape, _: Shape) -> int:
+def _each_input(layer: Layer, size: Sizes, inputs: Inputs, _: Shape) -> int:
     """Every input value is spread over one filter (transposed convolution)."""
-    kernel = layer.kernel.shape
-    return math.prod(given) * math.prod(kernel[:-1])
+    return math.prod(inputs[0]) // layer.kernel.shape[-1] * math.prod(size(layer.kernel))
 
 
-def _depthwise(layer: Layer, _: Shape, output: Shape) -> int:
-    return math.prod(output) * math.prod(layer.kernel.shape[:-2])
+def _depthwise(layer: Layer, size: Sizes, _: Inputs, output: Shape) -> int:
+    return math.prod(output) // math.prod(layer.kernel.shape[-2:]) * math.prod(size(layer.kernel))
 
 
-def _separable(layer: Layer, _: Shape, output: Shape) -> int:
-    pixels = math.prod(output[:-1])
-    depth = math.prod(layer.depthwise_kernel.shape)
-    return pixels * (depth + math.prod(layer.pointwise_kernel.shape))
+def _separable(layer: Layer, size: Sizes, _: Inputs, output: Shape) -> int:
+    kernels = math.prod(size(layer.depthwise_kernel)) + math.prod(size(layer.pointwise_kernel))
+    return math.prod(output) // layer.pointwise_kernel.shape[-1] * kernels
 
 
-def _einsum(layer: Layer, given: Shape, _: Shape) -> int:
+def _einsum(layer: Layer, size: Sizes, inputs: Inputs, _: Shape) -> int:
     free = [n for i, n in enumerate(layer.kernel.shape) if i - len(layer.kernel.shape) in _kernel_only(layer)]
-    return math.prod(given) * math.prod(free)
+    return math.prod(inputs[0]) * math.prod(free) * math.prod(size(layer.kernel)) // math.prod(layer.kernel.shape)
 
 
 def _kernel_only(layer: Layer) -> tuple[int, ...]:
     return next(axis for _, _, axis in weight_slots(layer).values())
 
 
-RULES: dict[type, Callable[[Layer, Shape, Shape], int]] = {
+def _attention(layer: Layer, size: Sizes, inputs: Inputs, _: Shape) -> int:
+    """The four projections, and for each head every query with every key and the values that it weighs."""
+    queries, keys = math.prod(inputs[0][:-1]), math.prod(inputs[min(1, len(inputs) - 1)][:-1])
+    query, value = size(layer.query_dense.kernel), size(layer.value_dense.kernel)
+    at_queries = math.prod(query) + math.prod(size(layer.output_dense.kernel))
+    at_keys = math.prod(size(layer.key_dense.kernel)) + math.prod(value)
+    return queries * at_queries + keys * at_keys + queries * keys * query[1] * (query[2] + value[2])
+
+
+def _recurrent(layer: Layer, size: Sizes, inputs: Inputs, _: Shape) -> int:
+    return inputs[0][0] * (math.prod(size(layer.cell.kernel)) + math.prod(size(layer.cell.recurrent_kernel)))
+
+
+RULES: dict[type, Callable[[Layer, Sizes, Inputs, Shape], int]] = {
     layers.Dense: _each_output,
     layers.EinsumDense: _einsum,
     layers.Conv1D: _each_output,
@@ -75,14 +91,35 @@ RULES: dict[type, Callable[[Layer, Shape, Shape], int]] = {
     layers.DepthwiseConv2D: _depthwise,
     layers.SeparableConv1D: _separable,
     layers.SeparableConv2D: _separable,
+    layers.MultiHeadAttention: _attention,
+    layers.SimpleRNN: _recurrent,
+    layers.LSTM: _recurrent,
+    layers.GRU: _recurrent,
 }
-"""Layer type -> (layer, input shape, output shape), both without the batch -> multiply-accumulates a sample."""
+"""Layer type -> (layer, shapes of its weights, shapes of its inputs, of its output), all without the batch ->
+multiply-accumulates a sample. The shapes of inputs and output are those of the layer as it is: a rule takes from them
+how often a weight is used, and the number of weights from the second argument.
+"""
+
+FREE = (
+    layers.BatchNormalization,
+    layers.LayerNormalization,
+    layers.GroupNormalization,
+    layers.RMSNormalization,
+    layers.Normalization,
+    layers.PReLU,
+    layers.Embedding,
+)
+"""Layers with weights that count as none: folded into another, a few operations a value, or a look-up."""
 
 
-def layer_costs(model: keras.Model) -> tuple[LayerCost, ...]:
+def layer_costs(model: keras.Model, shapes: Mapping[int, Shape] | None = None) -> tuple[LayerCost, ...]:
     """One row for each call of a layer that has parameters, nested models entered.
 
     ``macs`` is None where the kind has no rule: a total over such a model is a lower bound.
+
+    Args:
+        shapes: id of a variable -> a shape that it has not got yet: what the layers would cost if it had.
 
     Example:
         >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
@@ -90,13 +127,17 @@ def layer_costs(model: keras.Model) -> tuple[LayerCost, ...]:
         (LayerCost(layer='d', kind='Dense', parameters=10, macs=8),)
     """
     rows: list[LayerCost] = []
+    new = shapes or {}
+
+    def size(variable: Any) -> Shape:
+        return new.get(id(variable)) or tuple(variable.shape)
 
     def walk(inner: keras.Model, prefix: str) -> None:
         for call in calls(as_functional(inner)):
             if is_graph(call.layer):
                 walk(call.layer, f"{prefix}{call.layer.name}/")
             elif getattr(_inside(call.layer), "weights", None):
-                rows.append(_row(call, prefix))
+                rows.append(_row(call, prefix, size))
 
     walk(model, "")
     return tuple(rows)
@@ -106,15 +147,15 @@ def _inside(layer: Layer) -> Layer:
     return getattr(layer, "transformed_layer", layer)
 
 
-def _row(call: Any, prefix: str) -> LayerCost:
+def _row(call: Any, prefix: str, size: Sizes) -> LayerCost:
     layer = _inside(call.layer)
     rule = next((r for kind, r in RULES.items() if isinstance(layer, kind)), None)
-    given, output = call.inputs[0].shape[1:], call.outputs[0].shape[1:]
-    free = isinstance(layer, (layers.BatchNormalization, layers.Embedding))  # folded, or a look-up
-    macs = rule(layer, given, output) if rule and None not in given else (0 if free else None)
+    inputs, output = [tensor.shape[1:] for tensor in call.inputs], call.outputs[0].shape[1:]
+    known = None not in [n for shape in inputs for n in shape]
+    macs = rule(layer, size, inputs, output) if rule and known else (0 if isinstance(layer, FREE) else None)
     return LayerCost(
         layer=prefix + layer.name,
         kind=type(layer).__name__,
-        parameters=sum(math.prod(v.shape) for v in layer.weights),
+        parameters=sum(math.prod(size(v)) for v in layer.weights),
         macs=macs,
     )

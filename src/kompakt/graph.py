@@ -66,12 +66,17 @@ def copy_layer(layer: Layer) -> Layer:
     return copy
 
 
-def copy_state(source: Layer, target: Layer) -> None:
-    """Give ``target`` the weights of ``source``, a layer of the same structure."""
+def copy_state(
+    source: Layer, target: Layer, change: Callable[[Any, np.ndarray], np.ndarray] = lambda _, value: value
+) -> None:
+    """Give ``target`` the weights of ``source``, a layer of the same structure.
+
+    ``change(variable of source, its value)`` is what the target gets, where that is not the value itself.
+    """
     for old, new in zip(source._flatten_layers(), target._flatten_layers(), strict=True):
         for a, b in zip(_own_variables(old), _own_variables(new), strict=True):
             # A copy in memory: JAX donates buffers in training, and a shared one would be gone.
-            b.assign(np.array(keras.ops.convert_to_numpy(a)))
+            b.assign(change(a, np.array(keras.ops.convert_to_numpy(a))))
         if hasattr(new, "finalize_state"):
             new.finalize_state()
 

@@ -205,7 +205,7 @@ def _shrunk(model: keras.Model, stage: Stage, seed: int) -> Started:
     planned = plan_shrink(model, stage.shrink, **options)
     rows = ", ".join(f"{', '.join(row.layers)} {row.before} to {row.after} channels" for row in planned.groups)
     what = f"shrink to {stage.shrink:g} of the {planned.of} (reached {planned.reached:.3f}): {rows}"
-    left = tuple(f"channels of {fixed.name} stay: {fixed.reason}" for fixed in planned.fixed)
+    left = tuple(f"the {f.channels} channels of {f.layer} stay: {f.reason}" for f in planned.fixed)
     return Started(model=shrink(model, planned.masks), applied=(what,), skipped=left)
 
 
