@@ -64,6 +64,10 @@ CASES = {
         16 * 4 * 9 + 16 * 5 * 4,
         9 * 4 + 4 * 5,
     ),
+    # 6 steps, each 4 inputs and 3 states into 3 units, 1, 4 and 3 gates; a GRU has two biases a gate
+    L.SimpleRNN: (lambda: L.SimpleRNN(3), (6, 4), 6 * (4 + 3) * 3, (4 + 3 + 1) * 3),
+    L.LSTM: (lambda: L.LSTM(3), (6, 4), 6 * 4 * (4 + 3) * 3, 4 * (4 + 3 + 1) * 3),
+    L.GRU: (lambda: L.GRU(3), (6, 4), 6 * 3 * (4 + 3) * 3, 3 * (4 + 3 + 2) * 3),
 }
 
 
@@ -75,7 +79,15 @@ def functional(*made, shape):
 
 
 def test_every_rule_has_a_case():
-    assert set(CASES) == set(RULES)
+    assert {*CASES, L.MultiHeadAttention} == set(RULES)
+
+
+def test_attention_by_hand():
+    queries, memory = keras.Input((6, 4)), keras.Input((5, 8))
+    attention = L.MultiHeadAttention(2, 3, value_dim=7, output_shape=9, use_bias=False, name="it")
+    (row,) = layer_costs(keras.Model([queries, memory], attention(queries, memory)))
+    projections = 6 * 4 * (2 * 3) + 5 * 8 * (2 * 3) + 5 * 8 * (2 * 7) + 6 * (2 * 7) * 9
+    assert row.macs == projections + 2 * 6 * 5 * 3 + 2 * 6 * 5 * 7
 
 
 @pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
@@ -112,14 +124,15 @@ def test_what_costs_nothing_and_what_is_not_known():
         L.BatchNormalization(name="norm"),
         L.ReLU(name="relu"),
         L.Dropout(0.5, name="drop"),
-        L.LSTM(3, name="memory"),
+        L.Reshape((6, 2, 2)),
+        L.ConvLSTM1D(3, 1, name="memory"),
         shape=(6,),
     )
     rows = {row.layer: row for row in layer_costs(model)}
     assert list(rows) == ["embedding", "norm", "memory"]  # the state of a random generator is no parameter
     assert (rows["embedding"].parameters, rows["embedding"].macs) == (36, 0)
     assert (rows["norm"].parameters, rows["norm"].macs) == (16, 0)
-    assert (rows["memory"].parameters, rows["memory"].macs) == (4 * (4 + 3 + 1) * 3, None)
+    assert (rows["memory"].parameters, rows["memory"].macs) == (4 * (2 + 3 + 1) * 3, None)
 
 
 def test_a_size_that_is_not_known_has_no_count():

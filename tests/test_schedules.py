@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kompakt.errors import InputError
-from kompakt.schedules import SCHEDULES, Constant, Polynomial, from_config
+from kompakt.schedules import SCHEDULES, Constant, Cosine, Iterative, OneShot, Polynomial, from_config
 
 SHARES = st.floats(0, 1)
 
@@ -16,7 +16,14 @@ SHARES = st.floats(0, 1)
 def schedules(draw):
     begin = draw(st.integers(0, 500))
     span, frequency = draw(st.integers(1, 500)), draw(st.integers(1, 200))
-    if draw(st.booleans()):
+    kind = draw(st.sampled_from(sorted(SCHEDULES)))
+    if kind == "OneShot":
+        return OneShot(draw(SHARES), begin=begin)
+    if kind == "Iterative":
+        return Iterative(draw(SHARES), rounds=draw(st.integers(1, 6)), begin=begin, every=frequency)
+    if kind == "Cosine":
+        return Cosine(draw(SHARES), draw(SHARES), begin=begin, end=begin + span, frequency=frequency)
+    if kind == "Constant":
         end = draw(st.sampled_from([-1, begin + span]))
         return Constant(draw(SHARES), begin=begin, end=end, frequency=frequency)
     power = draw(st.floats(0.5, 6))
@@ -24,7 +31,7 @@ def schedules(draw):
 
 
 def test_every_schedule_is_tested_here():
-    assert set(SCHEDULES) == {"Constant", "Polynomial"}
+    assert set(SCHEDULES) == {"Constant", "Polynomial", "Cosine", "OneShot", "Iterative"}
 
 
 @given(schedules())
@@ -42,6 +49,21 @@ def test_it_acts_every_frequency_steps_between_begin_and_end_and_at_the_end(sche
 @given(schedules(), st.integers(0, 1200))
 def test_every_value_is_a_share(schedule, step):
     assert 0.0 <= schedule(step) <= 1.0
+
+
+@given(schedules(), st.integers(0, 1200), st.integers(0, 1200))
+def test_the_last_act_is_the_last_step_that_acts(schedule, first, last):
+    acting = [step for step in range(first, last + 1) if schedule.acts(step)]
+    assert schedule.last_act(first, last) == (acting[-1] if acting else None)
+
+
+@given(SHARES, st.integers(1, 6), st.integers(0, 300), st.integers(1, 100))
+def test_iterative_takes_the_same_share_of_what_is_left_each_round(final, rounds, begin, every):
+    schedule = Iterative(final, rounds=rounds, begin=begin, every=every)
+    left = [1.0, *(1.0 - schedule(begin + r * every) for r in range(rounds))]
+    assert left[-1] == pytest.approx(1.0 - final)
+    for before, after in zip(left, left[1:], strict=False):
+        assert after == pytest.approx(before * (1.0 - final) ** (1.0 / rounds), abs=1e-9)
 
 
 def test_constant():
@@ -91,9 +113,18 @@ STEPS = "expected begin >= 0 and frequency >= 1 (steps are batches)"
             lambda: Polynomial(0, 1, begin=0, end=9, power=-3),
             "Polynomial(power=-3): expected more than 0, 3 is usual",
         ),
-        (lambda: from_config({"name": "Cosine"}), "unknown schedule 'Cosine'; known: Constant, Polynomial"),
-        (lambda: from_config({"name": ["x"]}), "unknown schedule ['x']; known: Constant, Polynomial"),
-        (lambda: from_config({"value": 1}), "unknown schedule None; known: Constant, Polynomial"),
+        (
+            lambda: from_config({"name": "Linear"}),
+            "unknown schedule 'Linear'; known: Constant, Polynomial, Cosine, OneShot, Iterative",
+        ),
+        (
+            lambda: from_config({"name": ["x"]}),
+            "unknown schedule ['x']; known: Constant, Polynomial, Cosine, OneShot, Iterative",
+        ),
+        (
+            lambda: from_config({"value": 1}),
+            "unknown schedule None; known: Constant, Polynomial, Cosine, OneShot, Iterative",
+        ),
     ],
 )
 def test_what_is_refused(make, text):

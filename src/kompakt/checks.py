@@ -16,6 +16,8 @@ TYPES: dict[type, tuple[str, tuple[type, ...]]] = {
     int: ("a whole number", (int,)),
     float: ("a number", (int, float)),
     dict: ("an object", (Mapping,)),
+    Mapping: ("an object", (Mapping,)),
+    Sequence: ("a list", (list, tuple)),
     type(None): ("null", (type(None),)),
 }
 """Type -> (its name for people, what may be given for it)."""
@@ -55,6 +57,8 @@ def check_type(value: Any, kinds: Iterable[Any], what: str) -> None:
         kompakt.errors.InputError: x is True, expected a whole number
     """
     rows = [TYPES[kind] for kind in (typing.get_origin(k) or k for k in kinds) if kind in TYPES]
+    if not rows:
+        return
     for _, types in rows:
         if isinstance(value, types) and (bool in types or not isinstance(value, bool)):
             return

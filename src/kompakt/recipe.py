@@ -188,8 +188,8 @@ def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: An
             planned = plan(plain, rule.sites, make, spares_ends=TRANSFORMS[spec["name"]].spares_ends)
             for name, made in planned.transforms.items():
                 reached.setdefault(name, []).extend(made)
-            skipped += [f"{spec['name']}: {LEFT_OUT % left}" for left in planned.left.items()]
             skipped += _late(spec, rule, steps)
+            skipped += [f"{spec['name']}: {LEFT_OUT % left}" for left in planned.left.items()]
         for name, made in reached.items():
             wanted.setdefault(name, []).extend(made)
         applied.append(f"{what} on {rule.sites}: {', '.join(sorted(reached))}")

@@ -51,7 +51,7 @@ UNREACHED = "%s: left as it is (sites knows no weight tensors of its layer)"
 FEW_VALUES = "depthwise kernels have few values a channel"
 ENDS = "the first and the last layer cost most accuracy"
 FEWEST_LAYERS = 3
-"""Layers with weights that a model must have for its first and last to be spared."""
+"""Layers with weights, depthwise ones aside, that a model must have for its first and last to be spared."""
 
 Sites = str | type | Callable[[Site], bool]
 """Glob pattern of site names, a type of layer, or a predicate on a site."""
@@ -360,7 +360,7 @@ def unreached(model: keras.Model) -> list[str]:
 def _spared(known: Mapping[str, Site], *, spares_ends: bool) -> dict[str, str]:
     """Site -> why "*" does not include it."""
     left = {name: FEW_VALUES for name, site in known.items() if _few_values(site)}
-    owners = list({id(site.layer): site.layer for site in known.values()}.values())
+    owners = list({id(site.layer): site.layer for name, site in known.items() if name not in left}.values())
     if spares_ends and len(owners) >= FEWEST_LAYERS:
         ends = (owners[0], owners[-1])
         left.update({name: ENDS for name, site in known.items() if any(site.layer is end for end in ends)})
