@@ -1,5 +1,6 @@
 """Schedules: their values, the steps at which they act, and what they refuse."""
 
+import itertools
 import dataclasses
 
 import pytest
@@ -62,7 +63,7 @@ def test_iterative_takes_the_same_share_of_what_is_left_each_round(final, rounds
     schedule = Iterative(final, rounds=rounds, begin=begin, every=every)
     left = [1.0, *(1.0 - schedule(begin + r * every) for r in range(rounds))]
     assert left[-1] == pytest.approx(1.0 - final)
-    for before, after in zip(left, left[1:], strict=False):
+    for before, after in itertools.pairwise(left):
         assert after == pytest.approx(before * (1.0 - final) ** (1.0 / rounds), abs=1e-9)
 
 
