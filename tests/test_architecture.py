@@ -28,7 +28,7 @@ LEVELS = (
     ("techniques", "testing"),
     ("deploy",),
     ("examine",),
-    ("export", "recipe"),
+    ("export", "recipe", "task"),
     ("run",),
     ("report.facts",),
     ("report.table", "report.plot"),
