@@ -62,7 +62,7 @@ def data_for(model: keras.Model, data: Data, output_units: int | None = None) ->
     check_data(data, shapes, output_units)
     if not several:
         return data
-    ordered = {
+    ordered: dict[str, Any] = {
         key: [getattr(data, key)[t.name] for t in inputs]
         for key in ("x_train", "x_test", "x_val")
         if getattr(data, key) is not None
