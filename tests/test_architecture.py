@@ -35,7 +35,7 @@ LEVELS = (
     ("techniques", "testing", "shrink"),
     ("deploy",),
     ("examine",),
-    ("export", "recipe"),
+    ("export", "recipe", "task"),
     ("run",),
     ("report.facts",),
     ("report.table", "report.plot"),

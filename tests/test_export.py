@@ -16,6 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers as L
 
 import kompakt as kp
+from kompakt.attach import transforms_of
 
 X = np.random.default_rng(0).normal(size=(200, 6)).astype("float32")
 
@@ -344,6 +345,18 @@ def test_zeros_and_clusters_are_in_the_file_after_training(prepare, zeros, value
             assert (kernel == 0).sum() >= kernel.size / 2 and fact.asked_zeros >= kernel.size / 2
         if values:
             assert fact.distinct <= 16 and fact.asked_palette <= 16
+
+
+@pytest.mark.parametrize("limits", [(-0.82945025, 2.0159442), (-0.606211, 2.9743779), (-1.8098534, 0.8179845)])
+def test_inputs_that_are_concatenated_have_its_scale_to_the_last_bit(limits, tmp_path):
+    """Ranges on which the quantizer's own rounding ends one bit away, with which LiteRT refuses a concatenation."""
+    b, a = keras.Input((2,), name="b"), keras.Input((4,), name="a")
+    model = keras.Model([b, a], L.Dense(3)(L.Concatenate(name="both")([a, b])))
+    quantized = kp.quantize(model, "int8", calibration=[X[:, 4:], X[:, :4]])
+    dict(transforms_of(quantized))["both/io"].set_range(*map(np.float32, limits))
+    for io in ("int8", "float32"):
+        artifact = kp.export(quantized, tmp_path / "m.tflite", io=io, verify=[X[:, 4:], X[:, :4]])
+        assert artifact.breaches == () and artifact.agreement.max_lsb <= 1.0
 
 
 # verify_file

@@ -161,8 +161,6 @@ def _optimize(options: argparse.Namespace) -> int:
     from kompakt.report import html
     from kompakt.run import optimize
 
-    if options.epochs is not None and options.epochs < 0:
-        raise InputError(f"--epochs {options.epochs}: expected 0 or more")
     recipe = load_recipe(options.recipe)
     model = load_model(options.model, safe=not options.trust)
     with _progress() as report:
@@ -183,13 +181,13 @@ def _optimize(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from kompakt.data import check_data, load_data
+    from kompakt.data import load_data
     from kompakt.export import export
     from kompakt.loading import load_model
+    from kompakt.task import data_for
 
     model = load_model(options.model, safe=not options.trust)
-    data = load_data(options.data)
-    check_data(data, model.input_shape)
+    data = data_for(model, load_data(options.data))
     with _progress() as report:
         report("exporting and verifying", 0.5)
         artifact = export(
@@ -206,14 +204,14 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from kompakt.data import check_data, load_data
+    from kompakt.data import load_data
     from kompakt.export import read_file, verify_file
     from kompakt.loading import load_model
+    from kompakt.task import data_for
 
     read_file(options.file)
     model = load_model(options.model, safe=not options.trust)
-    data = load_data(options.data)
-    check_data(data, model.input_shape)
+    data = data_for(model, load_data(options.data))
     with _progress() as report:
         report("running the file", 0.5)
         artifact = verify_file(options.file, model, data.x_test, least_argmax=options.least_argmax)

@@ -220,6 +220,25 @@ def batchnorm_gain(norm: Any) -> tuple[np.ndarray, np.ndarray]:
     return factor, (read(norm.beta) if norm.center else 0.0) - mean * factor
 
 
+def reseed(model: keras.Model, seed: int) -> None:
+    """Start every random generator of the layers of ``model`` (Dropout's, noise's) from ``seed``.
+
+    Keras draws the start anew where a layer has no seed, and does not save how far a generator has come.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dropout(0.5)])
+        >>> reseed(model, 0)
+        >>> first = model(np.ones((1, 2)), training=True)
+        >>> reseed(model, 0)
+        >>> bool(keras.ops.all(model(np.ones((1, 2)), training=True) == first))
+        True
+    """
+    random = np.random.default_rng(seed)
+    for layer in model._flatten_layers():
+        for generator in layer._seed_generators:
+            generator.state.assign(np.array([random.integers(2**31), 0], dtype=generator.state.dtype))
+
+
 class Names:
     """Names of layers that are not taken in ``model`` yet.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
+import inspect
 import json
 import math
 import platform
@@ -20,17 +21,19 @@ import keras
 import numpy as np
 
 from kompakt.callbacks import Update
-from kompakt.data import Data, check_data, load_data
+from kompakt.data import Data, load_data
 from kompakt.errors import InputError
 from kompakt.examine import versions
 from kompakt.export import export, read_file
 from kompakt.files import sha256, writable_folder, write_atomic
+from kompakt.graph import reseed
 from kompakt.measure import latency_ratio
 from kompakt.recipe import Recipe, Stage, Started, load_recipe, start_stage, to_dict
 from kompakt.records import Artifact, Measurement, Run, Trial, from_json, to_json
 from kompakt.simulation import simulate
 from kompakt.sites import check_built
 from kompakt.targets import find_target
+from kompakt.task import Task, data_for, one_output, task_for
 
 Report = Callable[[str, float], None]
 """``report(what, done)``: what is being done, and the share of the recipe done so far, 0..1."""
@@ -44,25 +47,6 @@ CALIBRATION = 512
 """Training samples that activation ranges are measured on."""
 
 BASELINE = "float"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What a model is trained and judged by.
-
-    Attributes:
-        loss: Keras loss. metric: name of the metric; lower is better unless it is "accuracy".
-    """
-
-    loss: Any
-    metric: str
-
-    def score(self, outputs: Sequence[np.ndarray], labels: Any) -> float:
-        """The metric of ``outputs`` (one array an output) against ``labels``."""
-        found, wanted = np.asarray(outputs[0]), np.asarray(labels)
-        if self.metric == "accuracy":
-            return float((_classes(found) == _classes(wanted, labels=True)).mean())
-        return float(np.abs(found.reshape(wanted.shape) - wanted).mean())
 
 
 def optimize(
@@ -97,8 +81,10 @@ def optimize(
 
     Example: ``kompakt.optimize(model, "digits.npz", recipe="pcqat_int8", out="build/").artifact.report``
     """
-    chosen = load_recipe(recipe)
-    names = [load_recipe(BASELINE), *([chosen] if chosen.name != BASELINE else [])]
+    chosen, baseline = load_recipe(recipe), load_recipe(BASELINE)
+    if chosen.name == BASELINE and chosen != baseline:
+        raise InputError(f"recipe {BASELINE!r}: the name of the file that others are compared with; give it another")
+    names = [baseline, *([chosen] if chosen != baseline else [])]
     return optimize_all(
         model,
         data,
@@ -129,9 +115,8 @@ def optimize_all(
 ) -> Run:
     """:func:`optimize` with several recipes on one model; the first should be "float"."""
     check_built(model)
-    loaded = load_data(data)
-    units = model.output_shape[-1] if isinstance(model.output_shape, tuple) else None
-    check_data(loaded, model.input_shape, units)
+    _check_numbers(epochs, batch_size, seed)
+    loaded = data_for(model, load_data(data), one_output(model).shape[-1])
     folder = writable_folder(out)
     task = task_for(model, loaded, loss)
     job = _Job(
@@ -161,26 +146,13 @@ def optimize_all(
     return run
 
 
-def task_for(model: keras.Model, data: Data, loss: Any = None) -> Task:
-    """Loss and metric: the given or compiled loss, else the usual one for the labels."""
-    labels = np.asarray(data.y_train)
-    outputs = int(model.outputs[0].shape[-1]) if model.outputs else 1
-    whole = labels.dtype.kind in "iub" or bool((labels == np.round(labels)).all())
-    classes = outputs > 1 and (labels.ndim == 1 or labels.shape[-1] == 1) and whole
-    one_hot = outputs > 1 and labels.ndim == 2 and labels.shape[-1] == outputs and _one_hot(labels)
-    binary = outputs == 1 and whole and set(np.unique(labels)) <= {0, 1}
-    metric = "accuracy" if classes or one_hot or binary else "mean absolute error"
-    compiled = model.loss if getattr(model, "compiled", False) else None
-    if loss is not None or compiled is not None:
-        return Task(loss=loss if loss is not None else compiled, metric=metric)
-    logits = _ends_in_logits(model)
-    if classes:
-        return Task(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=logits), metric=metric)
-    if one_hot:
-        return Task(loss=keras.losses.CategoricalCrossentropy(from_logits=logits), metric=metric)
-    if binary:
-        return Task(loss=keras.losses.BinaryCrossentropy(from_logits=logits), metric=metric)
-    return Task(loss=keras.losses.MeanSquaredError(), metric=metric)
+def _check_numbers(epochs: int | None, batch_size: int, seed: int) -> None:
+    if epochs is not None and epochs < 0:
+        raise InputError(f"epochs={epochs}: expected 0 or more")
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: expected 1 or more")
+    if not 0 <= seed < 2**31:
+        raise InputError(f"seed={seed}: expected a whole number from 0 to {2**31 - 1}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,11 +195,12 @@ class _Job:
             epochs = self._epochs(recipe, stage, shares)
             part = 0.9 / len(recipe.stages)
             doing = functools.partial(_doing, report, recipe, i, done, part)
-            keras.utils.set_random_seed(self.seed + i)  # a stage that is taken up goes on as if never stopped
-            started, model, curves = self._stage(model, stage, epochs, f"{key}-{i}", doing)
+            started, model, curves = self._stage(model, stage, epochs, f"{key}-{i}", doing, seed=self.seed + i)
             done += part
             applied += started.applied
             skipped += started.skipped
+            if stage.train and not epochs:
+                skipped.append(f"stage {i + 1}: not trained, there are 0 epochs")
             for name, values in curves.items():
                 history[name] = (*history.get(name, ()), *values)
         report(f"{recipe.name}: exporting and verifying", 0.9)
@@ -253,19 +226,21 @@ class _Job:
         )
 
     def _stage(
-        self, model: keras.Model, stage: Stage, epochs: int, key: str, report: Callable[[float], None]
+        self, model: keras.Model, stage: Stage, epochs: int, key: str, report: Callable[[float], None], *, seed: int
     ) -> tuple[Started, keras.Model, dict[str, tuple[float, ...]]]:
         """A stage as it started, the model after it, and the training curves."""
         steps = epochs * math.ceil(len(self.data.y_train) / self.batch_size)
         report(0.0)
+        keras.utils.set_random_seed(seed)  # a stage that is taken up goes on as if never stopped
         started = start_stage(model, stage, steps=max(1, steps), calibration=self._calibration(), seed=self.seed)
         attached = started.model
         file = self.folder / "trials" / f"{key}.keras"
         known = file.with_suffix(".json")
         if epochs == 0:
             return started, attached, {}
-        if self.resume and file.exists():
+        if self.resume and file.exists() and known.exists():
             return started, keras.saving.load_model(file, compile=False), json.loads(known.read_text())
+        reseed(attached, seed)
         attached.compile(keras.optimizers.Adam(stage.learning_rate), self.task.loss)
         progress = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: report((epoch + 1) / epochs))
         history = attached.fit(
@@ -323,26 +298,37 @@ class _Job:
         """Digest of everything that decides the result."""
         weights = [np.ascontiguousarray(w).tobytes() for w in self.model.get_weights()]
         arrays = keras.tree.flatten([self.data.x_train, self.data.y_train, self.data.x_test, self.data.y_test])
+        loss = keras.saving.serialize_keras_object(self.task.loss)
+        settings = (to_dict(recipe), self.epochs, self.batch_size, self.seed, str(loss), versions())
         parts = [
-            self.model.to_json().encode() if hasattr(self.model, "_nodes_by_depth") else b"",
+            self.model.to_json().encode(),
+            _source(type(self.model)).encode(),
             *weights,
             *(np.ascontiguousarray(a).tobytes() for a in arrays),
-            repr((to_dict(recipe), self.epochs, self.batch_size, self.seed, versions())).encode(),
+            repr(settings).encode(),
         ]
         return sha256(b"".join(sha256(part).encode() for part in parts))[:16]
 
 
+def _source(kind: type) -> str:
+    """The code of a user's own model, whose config does not say what it computes; "" where there is none."""
+    try:
+        return "" if kind.__module__.startswith("keras.") else inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""
+
+
 def _finished(record: Path, key: str, path: Path) -> Trial | None:
     """The trial in ``record``, if it is of this ``key`` and its file is still the one it wrote."""
-    import json
-
     try:
         held = json.loads(record.read_text())
         trial = from_json(Trial, json.dumps(held["trial"]))
-    except (OSError, ValueError, KeyError, InputError):
+        same = held["key"] == key and trial.artifact is not None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    same = held.get("key") == key and trial.artifact is not None and path.exists()
-    if not same or trial.artifact is None or sha256(path.read_bytes()) != trial.artifact.sha256:
+    if not same or trial.artifact is None or not path.exists():
+        return None
+    if sha256(path.read_bytes()) != trial.artifact.sha256:
         return None
     return dataclasses.replace(trial, artifact=dataclasses.replace(trial.artifact, path=str(path)))
 
@@ -356,23 +342,3 @@ def _doing(report: Report, recipe: Recipe, stage: int, before: float, part: floa
     """Report a stage that is ``done`` (0..1), of a recipe that was ``before`` done and gets ``part`` from it."""
     words = "starting" if done == 0.0 else "training"
     report(f"{recipe.name}: stage {stage + 1} of {len(recipe.stages)}, {words}", before + part * done)
-
-
-def _classes(values: np.ndarray, *, labels: bool = False) -> np.ndarray:
-    if values.ndim > 1 and values.shape[-1] > 1:
-        return values.argmax(-1)
-    flat = values.reshape(len(values), -1)[:, 0]
-    return flat if labels else (flat > 0.5).astype(int)
-
-
-def _one_hot(labels: np.ndarray) -> bool:
-    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(-1) == 1).all())
-
-
-def _ends_in_logits(model: keras.Model) -> bool:
-    """Whether the outputs are logits: the last layer has no softmax or sigmoid."""
-    last = model.layers[-1] if model.layers else None
-    if isinstance(last, keras.layers.Softmax):
-        return False
-    activation = getattr(last, "activation", None)
-    return activation is None or keras.activations.serialize(activation) not in ("softmax", "sigmoid")

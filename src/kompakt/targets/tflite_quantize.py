@@ -33,7 +33,8 @@ def quantized(file: TFLiteFile, request: Request, links: Sequence[Link]) -> Conv
         if request.io != "float32":
             done = TFLiteFile(_integer_io(done.pack(), request.io))
     done.rename({done.inputs[i]: file.tensors[index].name for i, index in enumerate(file.inputs)}.get)
-    _exact_scales(done, request.encodings)
+    inputs = {link.tensor: link.site for link in reversed(links) if link.tensor in file.inputs}
+    _exact_scales(done, request.encodings, {file.tensors[index].name: site for index, site in inputs.items()})
     return Converted(data=done.pack(), notes=tuple(notes), breaches=tuple(_unlinked(request.encodings, links)))
 
 
@@ -164,13 +165,18 @@ def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
-def _exact_scales(file: TFLiteFile, encodings: Mapping[str, Encoding]) -> None:
-    """Our scales to the last bit, where the quantizer arrived at them but for rounding."""
+def _exact_scales(file: TFLiteFile, encodings: Mapping[str, Encoding], inputs: Mapping[str, str]) -> None:
+    """Our scales to the last bit, where the quantizer arrived at them but for rounding.
+
+    Args:
+        inputs: name of an input -> its site, which is that of the layer that reads it where both have one grid:
+            a concatenation is refused where its scales differ in the last bit.
+    """
     for tensor in file.tensors:
         names = (
             tensor.name,
             tensor.name.rsplit(":", 1)[0],
-            tensor.name.removesuffix("_quantized") + INPUT_SITE,
+            inputs.get(tensor.name.removesuffix("_quantized"), ""),
         )
         encoding = next((encodings[name] for name in names if name in encodings), None)
         if encoding is None or len(encoding.scale) != len(tensor.scale) or not tensor.scale:

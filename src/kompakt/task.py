@@ -1,0 +1,136 @@
+"""What a model is trained and judged by: its loss, its metric, and data in the form that it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from kompakt.data import Data, check_data
+from kompakt.errors import InputError
+from kompakt.graph import as_functional, calls, symbolic_inputs
+from kompakt.rewrite.inline import inline
+from kompakt.rewrite.layered_operations import layered_operations
+
+PASSES = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.Identity, keras.layers.Dropout)
+"""Layers that hand on the values they get."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a model is trained and judged by.
+
+    Attributes:
+        loss: Keras loss. metric: name of the metric; lower is better unless it is "accuracy".
+        threshold: of a single output, above which the class is 1: 0 for logits, else a half.
+
+    Example:
+        >>> Task(loss="mse", metric="accuracy").score([np.array([[0.1, 0.9], [0.8, 0.2]])], [1, 1])
+        0.5
+    """
+
+    loss: Any
+    metric: str
+    threshold: float = 0.5
+
+    def score(self, outputs: Sequence[np.ndarray], labels: Any) -> float:
+        """The metric of ``outputs`` (one array an output) against ``labels``: class numbers, one-hot or values."""
+        found, wanted = np.asarray(outputs[0]), np.asarray(labels)
+        if self.metric != "accuracy":
+            return float(np.abs(found.reshape(wanted.shape) - wanted).mean())
+        if found.ndim < 2 or found.shape[-1] < 2:
+            return float(((found.ravel() > self.threshold) == (wanted.ravel() > 0.5)).mean())
+        classes = wanted.argmax(-1) if wanted.shape == found.shape else wanted.reshape(found.shape[:-1])
+        return float((found.argmax(-1) == classes).mean())
+
+
+def data_for(model: keras.Model, data: Data, output_units: int | None = None) -> Data:
+    """``data`` checked against what ``model`` takes, with several inputs in the structure that it takes them in.
+
+    Raises:
+        InputError: the model cannot be trained or tested on it.
+    """
+    inputs = symbolic_inputs(model)
+    several = isinstance(inputs, (list, tuple))
+    named = {t.name: t for t in inputs} if several else inputs
+    shapes = {key: t.shape for key, t in named.items()} if isinstance(named, dict) else named.shape
+    check_data(data, shapes, output_units)
+    if not several:
+        return data
+    ordered: dict[str, Any] = {
+        key: [getattr(data, key)[t.name] for t in inputs]
+        for key in ("x_train", "x_test", "x_val")
+        if getattr(data, key) is not None
+    }
+    return dataclasses.replace(data, **ordered)
+
+
+def one_output(model: keras.Model) -> Any:
+    """The output of ``model``; several are an InputError."""
+    outputs = as_functional(model).outputs
+    if len(outputs) != 1:
+        raise InputError(
+            f"the model {model.name!r} has {len(outputs)} outputs, optimize scores one: use kompakt.quantize, "
+            "fit and kompakt.export"
+        )
+    return outputs[0]
+
+
+def task_for(model: keras.Model, data: Data, loss: Any = None) -> Task:
+    """Loss and metric: the given or compiled loss, else the usual one for the labels."""
+    if isinstance(data.y_train, Mapping):
+        raise InputError(f"{data.source}: y_train is a mapping, the model has one output; give one array of labels")
+    labels, shape = np.asarray(data.y_train), one_output(model).shape
+    outputs = int(shape[-1]) if len(shape) > 1 else 1
+    whole = labels.dtype.kind in "iub" or bool((labels == np.round(labels)).all())
+    alone = labels.ndim == len(shape) - 1 or (labels.ndim == len(shape) and labels.shape[-1] == 1)
+    one_hot = outputs > 1 and labels.ndim == len(shape) and labels.shape[-1] == outputs and _one_hot(labels)
+    logits = _ends_in_logits(model)
+    if outputs > 1 and alone and whole:
+        metric, usual = "accuracy", keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
+    elif one_hot:
+        metric, usual = "accuracy", keras.losses.CategoricalCrossentropy(from_logits=logits)
+    elif outputs == 1 and whole and set(np.unique(labels)) <= {0, 1}:
+        metric, usual = "accuracy", keras.losses.BinaryCrossentropy(from_logits=logits)
+    else:
+        metric, usual = "mean absolute error", keras.losses.MeanSquaredError()
+        _check_values_a_sample(data.source, labels, shape)
+    if loss is None:
+        loss = model.loss if getattr(model, "compiled", False) else None
+    return Task(loss=usual if loss is None else loss, metric=metric, threshold=0.0 if logits else 0.5)
+
+
+def _check_values_a_sample(source: str, labels: np.ndarray, shape: Sequence[int | None]) -> None:
+    sizes = [n for n in shape[1:] if n is not None]
+    if len(sizes) == len(shape) - 1 and math.prod(labels.shape[1:]) != math.prod(sizes):
+        raise InputError(
+            f"{source}: y_train has samples of shape {labels.shape[1:]}, the model's output {tuple(shape[1:])}; "
+            "expected as many values in both"
+        )
+
+
+def _one_hot(labels: np.ndarray) -> bool:
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(-1) == 1).all())
+
+
+def _ends_in_logits(model: keras.Model) -> bool:
+    """Whether the output is logits: the last layer that computes something is no softmax or sigmoid."""
+    flat = layered_operations(inline(model)[0])
+    tensor = flat.outputs[0]
+    for call in reversed(list(calls(flat))):
+        if any(t is tensor for t in call.outputs):
+            if not isinstance(call.layer, PASSES):
+                return not _bounded(call.layer)
+            tensor = call.inputs[0]
+    return True
+
+
+def _bounded(layer: Any) -> bool:
+    activation = getattr(layer, "activation", None)
+    named = activation is not None and keras.activations.serialize(activation) in ("softmax", "sigmoid")
+    return named or isinstance(layer, keras.layers.Softmax)

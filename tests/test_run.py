@@ -1,0 +1,375 @@
+"""``optimize``: what it leaves behind, what it takes up again, and that it changes nothing that it was given."""
+
+import re
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import kompakt as kp
+from kompakt.errors import InputError
+from kompakt.records import Run, from_json
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(96, 6)).astype("float32")
+Y = X[:, :3].argmax(-1)
+RECIPE = {
+    "name": "small",
+    "epochs": 2,
+    "stages": [
+        {
+            "rules": [
+                {
+                    "transforms": [
+                        {
+                            "name": "Prune",
+                            "sparsity": 0.5,
+                            "schedule": {"name": "Polynomial", "initial": 0.0, "final": 0.5, "unit": "share"},
+                        }
+                    ]
+                }
+            ],
+            "train": 1,
+        },
+        {"quantize": "int8", "train": 1},
+    ],
+    "quantization": "int8",
+}
+PTQ = {"name": "ptq", "stages": [{"quantize": "int8"}], "quantization": "int8"}
+
+
+class Stop(BaseException):
+    """Like an interrupt, it is nobody's to catch."""
+
+
+class Log(list):
+    """A report that remembers, and that stops the run at the first of some words."""
+
+    def __init__(self, stop=()):
+        super().__init__()
+        self.stop = stop
+
+    def __call__(self, what, done):
+        assert 0.0 <= done <= 1.0
+        self.append((what, done))
+        if any(word in what for word in self.stop):
+            raise Stop
+
+    @property
+    def taken_up(self):
+        return [what.split(":")[0] for what, _ in self if "taken up" in what]
+
+
+def tiny(activation="relu"):
+    keras.utils.set_random_seed(0)
+    parts = [L.Dense(8, activation=activation, name="a"), L.Dropout(0.2, seed=1, name="drop"), L.Dense(3, name="b")]
+    return keras.Sequential([keras.Input((6,), name="x"), *parts], name="tiny")
+
+
+SPLITS = {"x_train": slice(64), "y_train": slice(64), "x_test": slice(64, None), "y_test": slice(64, None)}
+
+
+def arrays(x=X, y=Y):
+    return {name: (x if name[0] == "x" else y)[part] for name, part in SPLITS.items()}
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def contents(folder):
+    return {name: (folder / name).read_bytes() for name in names(folder)}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(folder, run, report) of the small recipe, straight through."""
+    folder, log = tmp_path_factory.mktemp("finished"), Log()
+    return folder, kp.optimize(tiny(), arrays(), RECIPE, folder, report=log), log
+
+
+# What it leaves behind
+
+
+def test_the_files_and_the_records(finished):
+    folder, run, _ = finished
+    assert names(folder) == ["float.tflite", "records.json", "small.tflite", "trials/float.json", "trials/small.json"]
+    assert from_json(Run, (folder / "records.json").read_text()) == run
+    assert [trial.recipe for trial in run.trials] == ["float", "small"]
+    assert run.title == "tiny: small" and run.seed == 0 and run.data == "arrays in memory"
+    assert run.artifact.path == str(folder / "small.tflite") and run.artifact.breaches == ()
+    assert (folder / "small.tflite").stat().st_size == run.artifact.bytes
+
+
+def test_what_was_measured_and_done(finished):
+    _, run, _ = finished
+    small = run.trials[1]
+    assert [m.name for m in small.measurements] == [
+        "accuracy_keras",
+        "accuracy_litert",
+        "latency_ms",
+        "latency_ratio",
+        "latency_ratio_spread",
+    ]
+    assert abs(small.value("accuracy_keras") - small.value("accuracy_litert")) <= 1 / 32
+    assert small.applied == ("Prune on *: a/kernel, b/kernel", "quantize int8: every layer")
+    assert small.skipped == () and small.seconds > 0
+    assert [len(curve) for curve in small.history.values()] == [2]
+    assert all(fact.zeros >= fact.asked_zeros == fact.size // 2 for fact in small.artifact.sites)
+
+
+def test_the_report_tells_how_far_it_is(finished):
+    _, _, log = finished
+    done = [share for _, share in log]
+    assert done == sorted(done)
+    words = [what for what, _ in log]
+    assert words[0] == "float: exporting and verifying" and words[-1] == "small: measuring"
+    assert "small: stage 1 of 2, starting" in words and "small: stage 2 of 2, training" in words
+
+
+def test_the_model_and_the_data_are_left_as_they_were(finished, tmp_path):
+    model, data = tiny(), arrays()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    weights = [w.copy() for w in model.get_weights()]
+    copies = {name: array.copy() for name, array in data.items()}
+    kp.optimize(model, data, PTQ, tmp_path)
+
+    assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
+    assert model.optimizer.iterations == 0 and [type(layer) for layer in model.layers] == [L.Dense, L.Dropout, L.Dense]
+    assert list(data) == list(copies) and all(np.array_equal(data[name], copies[name]) for name in data)
+
+
+# Taking up
+
+
+def test_finished_trials_are_taken_up(finished):
+    folder, run, _ = finished
+    log = Log(stop=("exporting", "starting"))
+    again = kp.optimize(tiny(), arrays(), RECIPE, folder, report=log)
+    assert log.taken_up == ["float", "small"] and again.trials == run.trials
+
+
+def taken_up(folder, model=None, data=None, recipe=RECIPE, **options):
+    """The trials in ``folder`` that a run would take up; it is stopped at the first that it would carry out."""
+    log, before = Log(stop=("exporting", "starting")), contents(folder)
+    with pytest.raises(Stop):
+        kp.optimize(model or tiny(), data or arrays(), recipe, folder, report=log, **options)
+    assert contents(folder) == before
+    return log.taken_up
+
+
+def shaken():
+    model = tiny()
+    model.get_layer("b").bias.assign([0.0, 0.0, 1e-3])
+    return model
+
+
+def changed(name):
+    data = arrays()
+    data[name] = data[name].copy()
+    data[name][3] = 2 - 2 * (data[name][3] > 0)  # of a class, another
+    return data
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": shaken},
+        {"model": lambda: tiny("tanh")},
+        *({"data": lambda name=name: changed(name)} for name in arrays()),
+        {"seed": 1},
+        {"batch_size": 16},
+        {"epochs": 3},
+        {"loss": "mse"},
+        {"resume": False},
+    ],
+    ids=["weights", "activation", *arrays(), "seed", "batch size", "epochs", "loss", "restart"],
+)
+def test_what_was_made_from_something_else_is_not_taken_up(finished, change):
+    made = {key: value() if callable(value) else value for key, value in change.items()}
+    assert taken_up(finished[0], **made) == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"io": "uint8"}, {"stages": [{**RECIPE["stages"][0], "learning_rate": 1e-4}, RECIPE["stages"][1]]}]
+)
+def test_a_changed_recipe_is_not_taken_up(finished, change):
+    assert taken_up(finished[0], recipe={**RECIPE, **change}) == ["float"]
+
+
+def spoil_file(folder):
+    (folder / "small.tflite").write_bytes(b"TFL3")
+
+
+def remove_file(folder):
+    (folder / "small.tflite").unlink()
+
+
+def spoil_record(text):
+    return lambda folder: (folder / "trials" / "small.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [spoil_file, remove_file, *map(spoil_record, ["", "[]", "{}", '{"key": "x", "trial": {"recipe": 3}}', '{"tri'])],
+)
+def test_a_spoiled_file_or_record_is_not_taken_up(finished, spoil, tmp_path):
+    copy = shutil.copytree(finished[0], tmp_path / "copy")
+    spoil(copy)
+    assert taken_up(copy) == ["float"]
+
+
+def test_a_run_that_was_interrupted_goes_on_to_the_same_file(finished, tmp_path):
+    folder, run, _ = finished
+    with pytest.raises(Stop):
+        kp.optimize(tiny(), arrays(), RECIPE, tmp_path, report=Log(stop=("stage 2 of 2, training",)))
+    held = names(tmp_path)
+    stage = [name for name in held if re.fullmatch(r"trials/[0-9a-f]{16}-0\.(keras|json)", name)]
+    assert len(stage) == 2 and sorted([*stage, "float.tflite", "trials/float.json"]) == held
+
+    log = Log()
+    again = kp.optimize(tiny(), arrays(), RECIPE, tmp_path, report=log)
+    words = [what for what, _ in log]
+    assert log.taken_up == ["float"]
+    assert "small: stage 1 of 2, training" not in words and "small: stage 2 of 2, training" in words
+    assert (tmp_path / "small.tflite").read_bytes() == (folder / "small.tflite").read_bytes()
+    assert again.trials[1].history == run.trials[1].history and again.trials[1].applied == run.trials[1].applied
+    assert again.trials[1].artifact.sha256 == run.trials[1].artifact.sha256
+    assert names(tmp_path) == names(folder)  # what was needed to go on is gone
+
+
+def test_a_breach_leaves_no_file_and_no_record(tmp_path):
+    model = keras.Sequential([keras.Input((6,)), L.Dense(3), L.PReLU(name="odd")])
+    with pytest.raises(kp.VerificationError, match="PRELU"):
+        kp.optimize(model, arrays(), PTQ, tmp_path)
+    assert names(tmp_path) == ["float.tflite", "trials/float.json"]
+
+
+# Kinds of labels and models
+
+
+def flat(units, activation=None):
+    keras.utils.set_random_seed(0)
+    parts = [L.Dense(8, activation="relu"), L.Dense(units, activation=activation)]
+    return keras.Sequential([keras.Input((6,)), *parts])
+
+
+def test_regression(tmp_path):
+    recipe = {"name": "qat", "epochs": 1, "stages": [{"quantize": "int8", "train": 1}], "quantization": "int8"}
+    run = kp.optimize(flat(1), arrays(y=X @ np.arange(6.0)), recipe, tmp_path)
+    for trial in run.trials:
+        found = {m.name: m for m in trial.measurements}
+        assert found["metric_litert"].where == "mean absolute error" and found["metric_litert"].unit == "lower"
+        assert found["metric_litert"].value == pytest.approx(found["metric_keras"].value, rel=0.05)
+    assert list(run.trials[1].history) == ["loss"]
+
+
+@pytest.mark.parametrize(
+    ("model", "labels"),
+    [
+        (lambda: flat(3, "softmax"), np.eye(3)[Y]),
+        (lambda: flat(1, "sigmoid"), Y % 2),
+        (lambda: flat(1), (Y % 2)[:, None].astype("float32")),
+    ],
+    ids=["one-hot", "binary", "binary logits"],
+)
+def test_accuracy_of_other_labels(model, labels, tmp_path):
+    built, data = model(), arrays(y=labels)
+    (trial,) = kp.optimize(built, data, "float", tmp_path).trials
+    outputs = built.predict(data["x_test"], verbose=0)
+    if outputs.shape[-1] > 1:
+        wanted = (outputs.argmax(-1) == labels[64:].argmax(-1)).mean()
+    else:
+        level = 0.5 if built.layers[-1].activation is keras.activations.sigmoid else 0.0
+        wanted = ((outputs[:, 0] > level) == labels[64:].ravel()).mean()
+    assert trial.value("accuracy_keras") == wanted == trial.value("accuracy_litert")
+
+
+class Own(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden, self.head = L.Dense(8, activation="relu"), L.Dense(3)
+
+    def call(self, x):
+        return self.head(self.hidden(x))
+
+
+def test_a_subclassed_model(tmp_path):
+    model = Own(name="own")
+    model(X[:1])
+    run = kp.optimize(model, arrays(), PTQ, tmp_path)
+    assert run.artifact.quantization == "int8" and run.trials[1].value("accuracy_litert") is not None
+    log = Log()
+    assert kp.optimize(model, arrays(), PTQ, tmp_path, report=log).trials == run.trials
+    assert log.taken_up == ["float", "ptq"]
+
+
+@pytest.mark.parametrize("as_mapping", [True, False])
+def test_several_inputs(as_mapping, tmp_path):
+    keras.utils.set_random_seed(0)
+    b, a = keras.Input((2,), name="b"), keras.Input((4,), name="a")
+    outputs = L.Dense(3)(L.Concatenate()([a, b]))
+    model = keras.Model({"a": a, "b": b} if as_mapping else [b, a], outputs)
+    x = {"a": X[:, :4], "b": X[:, 4:]}
+    data = {name: Y[part] if name[0] == "y" else {k: v[part] for k, v in x.items()} for name, part in SPLITS.items()}
+    recipe = {"name": "qat", "epochs": 1, "stages": [{"quantize": "int8", "train": 1}], "quantization": "int8"}
+    run = kp.optimize(model, data, recipe, tmp_path)
+    assert run.artifact.breaches == ()
+    assert abs(run.trials[1].value("accuracy_keras") - run.trials[1].value("accuracy_litert")) <= 1 / 32
+
+
+# What was asked and not done is named, or refused
+
+
+def test_a_recipe_without_its_training_says_so(tmp_path):
+    run = kp.optimize(tiny(), arrays(), RECIPE, tmp_path, epochs=0)
+    small = run.trials[1]
+    assert small.skipped == (
+        "stage 1: not trained, there are 0 epochs",
+        "stage 2: not trained, there are 0 epochs",
+    )
+    assert all(fact.zeros >= fact.size // 2 for fact in small.artifact.sites)  # and it is pruned all the same
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"epochs": -1}, "epochs=-1: expected 0 or more"),
+        ({"batch_size": 0}, "batch_size=0: expected 1 or more"),
+        ({"seed": -1}, "seed=-1: expected a whole number from 0 to 2147483647"),
+        ({"seed": 2**31}, "seed=2147483648: expected a whole number from 0 to 2147483647"),
+        (
+            {"recipe": {**PTQ, "name": "float"}},
+            "recipe 'float': the name of the file that others are compared with; give it another",
+        ),
+        ({"recipe": "ptq_int4"}, "recipe 'ptq_int4': no recipe and no file of that name; nearest: 'ptq_int8'"),
+        (
+            {"data": arrays(y=Y + 1)},
+            "arrays in memory: y_train: has labels from 1 to 3, the model has 3 outputs; "
+            "expected whole class numbers from 0 to 2",
+        ),
+        (
+            {"data": arrays(X[:, :5])},
+            "arrays in memory: x_train has samples of shape (5,), the model takes samples of shape (6,); "
+            "reshape the samples, or give other data",
+        ),
+        ({"model": L.Dense(3)}, "received Dense, expected a keras.Model"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_used(options, text, tmp_path):
+    given = {"model": tiny(), "data": arrays(), "recipe": PTQ, **options}
+    with pytest.raises(InputError) as caught:
+        kp.optimize(given.pop("model"), given.pop("data"), given.pop("recipe"), tmp_path / "out", **given)
+    assert str(caught.value) == text and not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError) as caught:
+        kp.optimize(tiny(), arrays(), PTQ, tmp_path / "file" / "out")
+    assert str(caught.value) == (
+        f"cannot write to the folder {tmp_path / 'file' / 'out'}: Not a directory; choose a folder you may write to"
+    )
