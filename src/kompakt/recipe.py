@@ -19,6 +19,7 @@ from kompakt.attach import attach
 from kompakt.errors import InputError
 from kompakt.sites import Site, nearest
 from kompakt.targets import TARGETS
+from kompakt.targets.target import check_sparse
 from kompakt.techniques import LEFT_OUT, QUANTIZE_OPTIONS, TRAINABLE_MODES, carry, left_out, plan, quantize
 from kompakt.transform import Transform
 from kompakt.transforms import TRANSFORMS
@@ -67,7 +68,7 @@ class Recipe:
     Attributes:
         name: decodes itself: ``pcqat_int8`` prunes, clusters, trains quantized, exports int8.
         about: one sentence. stages: in order. epochs: of training over all stages, unless the user says.
-        quantization, io, target: of the export.
+        quantization, io, target, sparse: of the export.
 
     Example:
         >>> load_recipe("ptq_int8").quantization
@@ -81,6 +82,7 @@ class Recipe:
     quantization: str = "float"
     io: str | None = None
     target: str = "tflite"
+    sparse: bool = False
 
 
 def recipe_names() -> list[str]:
@@ -202,6 +204,10 @@ def _recipe(data: Any, where: str) -> Recipe:
     _known(values, "target", TARGETS, where)
     _known(values, "quantization", MODES, where)
     _known(values, "io", IO, where)
+    if not isinstance(values.get("sparse", False), bool):
+        raise InputError(f"{where}: 'sparse' is {values['sparse']!r}, expected true or false")
+    if values.get("sparse"):
+        check_sparse(values.get("quantization", "float"), f"{where}: ")
     if values.get("epochs", 0) < 0:
         raise InputError(f"{where}: 'epochs' is {values['epochs']}, expected 0 or more")
     stages = tuple(_stage(s, f"{where}, stage {i + 1}") for i, s in enumerate(_list(values, "stages", where)))
