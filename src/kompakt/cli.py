@@ -71,6 +71,9 @@ def _export_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("out", metavar="OUT.tflite")
     command.add_argument("--quantization", metavar="MODE", help="float, float16, dynamic_int8 or int8")
     command.add_argument("--io", metavar="TYPE", help="of an int8 file: int8 (default), uint8 or float32")
+    command.add_argument(
+        "--sparse", action="store_true", help="store weights with many zeros sparse: smaller, no faster"
+    )
     _data_option(command)
     command.add_argument("--on-breach", default="raise", metavar="raise|warn", help="warn: write it all the same")
     _trust_option(command)
@@ -197,6 +200,7 @@ def _export(options: argparse.Namespace) -> int:
             io=options.io,
             calibration=_first(data.x_train, 512),
             verify=data.x_test,
+            sparse=options.sparse,
             on_breach=options.on_breach,
         )
     _show_artifact(artifact, options)

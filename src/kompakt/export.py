@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from keras import tree
 
 from kompakt.deploy import make_job, quantized_mode, random_inputs
 from kompakt.errors import InputError, VerificationError
-from kompakt.examine import artifact, compare_outputs, digest, examine, islands, not_finite
+from kompakt.examine import artifact, compare_outputs, digest, examine, islands, lost_properties, not_finite
 from kompakt.files import writable_folder, write_atomic
 from kompakt.graph import symbolic_inputs
-from kompakt.records import Artifact, Census
+from kompakt.records import Artifact, Census, Encoding, SiteFact
 from kompakt.sites import check_built, nearest
 from kompakt.targets import find_target
 from kompakt.targets.target import Request, Target
@@ -42,6 +43,7 @@ def export(
     io: str | None = None,
     batch: int | None = 1,
     target: str = "tflite",
+    sparse: bool = False,
     on_breach: str = "raise",
 ) -> Artifact:
     """Write ``model`` as a file that was run and compared with its simulation first.
@@ -56,6 +58,8 @@ def export(
             calibration samples, failing those random numbers.
         io: type of the inputs and outputs of an int8 file, "int8" (default), "uint8" or "float32".
         batch: fixed batch size; None for one that can be resized (float modes).
+        sparse: store weights with many zeros sparse, each where that takes fewer bytes; the file computes the
+            same bits, no faster. Not for "dynamic_int8".
         on_breach: "raise", or "warn" to write the file all the same, with the breaches in the Artifact.
 
     Returns:
@@ -95,6 +99,7 @@ def export(
             io=io,
             batch=batch,
             samples=tree.map_structure(lambda a: a[:FOR_RANGES], inputs),
+            sparse=sparse,
         )
     )
     made = dataclasses.replace(made, notes=(*notes, *made.notes))
@@ -115,7 +120,8 @@ def verify_file(
     """Run a file that exists and compare it with the float model it is said to come from.
 
     The simulation is not at hand, so the demand is weaker than ``export``'s: no NaN, no float island in a
-    file that says it is int8, and the same argmax on ``least_argmax`` of the samples.
+    file that says it is int8, the zeros and values a channel that the file says it was asked for, and the same
+    argmax on ``least_argmax`` of the samples.
 
     Returns:
         The Artifact; what is amiss is in its ``breaches``.
@@ -132,9 +138,11 @@ def verify_file(
     census = place.census(data)
     note = _note(place.note(data))
     mode = note.get("quantization") or _guess_mode(census)
+    asked = _asked(note)
+    facts = tuple(place.facts(data, asked))
     outputs = place.run(data, inputs)
     agree = compare_outputs(model, inputs, outputs, name="float model")
-    breaches = [*islands(census, mode), *not_finite(outputs)]
+    breaches = [*islands(census, mode), *lost_properties(facts), *_gone(asked, facts), *not_finite(outputs)]
     if agree.argmax < least_argmax:
         breaches.append(f"argmax agreement with the float model {agree.argmax:.4f}, expected at least {least_argmax}")
     return artifact(
@@ -145,7 +153,7 @@ def verify_file(
         io=note.get("io") or "as stored",
         census=census,
         agreement=agree,
-        sites=tuple(place.facts(data, {})),
+        sites=facts,
         breaches=tuple(breaches),
         source_sha256=digest(model),
     )
@@ -230,9 +238,37 @@ def _settle(found: Artifact, on_breach: str) -> None:
     warnings.warn(text, stacklevel=3)
 
 
-def _note(text: str | None) -> dict[str, str]:
-    """What kompakt wrote into a file about itself; {} where another program made it."""
-    return json.loads(text) if text else {}
+def _note(text: str | None) -> dict[str, Any]:
+    """What kompakt wrote into a file about itself; {} where another program made it.
+
+    Raises:
+        InputError: it is not what kompakt writes.
+    """
+    try:
+        note = json.loads(text or "{}")
+    except ValueError as error:
+        raise InputError(f"kompakt's note in the file is broken ({error}); make the file again") from None
+    if not isinstance(note, dict):
+        raise InputError(f"kompakt's note in the file is {str(note)[:40]!r}, expected an object; make the file again")
+    return note
+
+
+def _asked(note: Mapping[str, Any]) -> dict[str, Encoding]:
+    """Site -> zeros and values a channel that a file says it was asked for."""
+    try:
+        return {
+            site: Encoding(zeros=zeros, palette=palette) for site, (zeros, palette) in note.get("asked", {}).items()
+        }
+    except (AttributeError, TypeError, ValueError):
+        raise InputError("kompakt's note in the file: 'asked' is not site -> [zeros, values]; make it again") from None
+
+
+def _gone(asked: Mapping[str, Encoding], facts: Sequence[SiteFact]) -> list[str]:
+    """One line for each site that was asked something, and that the file has no weight for any more."""
+    held = {fact.site for fact in facts}
+    return [
+        f"{site}: zeros or values had to be kept, the file holds no such weight" for site in asked if site not in held
+    ]
 
 
 def _guess_mode(census: Census) -> str:

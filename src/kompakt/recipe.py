@@ -23,6 +23,7 @@ from kompakt.errors import InputError
 from kompakt.shrink import plan_shrink, shrink
 from kompakt.sites import Site, nearest
 from kompakt.targets import TARGETS
+from kompakt.targets.target import check_sparse
 from kompakt.techniques import (
     LEFT_OUT,
     QUANTIZE_OPTIONS,
@@ -90,7 +91,7 @@ class Recipe:
     Attributes:
         name: decodes itself: ``pcqat_int8`` prunes, clusters, trains quantized, exports int8.
         about: one sentence. stages: in order. epochs: of training over all stages, unless the user says.
-        quantization, io, target: of the export.
+        quantization, io, target, sparse: of the export.
 
     Example:
         >>> load_recipe("ptq_int8").quantization
@@ -104,6 +105,7 @@ class Recipe:
     quantization: str = "float"
     io: str | None = None
     target: str = "tflite"
+    sparse: bool = False
 
 
 def recipe_names() -> list[str]:
@@ -266,11 +268,15 @@ def _recipe(data: Any, where: str) -> Recipe:
     values = check_keys(data, Recipe, where)
     if "name" not in values:
         raise InputError(f"{where}: the key 'name' is missing")
-    check_types(values, {"name": str, "about": str, "epochs": int, "quantization": str, "target": str}, where)
+    check_types(
+        values, {"name": str, "about": str, "epochs": int, "quantization": str, "target": str, "sparse": bool}, where
+    )
     _check_name(values["name"], where)
     check_word(values, "target", TARGETS, where)
     check_word(values, "quantization", MODES, where)
     check_word(values, "io", IO, where)
+    if values.get("sparse"):
+        check_sparse(values.get("quantization", "float"), f"{where}: ")
     if values.get("epochs", 0) < 0:
         raise InputError(f"{where}: 'epochs' is {values['epochs']}, expected 0 or more")
     stages = tuple(_stage(s, f"{where}, stage {i + 1}") for i, s in enumerate(get_list(values, "stages", where)))

@@ -119,6 +119,7 @@ class SiteFact:
         distinct: the most distinct values in any one output channel.
         asked_zeros: zeros that had to be kept, or None.
         asked_palette: the most distinct values a channel that were asked for, or None.
+        sparse: whether the file stores it sparse.
     """
 
     site: str
@@ -129,6 +130,7 @@ class SiteFact:
     distinct: int
     asked_zeros: int | None = None
     asked_palette: int | None = None
+    sparse: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +167,11 @@ class Artifact:
         return max((s.distinct for s in self.sites), default=0)
 
     @property
+    def sparse(self) -> int:
+        """How many weight tensors the file stores sparse."""
+        return sum(s.sparse for s in self.sites)
+
+    @property
     def report(self) -> str:
         """Plain text, one fact a line."""
         lines = [
@@ -174,7 +181,10 @@ class Artifact:
             "  tensors    " + ", ".join(f"{n} {kind}" for kind, n in sorted(self.census.tensors.items())),
         ]
         if self.sites:
-            lines.append(f"  weights    {self.zeros:.1%} zeros, at most {self.distinct} distinct values a channel")
+            sparse = f"; {self.sparse} of {len(self.sites)} stored sparse" if self.sparse else ""
+            lines.append(
+                f"  weights    {self.zeros:.1%} zeros, at most {self.distinct} distinct values a channel{sparse}"
+            )
         for site in self.sites:
             asked = [f">= {site.asked_zeros} zeros"] if site.asked_zeros else []
             asked += [f"<= {site.asked_palette} values a channel"] if site.asked_palette else []

@@ -210,6 +210,7 @@ class _Job:
             quantization=recipe.quantization,
             io=recipe.io,
             target=recipe.target,
+            sparse=recipe.sparse,
             calibration=self._calibration(),
             verify=self.data.x_test,
         )

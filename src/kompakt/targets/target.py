@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from kompakt.errors import InputError
 from kompakt.records import Census, Encoding, SiteFact
 
 
@@ -24,6 +25,7 @@ class Request:
         io: type of inputs and outputs in an integer file: "int8", "uint8" or "float32".
         batch: the fixed batch size, or None for one that can be resized.
         samples: some inputs in the model's structure; an integer file needs them.
+        sparse: store weights with many zeros sparse, where that takes fewer bytes.
     """
 
     model: keras.Model
@@ -32,6 +34,20 @@ class Request:
     io: str = "float32"
     batch: int | None = 1
     samples: Any = None
+    sparse: bool = False
+
+
+def check_sparse(quantization: str, where: str = "") -> None:
+    """Refuse sparse storage where the runtime cannot do it.
+
+    Raises:
+        InputError: ``quantization`` is "dynamic_int8".
+    """
+    if quantization == "dynamic_int8":
+        raise InputError(
+            f"{where}sparse with quantization='dynamic_int8': LiteRT refuses such a file; export it as 'int8', "
+            "'float16' or 'float', or leave sparse out"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

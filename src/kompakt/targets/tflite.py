@@ -22,10 +22,11 @@ from kompakt.graph import symbolic_inputs
 from kompakt.records import Census, Encoding, SiteFact
 from kompakt.targets import tflite_runtime
 from kompakt.targets.quiet import quiet
-from kompakt.targets.target import Converted, Outputs, Request, Target
-from kompakt.targets.tflite_file import FLOATS, Tensor, TFLiteFile, census
+from kompakt.targets.target import Converted, Outputs, Request, Target, check_sparse
+from kompakt.targets.tflite_file import CHANNELS, FLOATS, Tensor, TFLiteFile, census
 from kompakt.targets.tflite_links import activation_links, give_names, restore_biases, weight_links
 from kompakt.targets.tflite_quantize import INPUT_SITE, quantized
+from kompakt.targets.tflite_sparse import stored_sparse
 
 MODES = ("float", "float16", "dynamic_int8", "int8")
 IO = ("int8", "uint8", "float32")
@@ -51,17 +52,18 @@ class TFLite(Target):
                 f"converting to TFLite needs Keras on TensorFlow, this is {keras.backend.backend()}: save the "
                 "model, then export it with KERAS_BACKEND=tensorflow"
             )
-        half = request.quantization == "float16"
-        file = _float_file(request.model, request.batch, half=half)
-        links = weight_links(request.model, file)
+        if request.sparse:
+            check_sparse(request.quantization)
+        floats = request.quantization in ("float", "float16")
+        file = _float_file(request.model, request.batch, half=request.quantization == "float16")
+        links = weight_links(request.model, file, folded=floats)
         if request.quantization == "int8":
             restore_biases(file, links, request.model)
             links += activation_links(request.model, request.encodings, file, _probes(request.samples))
         give_names(file, links, request.model)
-        if request.quantization in ("float", "float16"):
-            return Converted(data=_with_note(file.pack(), request))
-        made = quantized(file, request, links)
-        return dataclasses.replace(made, data=_with_note(made.data, request))
+        made = Converted(data=file.pack()) if floats else quantized(file, request, links)
+        made = _with_note(made, request)
+        return stored_sparse(made, request.samples) if request.sparse else made
 
     def run(self, data: bytes, inputs: Any, *, at: str | None = None) -> Outputs:
         file = TFLiteFile(data)
@@ -87,7 +89,7 @@ class TFLite(Target):
         file = TFLiteFile(data)
         order = {site: i for i, site in enumerate(encodings)}
         weights = sorted(filter(_is_weight, file.tensors), key=lambda t: order.get(t.name, len(order)))
-        return [_fact(t, encodings.get(t.name)) for t in weights]
+        return [_fact(file, t, encodings.get(t.name)) for t in weights]
 
     def regridded(self, data: bytes, encodings: Mapping[str, Encoding]) -> list[str]:
         file = TFLiteFile(data)
@@ -161,12 +163,19 @@ def _convert(model: keras.Model, *, half: bool) -> bytes:
         ) from error
 
 
-def _with_note(data: bytes, request: Request) -> bytes:
-    """The bytes, with what kompakt was asked for on board (read by ``kompakt verify``)."""
-    file = TFLiteFile(data)
-    note = {"quantization": request.quantization, "io": request.io}
+def _with_note(made: Converted, request: Request) -> Converted:
+    """``made``, with what kompakt was asked for on board (read by ``kompakt verify``).
+
+    Zeros and values a channel are asked at sites that the file has a tensor for; the others are named.
+    """
+    file = TFLiteFile(made.data)
+    asked = {site: each for site, each in request.encodings.items() if each.zeros or each.palette}
+    held = {site: [each.zeros, each.palette] for site, each in asked.items() if file.named(site) is not None}
+    note = {"quantization": request.quantization, "io": request.io, **({"asked": held} if held else {})}
     file.put_metadata("kompakt", json.dumps(note, separators=(",", ":")))
-    return file.pack()
+    lost = [site for site in asked if site not in held]
+    notes = [f"the file has no tensor of its own for {', '.join(lost)}: their zeros and values were not counted"]
+    return dataclasses.replace(made, data=file.pack(), notes=(*made.notes, *(notes if lost else ())))
 
 
 def _steps(file: TFLiteFile, stored: tuple[float | None, ...]) -> tuple[float | None, ...]:
@@ -191,10 +200,10 @@ def _is_weight(tensor: Tensor) -> bool:
     return tensor.values is not None and len(tensor.shape) > 1 and math.prod(tensor.shape) > 1 and "/" in tensor.name
 
 
-def _fact(tensor: Tensor, encoding: Encoding | None) -> SiteFact:
+def _fact(file: TFLiteFile, tensor: Tensor, encoding: Encoding | None) -> SiteFact:
     assert tensor.values is not None
     zero = float(tensor.zero_point[0]) if tensor.zero_point else 0.0
-    axis = tensor.channel_axis
+    axis = next((CHANNELS[op.name] for op in file.readers(tensor.index) if op.name in CHANNELS), tensor.channel_axis)
     zeros, distinct = zeros_and_distinct(tensor.values, axis, zero)
     return SiteFact(
         site=tensor.name,
@@ -205,6 +214,7 @@ def _fact(tensor: Tensor, encoding: Encoding | None) -> SiteFact:
         distinct=distinct,
         asked_zeros=encoding.zeros if encoding else None,
         asked_palette=encoding.palette if encoding else None,
+        sparse=tensor.sparse,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from kompakt.errors import InputError
 from kompakt.records import Census
+from kompakt.targets.sparse_format import decode, from_schema
 
 TYPES: dict[int, str] = {v: k for k, v in vars(schema.TensorType).items() if not k.startswith("_")}
 OPS: dict[int, str] = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
@@ -50,13 +51,18 @@ MOVES = (
 PRODUCERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D")
 """Operators with inputs (data, weights, bias); TRANSPOSE_CONV has (shape, weights, data, bias)."""
 
+CHANNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0, "CONV_3D": 4}
+"""Operator -> the dimension of its weights that runs over output channels."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
     """One tensor of a file.
 
     Attributes:
-        kind: type name of the schema ("INT8"). values: of a constant, else None.
+        kind: type name of the schema ("INT8"). values: of a constant, else None; of one in sparse storage at the
+            tensor that DENSIFY makes of it, which is what operators read.
+        sparse: the values are stored sparse.
         scale, zero_point: of its grid, () where it has none. axis: the dimension ``scale`` runs over.
     """
 
@@ -68,6 +74,7 @@ class Tensor:
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
     axis: int
+    sparse: bool = False
 
     @property
     def channel_axis(self) -> int | None:
@@ -102,8 +109,14 @@ class TFLiteFile:
 
     def reread(self) -> None:
         """Bring ``tensors``, ``ops``, ``inputs`` and ``outputs`` up to date with an edited ``graph``."""
-        self.tensors = tuple(self._tensor(i, t) for i, t in enumerate(self.graph.tensors))
+        tensors = [self._tensor(i, t) for i, t in enumerate(self.graph.tensors)]
         self.ops = tuple(self._op(op) for op in self.graph.operators or [])
+        for op in self.ops:
+            if op.name == "DENSIFY":
+                stored, made = tensors[op.inputs[0]], tensors[op.outputs[0]]
+                tensors[made.index] = replace(made, values=stored.values, sparse=True)
+                tensors[stored.index] = replace(stored, values=None)
+        self.tensors = tuple(tensors)
         self.inputs = tuple(int(i) for i in self.graph.inputs)
         self.outputs = tuple(int(i) for i in self.graph.outputs)
 
@@ -120,13 +133,17 @@ class TFLiteFile:
             scale=tuple(float(s) for s in grid.scale) if has_grid else (),
             zero_point=tuple(int(z) for z in grid.zeroPoint) if has_grid else (),
             axis=int(grid.quantizedDimension) if has_grid else 0,
+            sparse=tensor.sparsity is not None,
         )
 
     def _values(self, tensor: Any, kind: str) -> np.ndarray | None:
         data = self.model.buffers[tensor.buffer].data
         if data is None or len(data) == 0 or kind not in NUMPY:
             return None
-        return np.asarray(data, "uint8").view(NUMPY[kind]).reshape(tensor.shape)
+        values = np.asarray(data, "uint8").view(NUMPY[kind])
+        if tensor.sparsity is not None:
+            return decode(from_schema(tensor.sparsity, tensor.shape, values))
+        return values.reshape(tensor.shape)
 
     def name_of(self, op: Any) -> str:
         """The name of an operator of the schema."""
@@ -139,12 +156,20 @@ class TFLiteFile:
         return Op(name=self.name_of(op), inputs=inputs, outputs=outputs)
 
     def activations(self) -> Iterator[Tensor]:
-        """Inputs and operator outputs, in the order they are computed."""
+        """Inputs and operator outputs, in the order they are computed; a weight that is unpacked is none."""
         for index in self.inputs:
             yield self.tensors[index]
         for op in self.ops:
-            for index in op.outputs:
+            for index in op.outputs if op.name != "DENSIFY" else ():
                 yield self.tensors[index]
+
+    def readers(self, index: int) -> list[Op]:
+        """The operators that read a constant, or what DENSIFY and DEQUANTIZE make of it."""
+        found = []
+        for op in self.ops:
+            if index in op.inputs:
+                found += self.readers(op.outputs[0]) if op.name in ("DENSIFY", "DEQUANTIZE") else [op]
+        return found
 
     def named(self, name: str) -> Tensor | None:
         """The tensor called ``name``, or None."""

@@ -19,7 +19,7 @@ from kompakt.graph import symbolic_inputs
 from kompakt.records import Encoding
 from kompakt.sites import BOTH, OUTPUT, is_graph, sites
 from kompakt.targets import tflite_runtime
-from kompakt.targets.tflite_file import FLOATS, MOVES, PRODUCERS, Op, Tensor, TFLiteFile
+from kompakt.targets.tflite_file import CHANNELS, FLOATS, MOVES, PRODUCERS, Op, Tensor, TFLiteFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,13 @@ class Link:
     tensor: int
 
 
-def weight_links(model: keras.Model, file: TFLiteFile) -> list[Link]:
-    """Which constant of the file is which kernel; each is taken once, in the order of the model."""
+def weight_links(model: keras.Model, file: TFLiteFile, *, folded: bool = False) -> list[Link]:
+    """Which constant of the file is which kernel; each is taken once, in the order of the model.
+
+    Args:
+        folded: take a constant too that is a kernel but for a factor an output channel, which is what the
+            converter makes of a convolution and the BatchNormalization after it.
+    """
     constants = [t for t in file.tensors if t.values is not None and t.kind in FLOATS and len(t.shape) > 1]
     links: list[Link] = []
     taken: set[int] = set()
@@ -40,6 +45,8 @@ def weight_links(model: keras.Model, file: TFLiteFile) -> list[Link]:
             continue
         value = np.asarray(keras.ops.convert_to_numpy(site.variable))
         found = [t.index for t in constants if _same_weight(value, t)]
+        if folded and not found:
+            found = [t.index for t in constants if t.index not in taken and _same_but_for_scale(value, t, file)]
         first = next((i for i in found if i not in taken), next(iter(found), None))
         if first is not None:
             links.append(Link(site=site.name, tensor=first))
@@ -54,6 +61,31 @@ def _same_weight(value: np.ndarray, tensor: Tensor) -> bool:
     stored = tensor.values.astype("float32").ravel()
     rtol, atol = (1e-3, 1e-7) if tensor.kind == "FLOAT16" else (1e-5, 1e-9)
     return any(np.allclose(laid.ravel(), stored, rtol=rtol, atol=atol) for laid in _layouts(value))
+
+
+def _same_but_for_scale(value: np.ndarray, tensor: Tensor, file: TFLiteFile) -> bool:
+    """Whether a constant is ``value`` with each output channel multiplied by a factor, which may be 0."""
+    assert tensor.values is not None
+    axis = next((CHANNELS[op.name] for op in file.readers(tensor.index) if op.name in CHANNELS), None)
+    if axis is None or value.size != tensor.values.size:
+        return False
+
+    def rows(laid: np.ndarray) -> np.ndarray:
+        return np.moveaxis(laid.reshape(tensor.shape).astype("float64"), axis, 0).reshape(tensor.shape[axis], -1)
+
+    stored = rows(tensor.values)
+    live = np.abs(stored).max(1) > 0
+    if not live.any() or stored.shape[1] < 2:
+        return False
+    stored = stored[live]
+    largest = np.abs(stored).argmax(1)[:, None]
+    tolerance = 2e-3 if tensor.kind == "FLOAT16" else 1e-5
+    for laid in _layouts(value):
+        kernel = rows(laid)[live]
+        factor = np.take_along_axis(kernel, largest, 1) / np.take_along_axis(stored, largest, 1)
+        if factor.all() and np.allclose(kernel / factor, stored, rtol=tolerance, atol=tolerance * np.abs(stored).max()):
+            return True
+    return False
 
 
 def _layouts(value: np.ndarray) -> list[np.ndarray]:
