@@ -189,7 +189,7 @@ def test_round_trip(data):
         ),
         (
             recipe(colour="red"),
-            "recipe: unknown key 'colour'; known: about, epochs, io, name, quantization, stages, target",
+            "recipe: unknown key 'colour'; known: about, epochs, io, name, quantization, sparse, stages, target",
         ),
     ],
 )

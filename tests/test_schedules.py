@@ -1,7 +1,7 @@
 """Schedules: their values, the steps at which they act, and what they refuse."""
 
-import itertools
 import dataclasses
+import itertools
 
 import pytest
 from hypothesis import given
