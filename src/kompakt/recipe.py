@@ -174,11 +174,11 @@ def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: An
     """
     if stage.quantize is not None:
         attached = quantize(model, stage.quantize, calibration=calibration, **dict(stage.options))
-        reached = sorted(name for name, _, variable in chains_of(attached) if variable is not None)
+        weights = sorted(name for name, _, variable in chains_of(attached) if variable is not None)
         left = tuple(UNREACHED % path for path in unreached(attached))
-        return Started(model=attached, applied=(f"quantize {stage.quantize}: {', '.join(reached)}",), skipped=left)
+        return Started(model=attached, applied=(f"quantize {stage.quantize}: {', '.join(weights)}",), skipped=left)
     if stage.shrink is not None:
-        return _shrunk(model, stage, seed)
+        return _shrunk(model, stage.shrink, stage.options, seed)
     plain, keeps = carry(model)
     wanted: dict[str, list[Transform]] = {name: list(kept) for name, kept in keeps.items()}
     applied, skipped = [], []
@@ -199,14 +199,13 @@ def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: An
     return Started(model=attach(plain, wanted), applied=tuple(applied), skipped=tuple(skipped))
 
 
-def _shrunk(model: keras.Model, stage: Stage, seed: int) -> Started:
+def _shrunk(model: keras.Model, share: float, options: Mapping[str, Any], seed: int) -> Started:
     """A smaller model. Channels go first: zeros and values that were kept for the old shapes would be lost."""
     if wrapped(model):
         raise InputError("a stage with shrink comes before those that prune, cluster or quantize: move it to the front")
-    options = {"seed": seed, **stage.options}
-    planned = plan_shrink(model, stage.shrink, **options)
+    planned = plan_shrink(model, share, seed=seed, **options)
     rows = ", ".join(f"{', '.join(row.layers)} {row.before} to {row.after} channels" for row in planned.groups)
-    what = f"shrink to {stage.shrink:g} of the {planned.of} (reached {planned.reached:.3f}): {rows}"
+    what = f"shrink to {share:g} of the {planned.of} (reached {planned.reached:.3f}): {rows}"
     left = tuple(f"the {f.channels} channels of {f.layer} stay: {f.reason}" for f in planned.fixed)
     return Started(model=shrink(model, planned.masks), applied=(what,), skipped=left)
 
