@@ -551,3 +551,44 @@ def test_a_schedule_that_the_training_does_not_reach_is_named():
     assert skipped[0] == (
         f"Prune on *: its schedule ends at step 1000, the stage has 101; it reaches {reached:.3f} of 0.500"
     )
+
+
+# Stages that remove channels
+
+
+def wide():
+    keras.utils.set_random_seed(0)
+    parts = [L.Conv2D(32, 3, name="conv"), L.ReLU(), L.Conv2D(32, 3, name="second"), L.GlobalAveragePooling2D()]
+    return keras.Sequential([keras.Input((8, 8, 2)), *parts, L.Dense(4, name="head")])
+
+
+def test_a_shrink_stage_removes_channels_and_says_how_many():
+    given = recipe(stages=[{"shrink": 0.5, "options": {"of": "macs"}}, {"quantize": "int8"}])
+    first = started(given, 0, of=wide())
+    macs = [sum(row.macs for row in kp.layer_costs(m)) for m in (wide(), first.model)]
+    assert 0.3 < macs[1] / macs[0] <= 0.5  # in steps of 8 channels
+    (line,) = first.applied
+    assert line.startswith(f"shrink to 0.5 of the macs (reached {macs[1] / macs[0]:.3f})") and "conv 32 to " in line
+    second = started(given, 1, of=first.model)
+    assert second.applied == ("quantize int8: conv/kernel, head/kernel, second/kernel",)
+
+
+def test_a_shrink_stage_after_another_technique_is_refused():
+    given = recipe(stages=[{"rules": [{"transforms": [{"name": "Prune", "sparsity": 0.5}]}]}, {"shrink": 0.5}])
+    pruned = started(given, 0, of=wide()).model
+    with pytest.raises(InputError, match="a stage with shrink comes before those that prune, cluster or quantize"):
+        started(given, 1, of=pruned)
+
+
+@pytest.mark.parametrize(
+    ("stage", "text"),
+    [
+        ({"shrink": "half"}, "recipe, stage 1: 'shrink' is 'half', expected a number"),
+        ({"shrink": 0.5, "options": {"off": "macs"}}, "recipe, stage 1: unknown option 'off'; nearest: 'of'"),
+        ({"shrink": 0.5, "quantize": "int8"}, "recipe, stage 1: expected rules, quantize or shrink, one of the three"),
+    ],
+)
+def test_what_a_shrink_stage_refuses(stage, text):
+    with pytest.raises(InputError) as caught:
+        load_recipe(staged(**stage))
+    assert str(caught.value) == text
