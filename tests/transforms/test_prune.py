@@ -245,7 +245,7 @@ def test_an_unfit_layer_is_left_by_a_star_and_refused_by_name(caplog):
     ("given", "text"),
     [
         ({}, "give sparsity or keep='zeros', one of the two"),
-        ({"sparsity": 0.5, "schedule": OneShot(0.6)}, "sparsity 0.5, but the schedule comes to 0.6: give one of"),
+        ({"sparsity": 0.5, "schedule": OneShot(0.6)}, "sparsity 0.5, but the schedule ends at 0.6: expected the same"),
         ({"sparsity": 1.0}, "sparsity 1.0: expected a share from 0 to below 1, such as 0.75"),
         ({"sparsity": 0.5, "score": "l3"}, "score 'l3': expected one of l1, l2, taylor, movement, random"),
         ({"sparsity": 0.5, "score": "taylor"}, "score 'taylor' is gathered in training: give a schedule= that begins"),

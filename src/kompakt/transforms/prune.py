@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kompakt.errors import InputError
@@ -199,13 +200,13 @@ class Prune(Transform):
         if self.schedule is None or not self.acts(step):
             return None
         if step == self.rewind:
-            self.early.assign(value)
+            self.early.assign(_copied(value))
         if not self.schedule.acts(step):
             return None
         if self.pool() is None:
             self.mask_to(self.schedule(step), value)
         self.reached.assign(float(step))
-        return None if self.rewind is None or step == self.rewind else ops.convert_to_tensor(self.early)
+        return None if self.rewind is None or step == self.rewind else _copied(self.early)
 
     @classmethod
     def update_pool(cls, step: int, members: Members) -> None:
@@ -263,3 +264,8 @@ class Prune(Transform):
             "rewind": self.rewind,
             "seed": self.seed,
         }
+
+
+def _copied(value: Tensor) -> np.ndarray:
+    """In memory of its own: the JAX trainer gives the memory of a variable away, and two cannot share it."""
+    return np.array(ops.convert_to_numpy(value))
