@@ -14,7 +14,7 @@ from kompakt.errors import InputError
 from kompakt.graph import as_functional, copy_layer, map_layers
 from kompakt.rewrite.channel_groups import Member, Reading, read_channels
 from kompakt.rewrite.channel_scope import CARRIES, MAKES, variable_of
-from kompakt.sites import is_graph, nearest
+from kompakt.sites import is_graph
 
 Scores = dict[str, np.ndarray]
 """Name of a group -> a score for each of its channels; a group that the ranking says nothing about is missing."""
@@ -44,7 +44,7 @@ def scores(rank: str, evidence: Evidence) -> Scores:
         InputError: no such ranking, or one that cannot work with what it was given.
     """
     if rank not in RANKINGS:
-        raise InputError(f"rank={rank!r}: expected one of {', '.join(RANKINGS)}{nearest(rank, RANKINGS)}")
+        raise InputError(f"rank={rank!r}: expected one of {', '.join(RANKINGS)}")
     return RANKINGS[rank](evidence)
 
 

@@ -21,6 +21,11 @@ from kompakt.sites import nearest
 
 log = logging.getLogger("kompakt")
 
+NEAR = 0.05
+"""How far under its target a share may be without a word."""
+
+FAR = "%.3f of the %s is left where %g was allowed: channels go in steps of round_to=%d; a smaller one comes nearer"
+
 SCOPES = ("global", "group")
 """Whether channels of all groups are ranked together, or each group keeps the same share of its own."""
 
@@ -126,6 +131,8 @@ def shrink(
     left = _left_whole(plan)
     if left:
         log.warning("channels that stay: %s", left)
+    if plan.asked is not None and plan.reached is not None and plan.reached < plan.asked - NEAR:
+        log.warning(FAR, plan.reached, plan.of, plan.asked, round_to)
     masks = {name: np.array(mask) for name, mask in plan.masks.items()}
     return remove_channels(model, masks, layer_norms=layer_norms)
 
@@ -180,22 +187,27 @@ def _check(keep: Any, of: str, scope: str, round_to: Any, min_channels: Any) -> 
         raise InputError(f"keep={keep!r}: expected a share over 0 and at most 1, such as 0.5, or masks by layer")
     for name, value, known in (("of", of, OF), ("scope", scope, SCOPES)):
         if value not in known:
-            raise InputError(f"{name}={value!r}: expected one of {', '.join(known)}{nearest(str(value), known)}")
+            raise InputError(f"{name}={value!r}: expected one of {', '.join(known)}")
     for name, number in (("round_to", round_to), ("min_channels", min_channels)):
         if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
             raise InputError(f"{name}={number!r}: expected a whole number from 1")
 
 
 def _skipped(reading: Reading, skip: str | Sequence[str]) -> set[str]:
-    """Groups of which a layer that makes their channels matches a pattern."""
-    makers = {g.name: {m.layer for m in g.makers} for g in reading.found.groups}
+    """Groups whose channels a layer that matches a pattern makes, or gives out."""
+    made: dict[str, set[str]] = {}
+    for group in reading.found.groups:
+        for member in group.makers:
+            made.setdefault(member.layer, set()).add(group.name)
     known = sorted(reading.outputs)
     found: set[str] = set()
     for pattern in [skip] if isinstance(skip, str) else skip:
-        layers = set(fnmatch.filter(known, pattern))
+        layers = fnmatch.filter(known, pattern)
         if not layers:
             raise InputError(f"skip={pattern!r} matches no layer with channels{nearest(pattern, known)}")
-        found |= {name for name, made_by in makers.items() if made_by & layers}
+        for layer in layers:
+            found |= made.get(layer, set())
+            found |= {place[0] for place in reading.where(layer) if not isinstance(place, str)}
     return found
 
 

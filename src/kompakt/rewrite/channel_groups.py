@@ -156,6 +156,7 @@ class _Trace:
         self.weights: dict[tuple[str, str], dict[int, WeightAxis]] = {}
         self.names: dict[int, tuple[Layer, str]] = {}
         self.outputs: dict[str, Labels] = {}
+        self.closed: dict[str, str] = {}
         self._layer_norms = layer_norms
         self._prefix = ""
 
@@ -180,6 +181,7 @@ class _Trace:
             args=args,
             kwargs=kwargs,
             shapes=tuple(tensor.shape for tensor in call.outputs),
+            closed=self.closed,
             layer_norms=self._layer_norms,
         )
         made = follow(scope)
@@ -227,7 +229,7 @@ def _collect(trace: _Trace) -> Reading:
     kept = {makers_of: roots for makers_of, roots in together.items() if len(roots) > 1}
     groups = _groups(axes, kept)
     return Reading(
-        found=ChannelGroups(groups=groups, fixed=tuple(_fixed(channels, axes))),
+        found=ChannelGroups(groups=groups, fixed=(*_fixed(channels, axes), *_closed(trace, axes))),
         layers={name: layer for layer, name in trace.names.values()},
         channels=channels,
         outputs=trace.outputs,
@@ -301,3 +303,11 @@ def _fixed(channels: Channels, axes: list[_Axis]) -> Iterable[Fixed]:
             for reason, number in count.items():
                 seen.setdefault((axis.layer, reason), number)
     return [Fixed(layer=layer, channels=number, reason=reason) for (layer, reason), number in seen.items()]
+
+
+def _closed(trace: _Trace, axes: list[_Axis]) -> Iterable[Fixed]:
+    """A row for each layer with weights that could not be followed, unless it has one for what it makes."""
+    makers = {axis.layer for axis in axes if axis.held.role == MAKES}
+    for layer, name in trace.names.values():
+        if name in trace.closed and name not in makers and getattr(layer, "weights", None):
+            yield Fixed(layer=name, channels=len(trace.outputs.get(name, ())), reason=trace.closed[name])

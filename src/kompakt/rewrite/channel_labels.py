@@ -163,7 +163,8 @@ def reshape(channels: Channels, tensor: Traced, shape: Shape, reason: str) -> Ax
         tail += 1
         axes[-tail] = tensor.axes[-tail]
     middle = list(range(head, len(old) - tail)), list(range(head, len(new) - tail))
-    if None in [*(old[i] for i in middle[0]), *(new[i] for i in middle[1])]:
+    sizes = [old[i] for i in middle[0]], [new[i] for i in middle[1]]
+    if None in [*sizes[0], *sizes[1]] or math.prod(sizes[0]) != math.prod(sizes[1]):  # over axes of unknown size
         for i in middle[0]:
             channels.fix(tensor.axes[i], reason)
         return tuple(axes)

@@ -17,7 +17,7 @@ from keras import layers
 
 from kompakt.rewrite import channel_linear as linear
 from kompakt.rewrite import channel_moves as moves
-from kompakt.rewrite.channel_labels import Axes, Traced
+from kompakt.rewrite.channel_labels import Axes, Shape, Traced
 from kompakt.rewrite.channel_scope import OUTPUT, NewShape, NotFollowed, Scope, at, variable_of
 
 Layer = Any
@@ -47,9 +47,16 @@ def follow(scope: Scope) -> list[Axes]:
     except NotFollowed as error:
         return scope.close(str(error))
     rows = made if isinstance(made, list) else [made]
-    if [len(axes) for axes in rows] != [len(shape) for shape in scope.shapes]:
+    if len(rows) != len(scope.shapes) or not all(map(_fits, rows, scope.shapes)):
         return scope.close("it is called in a way that is not known")
     return rows
+
+
+def _fits(axes: Axes, shape: Shape) -> bool:
+    """Whether the labels are those of a tensor of this shape."""
+    return len(axes) == len(shape) and all(
+        labels is None or size in (None, len(labels)) for labels, size in zip(axes, shape, strict=True)
+    )
 
 
 def _check_all_weights(scope: Scope) -> None:

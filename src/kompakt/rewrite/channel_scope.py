@@ -48,6 +48,7 @@ class Scope:
     Attributes:
         name: of the layer, with the nested models that it is in. weights: {(layer, tensor): {axis: labels}}, which
             a rule adds to. args, kwargs: of the call, with a Traced for each tensor. shapes: of its outputs.
+        closed: {layer: reason} of those that could not be followed, which a rule adds to.
         inside: path to the layer from the one that is named, where that wraps it.
     """
 
@@ -58,6 +59,7 @@ class Scope:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     shapes: tuple[Shape, ...]
+    closed: dict[str, str]
     layer_norms: bool = False
     inside: str = field(default="")
 
@@ -117,6 +119,7 @@ class Scope:
     def close(self, why: str) -> list[Axes]:
         """Nothing that goes in or comes out can be removed."""
         reason = f"{self.who}: {why}"
+        self.closed.setdefault(self.name, reason)
         for tensor in self.tensors:
             for labels in tensor.axes:
                 self.channels.fix(labels, reason)
@@ -136,6 +139,7 @@ class Scope:
             args=args,
             kwargs={},
             shapes=shapes,
+            closed=self.closed,
             layer_norms=self.layer_norms,
             inside=f"{self.inside}{path}/",
         )
@@ -189,7 +193,8 @@ def activated(scope: Scope, axes: Axes) -> Axes:
     if activation is None or id(activation) in ELEMENTWISE:
         return axes
     name = getattr(activation, "__name__", type(activation).__name__)
-    if activation in (activations.softmax, activations.log_softmax, activations.sparsemax):
-        scope.fix(axes[-1], f"has the activation {name}, which mixes them")
-        return axes
-    raise NotFollowed(f"its activation {name} is not known to work on each value by itself")
+    mixes = activation in (activations.softmax, activations.log_softmax, activations.sparsemax)
+    verb = f"has the activation {name}, which " + ("mixes them" if mixes else "is not known to leave them apart")
+    for labels in axes[-1:] if mixes else axes:
+        scope.fix(labels, verb)
+    return axes if mixes else fixed_axes(scope.channels, scope.shapes[0], f"{scope.who} {verb}")
