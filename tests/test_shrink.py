@@ -315,13 +315,13 @@ def test_what_stays_is_said_in_one_line(caplog):
     x = L.Add()([x, L.Dense(32, name="b")(L.Dense(64, name="wide")(L.LayerNormalization(name="norm")(x)))])
     model = keras.Model(i, L.Dense(2, name="head")(x))
     with caplog.at_level(logging.WARNING, "kompakt"):
-        kp.shrink(model, 0.5)
+        kp.shrink(model, 0.5, round_to=1)
     assert [record.message for record in caplog.records] == [
         "channels that stay: a, b (LayerNormalization 'norm' averages over them)"
     ]
     caplog.clear()
     with caplog.at_level(logging.WARNING, "kompakt"):
-        kp.shrink(model, 0.5, layer_norms=True, round_to=2)
+        kp.shrink(model, 0.5, layer_norms=True, round_to=1)
         kp.shrink(network(), 0.5)
     assert caplog.records == []
 

@@ -110,7 +110,7 @@ def shrink(
         >>> x = keras.layers.Conv2D(32, 3, name="a")(i)
         >>> x = keras.layers.Conv2D(32, 3, name="b")(x)
         >>> m = keras.Model(i, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x)))
-        >>> small = shrink(m, 0.5)
+        >>> small = shrink(m, 0.6, scope="group")
         >>> [layer.filters for layer in small.layers[1:3]]
         [24, 24]
     """
@@ -156,7 +156,7 @@ def plan_shrink(
 
     Example:
         >>> m = keras.Sequential([keras.Input((8,)), keras.layers.Dense(32, name="a"), keras.layers.Dense(2)])
-        >>> plan = plan_shrink(m, 0.5, of="parameters")
+        >>> plan = plan_shrink(m, 0.6, of="parameters")
         >>> plan.groups[0].after, plan.before.parameters, plan.after.parameters, plan.reached
         (16, 354, 178, 0.502...)
     """
