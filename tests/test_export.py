@@ -186,6 +186,7 @@ def test_the_model_is_left_alone_and_the_file_is_the_one_that_was_examined(model
 def test_the_report_says_what_was_asked_held_and_measured(model, tmp_path):
     artifact = kp.export(kp.prune(model, 0.5), tmp_path / "m.tflite", quantization="int8", calibration=X)
 
+    agree = artifact.agreement
     report = re.sub(r"[\d,]+ bytes, [\d,]+ gzipped", "N bytes, N gzipped", artifact.report)
     agreement = [
         line for line in report.splitlines() if line.startswith("  agreement  argmax 1.0000 with the simulation")
@@ -200,9 +201,11 @@ def test_the_report_says_what_was_asked_held_and_measured(model, tmp_path):
         "  asked      hidden/kernel: >= 24 zeros; held: 24 zeros, 5 values a channel",
         "  asked      logits/kernel: >= 16 zeros; held: 16 zeros, 6 values a channel",
         *agreement,
-        "             argmax 1.0000 with the model as trained",
+        "             argmax 1.0000 with the fake-quantized model",
+        f"             argmax {agree.given_argmax:.4f} with the model given, largest difference "
+        f"{agree.given_abs:.3g}, {agree.given_relative:.3g} of the spread",
     ]
-    assert artifact.agreement.trained_argmax == 1.0
+    assert agree.trained_argmax == 1.0 and agree.given_argmax >= 0.95 and 0 < agree.given_relative < 0.2
 
 
 def test_without_samples_it_is_compared_on_random_numbers_and_says_so(model, tmp_path):
@@ -245,9 +248,40 @@ def test_a_breach_is_raised_and_leaves_the_old_file_or_warned_of_and_written(tmp
 
 def test_a_model_that_computes_nan_is_a_breach(model, tmp_path):
     model.get_layer("logits").bias.assign([0.0, np.nan, 0.0, 0.0])
-    with pytest.raises(kp.VerificationError, match="output 0: 200 values are NaN or infinite"):
+    with pytest.raises(kp.VerificationError, match="output 0: 200 values are NaN or infinite") as caught:
         kp.export(model, tmp_path / "m.tflite", verify=X)
+    assert "the first layer whose output is NaN or infinite is logits" in caught.value.breaches
+    assert "logits/bias: 1 of 4 values are NaN or infinite" in caught.value.breaches
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["int8", "dynamic_int8"])
+@pytest.mark.parametrize("attached", [False, True])
+def test_weights_of_nan_have_no_integer_file(model, mode, attached, tmp_path):
+    given = kp.quantize(model, mode, calibration=X) if attached else model
+    layer = given.get_layer("logits")
+    getattr(layer, "transformed_layer", layer).bias.assign([0.0, np.nan, 0.0, np.inf])
+    with pytest.raises(kp.InputError) as caught:
+        kp.export(given, tmp_path / "m.tflite", quantization=mode, calibration=X)
+    assert str(caught.value) == (
+        "logits/bias: 2 of 4 values are NaN or infinite: an integer file cannot hold that; go back to weights "
+        "from before it"
+    )
+
+
+def test_a_range_that_is_infinite_is_named(tmp_path):
+    parts = [L.Dense(4, name="d"), L.Activation("exponential", name="large"), L.Dense(2)]
+    with pytest.raises(kp.InputError) as caught:
+        kp.export(
+            keras.Sequential([keras.Input((6,)), *parts]),
+            tmp_path / "m.tflite",
+            quantization="int8",
+            calibration=X * 1000,
+        )
+    assert str(caught.value) == (
+        "large/output: the range measured there is NaN or infinite; look for an overflow, or a division by zero, "
+        "in the layers up to it"
+    )
 
 
 def test_ctrl_c_leaves_the_folder_as_it_was(model, tmp_path):
@@ -390,6 +424,57 @@ def test_a_broken_file(model, spoil, text, tmp_path):
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(kp.InputError, match=text):
         kp.verify_file(path, model, X)
+
+
+@pytest.mark.parametrize("mode", ["float", "float16", "dynamic_int8", "int8"])
+def test_the_wrong_model_of_one_output_shows(mode, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), L.Dense(8, activation="relu"), L.Dense(1)])
+    kp.export(model, tmp_path / "m.tflite", quantization=mode, calibration=X)
+
+    assert kp.verify_file(tmp_path / "m.tflite", model, X).breaches == ()
+    (breach,) = kp.verify_file(tmp_path / "m.tflite", keras.models.clone_model(model), X).breaches
+    assert re.fullmatch(
+        r"outputs differ from the float model by [12]\.\d+ of their spread, expected at most [\d.]+", breach
+    )
+
+
+def test_what_verify_refuses_export_refuses(model, tmp_path):
+    """One outlier stretches the grids: the file is the fake-quantized model to the bit, and not the one given."""
+    outlier = X.copy()
+    outlier[0, 0] = 5000.0
+    with pytest.raises(kp.VerificationError) as caught:
+        kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=outlier, verify=X)
+    (breach,) = caught.value.breaches
+    wanted = r"argmax agreement with the %s 0\.\d{4} \(0\.\d{4} with ties\), expected at least 0\.95"
+    assert re.fullmatch(wanted % "model given", breach)
+
+    with pytest.warns(UserWarning, match="with the model given"):
+        made = kp.export(
+            model, tmp_path / "m.tflite", quantization="int8", calibration=outlier, verify=X, on_breach="warn"
+        )
+    agree = made.agreement
+    assert agree.argmax == agree.trained_argmax == 1.0 and agree.given_argmax < 0.95 and agree.given_relative > 0.2
+    found = kp.verify_file(tmp_path / "m.tflite", model, X)
+    assert re.fullmatch(wanted % "float model", *found.breaches)
+    assert found.agreement.argmax == agree.given_argmax and found.agreement.max_abs == agree.given_abs
+
+
+def test_a_regression_that_int8_loses_is_a_breach(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), L.Dense(8, activation="relu"), L.Dense(1)])
+    outlier = X.copy()
+    outlier[0, 0] = 5000.0
+    with pytest.raises(kp.VerificationError, match=r"differ from the model given by .* of their spread, expected at"):
+        kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=outlier, verify=X)
+
+
+def test_the_digest_is_of_the_model_that_was_given(model, tmp_path):
+    weights = b"".join(np.ascontiguousarray(w).tobytes() for w in model.get_weights())
+    made = kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=X)
+
+    assert made.source_sha256 == hashlib.sha256(weights).hexdigest()
+    assert kp.verify_file(tmp_path / "m.tflite", model, X).source_sha256 == made.source_sha256
 
 
 def test_a_missing_file(model, tmp_path):

@@ -273,6 +273,6 @@ def simulate(model: keras.Model, inputs: Any, batch_size: int = 256) -> list[np.
     return [np.asarray(v) for v in tree.flatten(model.predict(inputs, batch_size=batch_size, verbose=0))]
 
 
-def up_to(model: keras.Model, site: str) -> keras.Model:
-    """The functional ``model`` cut off after the layer of ``site``."""
-    return keras.Model(model.inputs, model.get_layer(site.rsplit("/", 1)[0]).output)
+def at_sites(model: keras.Model, sites: Sequence[str]) -> keras.Model:
+    """The functional ``model`` with what the layer of each site makes as its outputs."""
+    return keras.Model(model.inputs, [model.get_layer(site.rsplit("/", 1)[0]).output for site in sites])

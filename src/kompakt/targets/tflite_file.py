@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,7 +88,7 @@ class Op:
 class TFLiteFile:
     """A parsed file; :meth:`pack` gives its bytes again."""
 
-    def __init__(self, data: bytes, subgraph: int = 0) -> None:
+    def __init__(self, data: bytes) -> None:
         if data[4:8] != b"TFL3":
             raise InputError(f"not a TFLite file ({len(data)} bytes): expected the identifier TFL3 at byte 4")
         try:
@@ -95,7 +96,7 @@ class TFLiteFile:
             for buffer in self.model.buffers:
                 if buffer.data is not None:  # an array packs at once, bytes one by one
                     buffer.data = np.frombuffer(buffer.data, "uint8")
-            self.graph = self.model.subgraphs[subgraph]
+            self.graph = self.model.subgraphs[0]
             self.reread()
         except (IndexError, TypeError, ValueError, AttributeError, MemoryError, struct.error) as error:
             raise InputError(f"broken TFLite file ({len(data)} bytes): {error}; make it again") from None
@@ -138,6 +139,18 @@ class TFLiteFile:
         inputs, outputs = tuple(int(i) for i in op.inputs), tuple(int(i) for i in op.outputs)
         return Op(name=self.name_of(op), inputs=inputs, outputs=outputs)
 
+    def channels_of(self, index: int) -> int | None:
+        """The dimension of a tensor's channels: the one with a scale each, or that its linear operator sums into."""
+        tensor = self.tensors[index]
+        readers = [op for op in self.ops if index in op.inputs]
+        if tensor.scale or not readers:
+            return tensor.channel_axis
+        if readers[0].name == "DEQUANTIZE":
+            return self.channels_of(readers[0].outputs[0])
+        if readers[0].name not in PRODUCERS:
+            return None
+        return len(tensor.shape) - 1 if readers[0].name in ("DEPTHWISE_CONV_2D", "CONV_3D") else 0
+
     def activations(self) -> Iterator[Tensor]:
         """Inputs and operator outputs, in the order they are computed."""
         for index in self.inputs:
@@ -145,6 +158,14 @@ class TFLiteFile:
         for op in self.ops:
             for index in op.outputs:
                 yield self.tensors[index]
+
+    def parts(self) -> list[TFLiteFile]:
+        """A view of every subgraph (the bodies of loops); an edit of one is an edit of the file."""
+        views = [copy.copy(self) for _ in self.model.subgraphs]
+        for view, graph in zip(views, self.model.subgraphs, strict=True):
+            view.graph = graph
+            view.reread()
+        return views
 
     def named(self, name: str) -> Tensor | None:
         """The tensor called ``name``, or None."""
@@ -224,8 +245,8 @@ def census(data: bytes) -> Census:
 
     Example: see ``kompakt.export(...).census``.
     """
-    main = TFLiteFile(data)
-    parts = [main, *(TFLiteFile(data, subgraph=i) for i in range(1, len(main.model.subgraphs)))]
+    main, *loops = TFLiteFile(data).parts()
+    parts = [main, *loops]
     ops: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     float_ops: list[str] = []
