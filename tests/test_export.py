@@ -496,3 +496,69 @@ def test_a_file_of_another_program_is_told_by_its_tensors(model, tmp_path):
 
     found = kp.verify_file(tmp_path / "m.tflite", model, X)
     assert found.quantization == "int8" and found.breaches == () and found.io == "as stored"
+
+
+# Kinds of numbers
+
+
+def half_precision(policy):
+    keras.utils.set_random_seed(0)
+    hidden = L.Dense(8, activation="relu", name="hidden", dtype=policy)
+    return keras.Sequential([keras.Input((6,)), hidden, L.Dense(4, name="logits", dtype=policy)])
+
+
+@pytest.mark.parametrize("mode", ["float", "float16", "dynamic_int8", "int8"])
+@pytest.mark.parametrize("policy", ["mixed_float16", "float16"])
+def test_a_model_of_half_precision(policy, mode, tmp_path):
+    artifact = kp.export(half_precision(policy), tmp_path / "m.tflite", quantization=mode, calibration=X)
+
+    assert artifact.breaches == () and artifact.agreement.argmax >= 0.99
+    assert 0 < artifact.agreement.given_relative < (0.2 if mode == "int8" else 0.02)
+    assert kp.verify_file(tmp_path / "m.tflite", half_precision(policy), X).breaches == ()
+
+
+def test_a_model_of_mixed_precision_after_training(tmp_path):
+    quantized = kp.quantize(half_precision("mixed_float16"), "int8", calibration=X)
+    quantized.compile("adam", "mse")
+    quantized.fit(X, X[:, :4], epochs=1, verbose=0)
+    artifact = kp.export(quantized, tmp_path / "m.tflite", verify=X)
+    assert artifact.breaches == () and artifact.agreement.given_argmax >= 0.95
+
+
+@pytest.mark.parametrize("io", ["int8", "uint8"])
+def test_pixels_of_whole_numbers(io, tmp_path):
+    i = keras.Input((8, 8, 3), dtype="uint8")
+    x = L.Conv2D(4, 3, activation="relu")(L.Rescaling(1 / 255)(i))
+    model = keras.Model(i, L.Dense(4)(L.Flatten()(x)))
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3)).astype("uint8")
+    artifact = kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=pixels, io=io)
+
+    assert artifact.breaches == () and artifact.census.float_ops == ()
+    assert artifact.agreement.given_argmax >= 0.95 and artifact.agreement.given_relative < 0.1
+    (given,) = Interpreter(model_path=str(tmp_path / "m.tflite")).get_input_details()
+    assert given["dtype"] is np.dtype(io).type and abs(given["quantization"][0] - 1.0) < 0.01
+    dynamic = kp.export(model, tmp_path / "d.tflite", quantization="dynamic_int8", calibration=pixels)
+    assert dynamic.breaches == () and dynamic.agreement.given_relative < 0.05
+
+
+class Words(keras.Model):
+    """A subclassed model over the numbers of words."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.table, self.mean, self.last = L.Embedding(20, 8), L.GlobalAveragePooling1D(), L.Dense(4)
+
+    def call(self, x):
+        return self.last(self.mean(self.table(x)))
+
+
+@pytest.mark.parametrize("io", ["int8", "float32"])
+def test_a_subclassed_model_over_words(io, tmp_path):
+    ids = np.random.default_rng(0).integers(0, 20, (64, 6)).astype("int32")
+    model = Words()
+    model(ids)
+    artifact = kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=ids, io=io)
+
+    assert artifact.breaches == () and artifact.census.float_ops == () and artifact.agreement.given_relative < 0.1
+    (given,) = Interpreter(model_path=str(tmp_path / "m.tflite")).get_input_details()
+    assert given["dtype"] is np.int32

@@ -16,6 +16,7 @@ from kompakt.graph import symbolic_inputs
 from kompakt.placement import last_logits, output_grids
 from kompakt.records import Encoding
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
+from kompakt.rewrite.full_precision import full_precision
 from kompakt.rewrite.inline import inline
 from kompakt.rewrite.unshare import unshare
 from kompakt.simulation import dynamic_simulation, simulation
@@ -66,7 +67,7 @@ def make_job(model: keras.Model, mode: str, calibration: Any) -> Job:
     Raises:
         InputError: int8 without ranges and without calibration data.
     """
-    given = model
+    given, model = model, full_precision(model)
     if mode in TRAINABLE_MODES and quantized_mode(model) is None:
         if mode == "int8" and calibration is None:
             raise InputError(

@@ -77,7 +77,8 @@ def examine(place: Target, made: Converted, job: Job, inputs: Any, *, mode: str,
         expected = simulate(job.given, inputs)
         agree = _with_given(agree, expected, outputs)
         if quantized_mode(job.given) is None:  # else it is the fake-quantized model, and compared as that
-            lost = apart_from_given(expected, outputs, LEAST_GIVEN, name="model given", mode=mode)
+            near = "float16" if mode == "float" else mode  # it may compute in half precision
+            lost = apart_from_given(expected, outputs, LEAST_GIVEN, name="model given", mode=near)
         notes += [] if lost else _few_agree(agree, expected, outputs)
     census, facts = place.census(made.data), place.facts(made.data, job.encodings)
     if apart:
