@@ -26,6 +26,7 @@ from kompakt.examine import (
 from kompakt.files import writable_folder, write_atomic
 from kompakt.graph import symbolic_inputs
 from kompakt.records import Artifact, Census
+from kompakt.rewrite.full_precision import full_precision
 from kompakt.simulation import simulate
 from kompakt.sites import check_built, nearest
 from kompakt.targets import find_target
@@ -142,7 +143,7 @@ def verify_file(
     note = _note(place.note(data))
     mode = note.get("quantization") or _guess_mode(census)
     outputs = place.run(data, inputs)
-    expected = simulate(model, inputs)
+    expected = simulate(full_precision(model), inputs)
     agree = compare_outputs(expected, outputs, name="float model")
     breaches = [
         *islands(census, mode),
@@ -244,7 +245,13 @@ def _settle(found: Artifact, on_breach: str) -> None:
 
 def _note(text: str | None) -> dict[str, str]:
     """What kompakt wrote into a file about itself; {} where another program made it."""
-    return json.loads(text) if text else {}
+    try:
+        note = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        note = None
+    if not isinstance(note, dict) or not all(isinstance(value, str) for value in note.values()):
+        raise InputError(f"broken TFLite file: kompakt's note in it is {text!r:.80}; make it again")
+    return note
 
 
 def _guess_mode(census: Census) -> str:
