@@ -84,6 +84,9 @@ def layer_costs(model: keras.Model) -> tuple[LayerCost, ...]:
 
     ``macs`` is None where the kind has no rule: a total over such a model is a lower bound.
 
+    Raises:
+        InputError: the model has no weights yet, or is subclassed and cannot be followed.
+
     Example:
         >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
         >>> layer_costs(m)

@@ -78,9 +78,9 @@ def make_job(model: keras.Model, mode: str, calibration: Any) -> Job:
     if not wrapped(model):
         return Job(plain=model, encodings={}, reference=model, name="float model", given=given)
     if mode not in TRAINABLE_MODES:
-        reference, encodings = finalize(model)
-        plain, encodings = _folded(reference, encodings)
-        return Job(plain=plain, encodings=encodings, reference=reference, name="simulation", given=given)
+        reference, asked = finalize(model)
+        plain, held = _folded(reference, asked)
+        return Job(plain=plain, encodings=held, reference=reference, name="simulation", given=given)
     _check_finite(model)
     _check_ranges(model)
     single = unshare(model) if is_graph(model) else model
@@ -105,7 +105,7 @@ def not_finite_weights(model: keras.Model) -> list[str]:
 
     Example:
         >>> m = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="d")])
-        >>> m.get_layer("d").bias.assign([1.0, float("nan")])
+        >>> _ = m.get_layer("d").bias.assign([1.0, float("nan")])
         >>> not_finite_weights(m)
         ['d/bias: 1 of 2 values are NaN or infinite']
     """

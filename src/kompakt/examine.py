@@ -149,7 +149,7 @@ def apart_from_given(
     pairs = list(zip(expected, outputs.values, strict=True))
     classes = [(e, f) for e, f in pairs if has_classes(e)]
     if classes:
-        argmax = agreement(*zip(*classes, strict=True), [None] * len(classes)).argmax
+        argmax = agreement([e for e, _ in classes], [f for _, f in classes], [None] * len(classes)).argmax
         near = min(_near(e, f) for e, f in classes)
         if max(argmax, near) < least:
             ties = f" ({near:.4f} with ties)" if near > argmax else ""

@@ -30,7 +30,7 @@ from kompakt.rewrite.full_precision import full_precision
 from kompakt.simulation import simulate
 from kompakt.sites import check_built, nearest
 from kompakt.targets import find_target
-from kompakt.targets.target import Request, Target
+from kompakt.targets.target import IO, Request, Target
 
 ON_BREACH = ("raise", "warn")
 COMPARED = 256
@@ -74,7 +74,8 @@ def export(
     Raises:
         InputError: an argument cannot be used.
         VerificationError: NaN, float islands, a grid or property lost, or disagreement: argmax agreement
-            under 0.99 or outputs more than 2 LSB away from the simulation. The text names the layer.
+            under 0.99 or outputs more than 2 LSB (in float modes: a part of their spread) away from the
+            simulation, or argmax agreement under 0.95 with ``model``. The text names the layer.
 
     Example:
         >>> import tempfile, numpy as np
@@ -133,7 +134,13 @@ def verify_file(
     Raises:
         InputError: the file is missing or broken, or takes other inputs than the model.
 
-    Example: ``kompakt verify m.tflite --model m.keras --data digits.npz``
+    Example:
+        >>> import tempfile, numpy as np
+        >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="d")])
+        >>> x = np.random.default_rng(0).random((64, 4), dtype="float32")
+        >>> path = export(m, tempfile.mkdtemp() + "/m.tflite", verify=x).path
+        >>> verify_file(path, m, x).breaches
+        ()
     """
     check_built(model)
     place = find_target(target)
@@ -190,8 +197,8 @@ def _io(io: str | None, mode: str) -> str:
         if io not in (None, "float32"):
             raise InputError(f"io={io!r}: a {mode} file has float32 inputs and outputs; integer I/O needs int8")
         return "float32"
-    if io not in (None, "int8", "uint8", "float32"):
-        raise InputError(f"io={io!r}: expected one of int8, uint8, float32")
+    if io not in (None, *IO):
+        raise InputError(f"io={io!r}: expected one of {', '.join(IO)}")
     return io or "int8"
 
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from kompakt.errors import InputError
+from kompakt.errors import InputError, first_line
 from kompakt.sites import check_built, is_graph
 
 Layer = Any
@@ -48,7 +48,7 @@ def copy_layer(layer: Layer, *, change: Callable[[Any], Any] = lambda config: co
         copy = layer.__class__.from_config(change(layer.get_config()))
     except Exception as error:
         raise InputError(
-            f"cannot copy the layer {layer.name!r} ({type(layer).__name__}): {_first_line(error)}; "
+            f"cannot copy the layer {layer.name!r} ({type(layer).__name__}): {first_line(error)}; "
             "give its class get_config() and from_config()"
         ) from error
     if isinstance(layer, keras.layers.Layer):
@@ -98,7 +98,7 @@ def as_functional(model: keras.Model) -> keras.Model:
         return keras.Model(inputs, outputs, name=model.name)
     except Exception as error:
         raise InputError(
-            f"cannot follow the call of {type(model).__name__} symbolically ({_first_line(error)}); "
+            f"cannot follow the call of {type(model).__name__} symbolically ({first_line(error)}); "
             "use Keras layers and keras.ops in call, or build the model with the functional API"
         ) from error
 
@@ -278,7 +278,3 @@ def _input_names(model: keras.Model) -> list[str]:
         plain = "input" if len(given) == 1 else f"input_{position}"
         names.append(plain if MADE_UP.fullmatch(name) and plain not in taken else name)
     return names
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

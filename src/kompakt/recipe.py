@@ -22,19 +22,14 @@ from kompakt.checks import check_keys, check_type, check_types, check_word, get_
 from kompakt.errors import InputError
 from kompakt.sites import Site, nearest
 from kompakt.targets import TARGETS
+from kompakt.targets.target import IO, MODES
 from kompakt.techniques import LEFT_OUT, QUANTIZE_OPTIONS, TRAINABLE_MODES, carry, left_out, plan, quantize
 from kompakt.transform import Transform
 from kompakt.transforms import TRANSFORMS
 from kompakt.transforms.quantize import RANGES
 
-MODES = ("float", "float16", "dynamic_int8", "int8")
-"""What ``quantization`` of a recipe may be."""
-
 UNITS = ("step", "share")
 """What ``unit`` of a schedule may be."""
-
-IO = ("int8", "uint8", "float32")
-"""What ``io`` of a recipe may be."""
 
 
 @dataclass(frozen=True, kw_only=True)

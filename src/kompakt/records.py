@@ -141,6 +141,19 @@ class Artifact:
     """A file that was written, run in its own runtime and compared.
 
     ``report`` is the text for people: what was asked, what the file holds, agreement, sizes.
+
+    Attributes:
+        io: type of the inputs and outputs. bytes, gzip_bytes, sha256: of the file.
+        source_sha256: digest of the weights of the model that was given.
+        notes: what is worth knowing and no fault. breaches: what is amiss, a line each.
+        versions: of the programs that made the file.
+
+    Example:
+        >>> known = {"path": "m.tflite", "target": "tflite", "quantization": "float", "io": "float32"}
+        >>> size = {"bytes": 9, "gzip_bytes": 8, "sha256": "", "source_sha256": ""}
+        >>> made = Artifact(**known, **size, census=Census(ops={}, tensors={}))
+        >>> made.report.splitlines()[1]
+        '  size       9 bytes, 8 gzipped'
     """
 
     path: str

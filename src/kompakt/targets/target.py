@@ -12,6 +12,12 @@ import numpy as np
 
 from kompakt.records import Census, Encoding, SiteFact
 
+MODES = ("float", "float16", "dynamic_int8", "int8")
+"""What a file may be quantized to."""
+
+IO = ("int8", "uint8", "float32")
+"""What the inputs and outputs of an integer file may be."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:

@@ -17,18 +17,15 @@ import numpy as np
 from keras import tree
 
 from kompakt.compare import zeros_and_distinct
-from kompakt.errors import InputError
+from kompakt.errors import InputError, first_line
 from kompakt.graph import symbolic_inputs
 from kompakt.records import Census, Encoding, SiteFact
 from kompakt.targets import tflite_runtime
 from kompakt.targets.quiet import quiet
-from kompakt.targets.target import Converted, Outputs, Request, Target
+from kompakt.targets.target import IO, MODES, Converted, Outputs, Request, Target
 from kompakt.targets.tflite_file import FLOATS, Tensor, TFLiteFile, census
 from kompakt.targets.tflite_links import Link, activation_links, give_names, restore_biases, weight_links
 from kompakt.targets.tflite_quantize import INPUT_SITE, quantized
-
-MODES = ("float", "float16", "dynamic_int8", "int8")
-IO = ("int8", "uint8", "float32")
 
 PROBES = 2
 """Real samples on which tensors are told apart."""
@@ -169,9 +166,8 @@ def _convert(model: keras.Model, *, half: bool) -> bytes:
                 converter.target_spec.supported_types = [tf.float16]
             return bytes(converter.convert())
     except Exception as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(
-            f"TensorFlow's converter refuses the model {model.name!r}: {reason.strip()[:300]}; "
+            f"TensorFlow's converter refuses the model {model.name!r}: {first_line(error)}; "
             "replace the layer it names by layers with a TFLite operator"
         ) from error
 
