@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kompakt.compare import LARGEST, agreement, argmax_or_tie, zeros_and_distinct
+from kompakt.compare import LARGEST, agreement, argmax_or_tie, relative_error, zeros_and_distinct
 from kompakt.records import to_json
 
 A = np.array([[0.0, 1.0, 2.0], [5.0, 1.0, 2.0], [0.0, 3.0, 2.0], [0.0, 1.0, 9.0]])
@@ -128,3 +128,24 @@ def test_zeros_and_distinct_against_counting(values, axis, zero):
     assert zeros == sum(int(v) == zero for v in values.ravel())
     slices = [values] if axis is None else [values.take(i, axis) for i in range(values.shape[axis])]
     assert distinct == max(len(set(s.ravel().tolist())) for s in slices)
+
+
+def test_the_relative_error_is_in_units_of_the_spread():
+    r = np.array([[0.0], [4.0]])
+    assert relative_error(r, r + 1.0) == 0.5 and agreement([r, r], [r, r + 1.0], [None, None]).relative == 0.5
+    assert relative_error(1000.0 + np.zeros(4), 1001.0 + np.zeros(4)) == 1.0 / 50.0  # no spread: a 20th of the size
+    assert relative_error(np.zeros(4), np.full(4, 0.25)) == 0.25  # nothing to measure with
+    assert relative_error(np.zeros((0, 3)), np.zeros((0, 3))) == 0.0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_relative_error_to_nan_is_the_largest(bad):
+    r = np.array([0.0, 1.0])
+    assert relative_error(r, np.array([0.0, bad])) == relative_error(np.array([0.0, bad]), r) == LARGEST
+    assert relative_error(r, r[:1]) == LARGEST
+
+
+@given(PAIRS, st.sampled_from([0.5, 4.0]))
+def test_a_relative_error_has_no_unit(pair, unit):
+    one, other = relative_error(pair[0], pair[1]), relative_error(pair[0] * unit, pair[1] * unit)
+    assert np.isclose(one, other) or not pair[0].any()

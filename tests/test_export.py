@@ -189,6 +189,7 @@ def test_the_report_says_what_was_asked_held_and_measured(model, tmp_path):
         kp.prune(model, 0.5, sites="*kernel"), tmp_path / "m.tflite", quantization="int8", calibration=X
     )
 
+    agree = artifact.agreement
     report = re.sub(r"[\d,]+ bytes, [\d,]+ gzipped", "N bytes, N gzipped", artifact.report)
     agreement = [
         line for line in report.splitlines() if line.startswith("  agreement  argmax 1.0000 with the simulation")
@@ -203,9 +204,11 @@ def test_the_report_says_what_was_asked_held_and_measured(model, tmp_path):
         "  asked      hidden/kernel: >= 24 zeros; held: 24 zeros, 5 values a channel",
         "  asked      logits/kernel: >= 16 zeros; held: 16 zeros, 6 values a channel",
         *agreement,
-        "             argmax 1.0000 with the model as trained",
+        "             argmax 1.0000 with the fake-quantized model",
+        f"             argmax {agree.given_argmax:.4f} with the model given, largest difference "
+        f"{agree.given_abs:.3g}, {agree.given_relative:.3g} of the spread",
     ]
-    assert artifact.agreement.trained_argmax == 1.0
+    assert agree.trained_argmax == 1.0 and agree.given_argmax >= 0.95 and 0 < agree.given_relative < 0.2
 
 
 def test_without_samples_it_is_compared_on_random_numbers_and_says_so(model, tmp_path):
@@ -248,9 +251,40 @@ def test_a_breach_is_raised_and_leaves_the_old_file_or_warned_of_and_written(tmp
 
 def test_a_model_that_computes_nan_is_a_breach(model, tmp_path):
     model.get_layer("logits").bias.assign([0.0, np.nan, 0.0, 0.0])
-    with pytest.raises(kp.VerificationError, match="output 0: 200 values are NaN or infinite"):
+    with pytest.raises(kp.VerificationError, match="output 0: 200 values are NaN or infinite") as caught:
         kp.export(model, tmp_path / "m.tflite", verify=X)
+    assert "the first layer whose output is NaN or infinite is logits" in caught.value.breaches
+    assert "logits/bias: 1 of 4 values are NaN or infinite" in caught.value.breaches
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["int8", "dynamic_int8"])
+@pytest.mark.parametrize("attached", [False, True])
+def test_weights_of_nan_have_no_integer_file(model, mode, attached, tmp_path):
+    given = kp.quantize(model, mode, calibration=X) if attached else model
+    layer = given.get_layer("logits")
+    getattr(layer, "transformed_layer", layer).bias.assign([0.0, np.nan, 0.0, np.inf])
+    with pytest.raises(kp.InputError) as caught:
+        kp.export(given, tmp_path / "m.tflite", quantization=mode, calibration=X)
+    assert str(caught.value) == (
+        "logits/bias: 2 of 4 values are NaN or infinite: an integer file cannot hold that; go back to weights "
+        "from before it"
+    )
+
+
+def test_a_range_that_is_infinite_is_named(tmp_path):
+    parts = [L.Dense(4, name="d"), L.Activation("exponential", name="large"), L.Dense(2)]
+    with pytest.raises(kp.InputError) as caught:
+        kp.export(
+            keras.Sequential([keras.Input((6,)), *parts]),
+            tmp_path / "m.tflite",
+            quantization="int8",
+            calibration=X * 1000,
+        )
+    assert str(caught.value) == (
+        "large/output: the range measured there is NaN or infinite; look for an overflow, or a division by zero, "
+        "in the layers up to it"
+    )
 
 
 def interrupted(process):
@@ -420,6 +454,57 @@ def test_a_broken_file(model, spoil, text, tmp_path):
         kp.verify_file(path, model, X)
 
 
+@pytest.mark.parametrize("mode", ["float", "float16", "dynamic_int8", "int8"])
+def test_the_wrong_model_of_one_output_shows(mode, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), L.Dense(8, activation="relu"), L.Dense(1)])
+    kp.export(model, tmp_path / "m.tflite", quantization=mode, calibration=X)
+
+    assert kp.verify_file(tmp_path / "m.tflite", model, X).breaches == ()
+    (breach,) = kp.verify_file(tmp_path / "m.tflite", keras.models.clone_model(model), X).breaches
+    assert re.fullmatch(
+        r"outputs differ from the float model by [12]\.\d+ of their spread, expected at most [\d.]+", breach
+    )
+
+
+def test_what_verify_refuses_export_refuses(model, tmp_path):
+    """One outlier stretches the grids: the file is the fake-quantized model to the bit, and not the one given."""
+    outlier = X.copy()
+    outlier[0, 0] = 5000.0
+    with pytest.raises(kp.VerificationError) as caught:
+        kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=outlier, verify=X)
+    (breach,) = caught.value.breaches
+    wanted = r"argmax agreement with the %s 0\.\d{4} \(0\.\d{4} with ties\), expected at least 0\.95"
+    assert re.fullmatch(wanted % "model given", breach)
+
+    with pytest.warns(UserWarning, match="with the model given"):
+        made = kp.export(
+            model, tmp_path / "m.tflite", quantization="int8", calibration=outlier, verify=X, on_breach="warn"
+        )
+    agree = made.agreement
+    assert agree.argmax == agree.trained_argmax == 1.0 and agree.given_argmax < 0.95 and agree.given_relative > 0.2
+    found = kp.verify_file(tmp_path / "m.tflite", model, X)
+    assert re.fullmatch(wanted % "float model", *found.breaches)
+    assert found.agreement.argmax == agree.given_argmax and found.agreement.max_abs == agree.given_abs
+
+
+def test_a_regression_that_int8_loses_is_a_breach(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), L.Dense(8, activation="relu"), L.Dense(1)])
+    outlier = X.copy()
+    outlier[0, 0] = 5000.0
+    with pytest.raises(kp.VerificationError, match=r"differ from the model given by .* of their spread, expected at"):
+        kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=outlier, verify=X)
+
+
+def test_the_digest_is_of_the_model_that_was_given(model, tmp_path):
+    weights = b"".join(np.ascontiguousarray(w).tobytes() for w in model.get_weights())
+    made = kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=X)
+
+    assert made.source_sha256 == hashlib.sha256(weights).hexdigest()
+    assert kp.verify_file(tmp_path / "m.tflite", model, X).source_sha256 == made.source_sha256
+
+
 def test_a_missing_file(model, tmp_path):
     with pytest.raises(kp.InputError) as caught:
         kp.verify_file(tmp_path / "no.tflite", model, X)
@@ -439,3 +524,69 @@ def test_a_file_of_another_program_is_told_by_its_tensors(model, tmp_path):
 
     found = kp.verify_file(tmp_path / "m.tflite", model, X)
     assert found.quantization == "int8" and found.breaches == () and found.io == "as stored"
+
+
+# Kinds of numbers
+
+
+def half_precision(policy):
+    keras.utils.set_random_seed(0)
+    hidden = L.Dense(8, activation="relu", name="hidden", dtype=policy)
+    return keras.Sequential([keras.Input((6,)), hidden, L.Dense(4, name="logits", dtype=policy)])
+
+
+@pytest.mark.parametrize("mode", ["float", "float16", "dynamic_int8", "int8"])
+@pytest.mark.parametrize("policy", ["mixed_float16", "float16"])
+def test_a_model_of_half_precision(policy, mode, tmp_path):
+    artifact = kp.export(half_precision(policy), tmp_path / "m.tflite", quantization=mode, calibration=X)
+
+    assert artifact.breaches == () and artifact.agreement.argmax >= 0.99
+    assert 0 < artifact.agreement.given_relative < (0.2 if mode == "int8" else 0.02)
+    assert kp.verify_file(tmp_path / "m.tflite", half_precision(policy), X).breaches == ()
+
+
+def test_a_model_of_mixed_precision_after_training(tmp_path):
+    quantized = kp.quantize(half_precision("mixed_float16"), "int8", calibration=X)
+    quantized.compile("adam", "mse")
+    quantized.fit(X, X[:, :4], epochs=1, verbose=0)
+    artifact = kp.export(quantized, tmp_path / "m.tflite", verify=X)
+    assert artifact.breaches == () and artifact.agreement.given_argmax >= 0.95
+
+
+@pytest.mark.parametrize("io", ["int8", "uint8"])
+def test_pixels_of_whole_numbers(io, tmp_path):
+    i = keras.Input((8, 8, 3), dtype="uint8")
+    x = L.Conv2D(4, 3, activation="relu")(L.Rescaling(1 / 255)(i))
+    model = keras.Model(i, L.Dense(4)(L.Flatten()(x)))
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3)).astype("uint8")
+    artifact = kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=pixels, io=io)
+
+    assert artifact.breaches == () and artifact.census.float_ops == ()
+    assert artifact.agreement.given_argmax >= 0.95 and artifact.agreement.given_relative < 0.1
+    (given,) = Interpreter(model_path=str(tmp_path / "m.tflite")).get_input_details()
+    assert given["dtype"] is np.dtype(io).type and abs(given["quantization"][0] - 1.0) < 0.01
+    dynamic = kp.export(model, tmp_path / "d.tflite", quantization="dynamic_int8", calibration=pixels)
+    assert dynamic.breaches == () and dynamic.agreement.given_relative < 0.05
+
+
+class Words(keras.Model):
+    """A subclassed model over the numbers of words."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.table, self.mean, self.last = L.Embedding(20, 8), L.GlobalAveragePooling1D(), L.Dense(4)
+
+    def call(self, x):
+        return self.last(self.mean(self.table(x)))
+
+
+@pytest.mark.parametrize("io", ["int8", "float32"])
+def test_a_subclassed_model_over_words(io, tmp_path):
+    ids = np.random.default_rng(0).integers(0, 20, (64, 6)).astype("int32")
+    model = Words()
+    model(ids)
+    artifact = kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=ids, io=io)
+
+    assert artifact.breaches == () and artifact.census.float_ops == () and artifact.agreement.given_relative < 0.1
+    (given,) = Interpreter(model_path=str(tmp_path / "m.tflite")).get_input_details()
+    assert given["dtype"] is np.int32

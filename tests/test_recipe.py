@@ -325,10 +325,6 @@ WHOLE = 'expected a whole number of steps; shares of the training are for recipe
         ),
         (ruled({"name": "FakeQuant", "bits": 1}), "recipe, stage 1, rule 1, FakeQuant: bits 1: expected 2 to 16"),
         (
-            ruled({"name": "FakeQuant", "rounding": "up"}),
-            "recipe, stage 1, rule 1, FakeQuant: rounding 'up': expected one of even, away",
-        ),
-        (
             scheduled(**{**POLYNOMIAL, "final": 0.75}),
             "recipe, stage 1, rule 1, Prune: sparsity 0.5, but the schedule ends at 0.75: expected the same",
         ),

@@ -193,7 +193,7 @@ def test_the_report_of_an_artifact():
         "  asked      b/kernel: <= 16 values a channel; held: 0 zeros, 16 values a channel",
         "  agreement  argmax 0.9961 with the simulation on 256 samples, 91.5% of outputs equal, "
         "largest difference 0.0625; 1.00 LSB at output",
-        "             argmax 0.9844 with the model as trained",
+        "             argmax 0.9844 with the fake-quantized model",
         "  note       one note",
         "  BREACH     one breach",
     ]

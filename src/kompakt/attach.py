@@ -310,6 +310,13 @@ def finalize(model: keras.Model) -> tuple[keras.Model, dict[str, Encoding]]:
 
     Raises:
         InputError: the model has no transforms.
+
+    Example:
+        >>> from kompakt.transforms.prune import Prune
+        >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
+        >>> plain, encodings = finalize(attach(m, {"d/kernel": [Prune(0.5)]}))
+        >>> type(plain.layers[0]).__name__, encodings["d/kernel"].zeros
+        ('Dense', 4)
     """
     if not wrapped(model):
         raise InputError(

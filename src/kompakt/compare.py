@@ -13,6 +13,9 @@ Array = np.ndarray
 LARGEST = float(np.finfo("float64").max)
 """Stands for a difference that cannot be computed: a record holds numbers, and infinity is none in JSON."""
 
+LEAST_SPREAD = 1 / 20
+"""Of the largest magnitude: the least that an output's spread is taken for."""
+
 
 def agreement(
     reference: Sequence[Array],
@@ -47,7 +50,39 @@ def agreement(
         lsb=max((step for step in lsb if step), default=None),
         max_lsb=max(steps) if len(steps) == len(pairs) else None,
         reference=name,
+        relative=max(map(relative_error, reference, found)),
     )
+
+
+def relative_error(reference: Array, found: Array) -> float:
+    r"""How far ``found`` is from ``reference``, of any one shape, in units of the reference's spread.
+
+    .. math:: \sqrt{mean((f - r)^2)} / \max(std(r), \max|r| / 20)
+
+    The second term is for outputs that hardly change: what float32 loses of 1000.0 is no difference. NaN, or
+    another shape, is the largest difference there is.
+
+    Example:
+        >>> relative_error(np.array([0.0, 2.0]), np.array([0.5, 2.5]))
+        0.5
+    """
+    r, f = np.asarray(reference, "float64"), np.asarray(found, "float64")
+    if r.shape != f.shape or not (np.isfinite(r) & np.isfinite(f)).all():
+        return LARGEST
+    if not r.size:
+        return 0.0
+    error = float(np.sqrt(np.mean((f - r) ** 2)))
+    return min(LARGEST, error / (max(float(r.std()), float(np.abs(r).max()) * LEAST_SPREAD) or 1.0))
+
+
+def has_classes(output: Array) -> bool:
+    """Whether an output, (samples, ..., values), has a largest value to agree on.
+
+    Example:
+        >>> has_classes(np.zeros((8, 10))), has_classes(np.zeros((8, 1)))
+        (True, False)
+    """
+    return output.ndim >= 2 and output.shape[-1] >= 2
 
 
 def argmax_or_tie(reference: Sequence[Array], found: Sequence[Array], tie: Sequence[float]) -> float:
@@ -61,7 +96,7 @@ def argmax_or_tie(reference: Sequence[Array], found: Sequence[Array], tie: Seque
 
 
 def _near_top(reference: Array, found: Array, tie: float) -> float:
-    if reference.ndim < 2 or reference.shape[-1] < 2:
+    if not has_classes(reference):
         return float(np.isfinite(found).all())
     at = np.take_along_axis(found, reference.argmax(-1)[..., None], -1)[..., 0]
     return float((at >= found.max(-1) - tie).mean())
@@ -78,7 +113,7 @@ def _one(reference: Array, found: Array, step: float | None) -> tuple[float, flo
 
 
 def _argmax(reference: Array, found: Array, bad: Array) -> float:
-    if reference.ndim < 2 or reference.shape[-1] < 2:
+    if not has_classes(reference):
         return float(not bad.any())
     same = reference.argmax(-1) == found.argmax(-1)
     return float((same & ~bad.any(-1)).mean())

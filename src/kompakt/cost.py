@@ -121,6 +121,9 @@ def layer_costs(model: keras.Model, shapes: Mapping[int, Shape] | None = None) -
     Args:
         shapes: id of a variable -> a shape that it has not got yet: what the layers would cost if it had.
 
+    Raises:
+        InputError: the model has no weights yet, or is subclassed and cannot be followed.
+
     Example:
         >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
         >>> layer_costs(m)

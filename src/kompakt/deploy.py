@@ -15,9 +15,12 @@ from kompakt.errors import InputError
 from kompakt.graph import as_functional, symbolic_inputs
 from kompakt.placement import last_logits, output_grids
 from kompakt.records import Encoding
+from kompakt.rewrite.fold_batchnorm import fold_batchnorm
+from kompakt.rewrite.full_precision import full_precision
+from kompakt.rewrite.inline import inline
 from kompakt.rewrite.unshare import unshare
 from kompakt.simulation import dynamic_simulation, simulation
-from kompakt.sites import BOTH, OUTPUT, is_graph
+from kompakt.sites import BOTH, OUTPUT, is_graph, sites, units
 from kompakt.techniques import TRAINABLE_MODES, quantize
 
 RANDOM_SAMPLES = 64
@@ -30,7 +33,8 @@ class Job:
     Attributes:
         plain: plain layers, weights as they are deployed. encodings: what the file must honour at its sites.
         reference: the model that the file must agree with; ``name`` says what that is.
-        trained: the model as it was trained, where the reference computes otherwise (in integers), else None.
+        given: the model that was asked for.
+        trained: the fake-quantized model, where the reference computes otherwise (in integers), else None.
         logits: the site before a final softmax or sigmoid, or None.
         owners: activation site -> the layers whose result is rounded there (a convolution and its ReLU).
     """
@@ -39,6 +43,7 @@ class Job:
     encodings: Mapping[str, Encoding]
     reference: keras.Model
     name: str
+    given: keras.Model
     trained: keras.Model | None = None
     logits: str | None = None
     owners: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -62,31 +67,91 @@ def make_job(model: keras.Model, mode: str, calibration: Any) -> Job:
     Raises:
         InputError: int8 without ranges and without calibration data.
     """
+    given, model = model, full_precision(model)
     if mode in TRAINABLE_MODES and quantized_mode(model) is None:
         if mode == "int8" and calibration is None:
             raise InputError(
                 "quantization='int8' of a float model needs calibration=: some hundred samples of real input"
             )
+        _check_finite(model)
         model = quantize(model, mode, calibration=calibration, ranges="minmax")
     if not wrapped(model):
-        return Job(plain=model, encodings={}, reference=model, name="float model")
+        return Job(plain=model, encodings={}, reference=model, name="float model", given=given)
     if mode not in TRAINABLE_MODES:
-        plain, encodings = finalize(model)
-        return Job(plain=plain, encodings=encodings, reference=plain, name="simulation")
+        reference, asked = finalize(model)
+        plain, held = _folded(reference, asked)
+        return Job(plain=plain, encodings=held, reference=reference, name="simulation", given=given)
+    _check_finite(model)
+    _check_ranges(model)
     single = unshare(as_functional(model)) if is_graph(model) else model
     plain, encodings = finalize(single)
     if mode != "int8":
         reference = dynamic_simulation(plain) if is_graph(plain) else plain
-        return Job(plain=plain, encodings=encodings, reference=reference, name="simulation")
+        return Job(plain=plain, encodings=encodings, reference=reference, name="simulation", given=given)
     return Job(
         plain=plain,
         encodings=encodings,
         reference=simulation(single, plain, encodings),
         name="simulation",
+        given=given,
         trained=single,
         logits=last_logits(single),
         owners=_owners(single),
     )
+
+
+def not_finite_weights(model: keras.Model) -> list[str]:
+    """A line for each weight with a NaN or infinity, with the name of its layer.
+
+    Example:
+        >>> m = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="d")])
+        >>> _ = m.get_layer("d").bias.assign([1.0, float("nan")])
+        >>> not_finite_weights(m)
+        ['d/bias: 1 of 2 values are NaN or infinite']
+    """
+    lines = []
+    state = {id(weight) for _, chain, _ in chains_of(model) for weight in chain.weights}
+    for weight in (weight for weight in model.weights if id(weight) not in state):
+        values = np.asarray(keras.ops.convert_to_numpy(weight))
+        bad = 0 if values.dtype.kind in "iub" else int((~np.isfinite(values.astype("float32"))).sum())
+        if bad:
+            path = weight.path.removeprefix(f"{model.name}/")
+            lines.append(f"{path}: {bad} of {values.size} values are NaN or infinite")
+    return lines
+
+
+def _check_finite(model: keras.Model) -> None:
+    """Raise where there is no grid to put the numbers of ``model`` on."""
+    lines = not_finite_weights(model)
+    if lines:
+        raise InputError(f"{'; '.join(lines[:4])}: an integer file cannot hold that; go back to weights from before it")
+
+
+def _check_ranges(model: keras.Model) -> None:
+    """Raise where what a layer computes has no range."""
+    for name, chain, _ in chains_of(model):
+        for weight in chain.weights:
+            if not np.isfinite(np.asarray(keras.ops.convert_to_numpy(weight), "float32")).all():
+                raise InputError(
+                    f"{name}: the range measured there is NaN or infinite; look for an overflow, or a division "
+                    "by zero, in the layers up to it"
+                )
+
+
+def _folded(model: keras.Model, encodings: Mapping[str, Encoding]) -> tuple[keras.Model, Mapping[str, Encoding]]:
+    """Both, with each BatchNormalization folded: the converter does that too, and the kernel would not be found."""
+    if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers()):
+        return model, encodings
+    try:
+        flat, names = inline(model)
+    except InputError:
+        return model, encodings
+    owners, renamed = units(model), {}
+    for site in sites(model):
+        unit, layer = names.get(id(owners[site.unit])), names.get(id(site.layer))
+        slot = site.slot if unit is not None else site.slot.rsplit("/", 1)[-1]
+        renamed[site.name] = f"{unit or layer}/{slot}" if unit or layer else site.name
+    return fold_batchnorm(flat)[0], {renamed.get(name, name): encoding for name, encoding in encodings.items()}
 
 
 def _owners(model: keras.Model) -> dict[str, tuple[str, ...]]:

@@ -21,3 +21,13 @@ class VerificationError(KompaktError):
     def __init__(self, message: str, breaches: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.breaches = breaches
+
+
+def first_line(error: BaseException) -> str:
+    """What another program's error says, on one line; its type where it says nothing.
+
+    Example:
+        >>> first_line(ValueError("\\nnot so\\nbecause")), first_line(KeyError())
+        ('not so', 'KeyError')
+    """
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections import defaultdict
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from kompakt.errors import InputError
+from kompakt.errors import InputError, first_line
 from kompakt.sites import check_built, is_graph
 
 log = logging.getLogger("kompakt")
@@ -37,8 +38,11 @@ Visit = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 """``visit(call, args, kwargs)``: what becomes of one call, given its new arguments."""
 
 
-def copy_layer(layer: Layer) -> Layer:
+def copy_layer(layer: Layer, *, change: Callable[[Any], Any] = lambda config: config) -> Layer:
     """A new layer of the same config and the same weights.
+
+    Args:
+        layer: not changed. change: what becomes of the config.
 
     Raises:
         InputError: the layer's config cannot be read back.
@@ -46,10 +50,10 @@ def copy_layer(layer: Layer) -> Layer:
     try:
         # What is in memory runs already: a Lambda in it needs no leave to be copied.
         with keras.src.saving.serialization_lib.SafeModeScope(safe_mode=False):
-            copy = layer.__class__.from_config(layer.get_config())
+            copy = layer.__class__.from_config(change(layer.get_config()))
     except Exception as error:
         raise InputError(
-            f"cannot copy the layer {layer.name!r} ({type(layer).__name__}): {_first_line(error)}; "
+            f"cannot copy the layer {layer.name!r} ({type(layer).__name__}): {first_line(error)}; "
             "give its class get_config() and from_config()"
         ) from error
     if isinstance(layer, keras.layers.Layer):
@@ -104,7 +108,7 @@ def as_functional(model: keras.Model) -> keras.Model:
         return keras.Model(inputs, outputs, name=model.name)
     except Exception as error:
         raise InputError(
-            f"cannot follow the call of {type(model).__name__} symbolically ({_first_line(error)}); "
+            f"cannot follow the call of {type(model).__name__} symbolically ({first_line(error)}); "
             "use Keras layers and keras.ops in call, or build the model with the functional API"
         ) from error
 
@@ -124,7 +128,22 @@ def symbolic_inputs(model: keras.Model, batch: int | None = None) -> Any:
         tree.map_shape_structure(lambda s: keras.Input(batch_shape=(batch, *s[1:]), dtype=model.input_dtype), shape)
         for shape in shapes.values()
     ]
-    return made[0] if len(made) == 1 else made
+    return _with_ids(model, made[0] if len(made) == 1 else made)
+
+
+def _with_ids(model: keras.Model, inputs: Any) -> Any:
+    """``inputs``, integer where a subclassed model looks them up in an Embedding: Keras remembers no dtype."""
+    inner = getattr(model, "transformed_layer", model)
+    readers: dict[int, list[Call | None]] = {}
+    with contextlib.suppress(Exception), keras.device("cpu:0"):  # as_functional says why it cannot be followed
+        readers = users(keras.Model(inputs, inner.call(inputs)))
+
+    def typed(tensor: KerasTensor) -> KerasTensor:
+        by = readers.get(id(tensor))
+        ids = by and all(call is not None and isinstance(call.layer, keras.layers.Embedding) for call in by)
+        return keras.Input(batch_shape=tensor.shape, dtype="int32") if ids else tensor
+
+    return tree.map_structure(typed, inputs)
 
 
 def calls(model: keras.Model) -> Iterator[Call]:
@@ -156,16 +175,22 @@ def rebuild(
     visit: Visit,
     *,
     on_input: Callable[[KerasTensor], KerasTensor] = lambda t: t,
+    dtype_of: Callable[[KerasTensor], str] = lambda t: t.dtype,
 ) -> keras.Model:
     """A new functional model: ``visit(call, args, kwargs)`` gives the new output of each call in turn.
 
     Args:
         model: functional. visit: calls new layers on the new args. on_input: what follows each new Input.
+        dtype_of: an input of ``model`` -> the dtype of the new one.
 
     Returns:
         A model with inputs and outputs of the same names and structure.
     """
-    inputs = symbolic_inputs(model)
+    old = iter(model.inputs)
+    inputs = tree.map_structure(
+        lambda t: keras.Input(batch_shape=t.shape, dtype=dtype_of(next(old)), name=t.name.split(":")[0]),
+        symbolic_inputs(model),
+    )
     tensors = {id(old): on_input(new) for old, new in zip(model.inputs, tree.flatten(inputs), strict=True)}
     outputs = walk(model, tensors, visit)
     return keras.Model(inputs, outputs, name=model.name)
@@ -284,7 +309,3 @@ def _input_names(model: keras.Model) -> list[str]:
         plain = "input" if len(given) == 1 else f"input_{position}"
         names.append(plain if MADE_UP.fullmatch(name) and plain not in taken else name)
     return names
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

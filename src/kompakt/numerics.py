@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -27,18 +26,6 @@ def integer_limits(bits: int, *, symmetric: bool) -> tuple[int, int]:
     """
     top = 2 ** (bits - 1) - 1
     return (-top, top) if symmetric else (-top - 1, top)
-
-
-def round_ste(x: Tensor) -> Tensor:
-    """Round half to even with the gradient of the identity.
-
-    The straight-through estimator of Bengio, Leonard and Courville 2013, arXiv:1308.3432, section 2.3.
-
-    Example:
-        >>> keras.ops.convert_to_numpy(round_ste(keras.ops.array([0.5, 1.5, 1.2]))).tolist()
-        [0.0, 2.0, 1.0]
-    """
-    return x + ops.stop_gradient(ops.round(x) - x)
 
 
 def clip_exact(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -135,20 +122,16 @@ def round_half_up(x: Tensor) -> Tensor:
     return ops.floor(x + (0.5 + TIE))
 
 
-ROUNDING = {"even": ops.round, "away": round_half_away}
-"""How halves round: to even (XNNPACK's requantization), or away from zero (integer average pooling)."""
-
-
-def quantize(
-    x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, symmetric: bool, rounding: str = "even"
-) -> Tensor:
+def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, symmetric: bool) -> Tensor:
     r"""Whole numbers :math:`q = clip(round(x / s + z), q_{min}, q_{max})`, as floats of the shape of ``x``.
 
+    Halves are rounded to even, as XNNPACK's requantization does.
+
     Args:
-        scale, zero_point: broadcast against ``x``. rounding: "even" or "away" (from the integer 0).
+        scale, zero_point: broadcast against ``x``.
     """
     q_min, q_max = integer_limits(bits, symmetric=symmetric)
-    return ops.clip(ROUNDING[rounding](x / scale + zero_point), q_min, q_max)
+    return ops.clip(ops.round(x / scale + zero_point), q_min, q_max)
 
 
 def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
@@ -156,9 +139,7 @@ def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     return (q - zero_point) * scale
 
 
-def fake_quantize(
-    x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, symmetric: bool, rounding: str = "even"
-) -> Tensor:
+def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, symmetric: bool) -> Tensor:
     """``dequantize(quantize(x))``, straight through inside the grid's range, gradient zero outside it.
 
     ``scale`` and ``zero_point`` get no gradient.
@@ -172,7 +153,7 @@ def fake_quantize(
     q_min, q_max = integer_limits(bits, symmetric=symmetric)
     # Half a step more on either side: what rounds onto the grid has not been clipped.
     clipped = clip_exact(x, (q_min - zero_point - 0.5) * scale, (q_max - zero_point + 0.5) * scale)
-    integers = quantize(x, scale, zero_point, bits, symmetric=symmetric, rounding=rounding)
+    integers = quantize(x, scale, zero_point, bits, symmetric=symmetric)
     on_grid = dequantize(integers, scale, zero_point)
     return ops.stop_gradient(on_grid - clipped) + clipped
 
@@ -316,6 +297,12 @@ def rows_back(rows: Tensor, shape: Sequence[int], axis: Sequence[int]) -> Tensor
     return channels_back(ops.reshape(rows, (int(rows.shape[0]), -1)), shape, axis)
 
 
-def to_float(value: Tensor) -> float:
-    """A Python float of a scalar tensor."""
-    return float(keras.ops.convert_to_numpy(value))
+def along(scale: Any, shape: Sequence[int], axis: Sequence[int]) -> Any:
+    """``scale``, an array of one value a channel, shaped to multiply a tensor of ``shape`` over its channel axes.
+
+    Example:
+        >>> along(ops.convert_to_numpy(ops.ones(4)), (3, 3, 2, 4), (-1,)).shape
+        (1, 1, 1, 4)
+    """
+    kept = {a % len(shape) for a in axis}
+    return scale.reshape([n if i in kept else 1 for i, n in enumerate(shape)])

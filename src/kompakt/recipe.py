@@ -23,7 +23,7 @@ from kompakt.errors import InputError
 from kompakt.shrink import plan_shrink, shrink
 from kompakt.sites import Site, nearest
 from kompakt.targets import TARGETS
-from kompakt.targets.target import check_sparse
+from kompakt.targets.target import IO, MODES, check_sparse
 from kompakt.techniques import (
     LEFT_OUT,
     QUANTIZE_OPTIONS,
@@ -38,14 +38,8 @@ from kompakt.transform import Transform
 from kompakt.transforms import TRANSFORMS
 from kompakt.transforms.quantize import RANGES
 
-MODES = ("float", "float16", "dynamic_int8", "int8")
-"""What ``quantization`` of a recipe may be."""
-
 UNITS = ("step", "share")
 """What ``unit`` of a schedule may be."""
-
-IO = ("int8", "uint8", "float32")
-"""What ``io`` of a recipe may be."""
 
 
 SHRINK_OPTIONS = ("of", "rank", "scope", "round_to", "min_channels", "skip")

@@ -74,8 +74,11 @@ class Agreement:
         exact: share of output values that are equal (to half a step where the output is an integer grid).
         reference: what it was compared with ("simulation" or "float model").
         where: the tensor that ``max_lsb`` is about: "output", or the logits before a final softmax.
-        trained_argmax: share of samples with the same largest output as the model as it was trained, which
+        trained_argmax: share of samples with the same largest output as the fake-quantized model, which
             computes with floats between its grids; None where that is the reference itself.
+        relative: root mean square difference over the spread of the reference, the worst output's.
+        given_argmax, given_abs, given_relative: ``argmax``, ``max_abs`` and ``relative`` with the model that was
+            given, what the file loses in all; None where that is the reference itself.
     """
 
     samples: int
@@ -87,6 +90,10 @@ class Agreement:
     reference: str = "simulation"
     where: str = "output"
     trained_argmax: float | None = None
+    relative: float | None = None
+    given_argmax: float | None = None
+    given_abs: float | None = None
+    given_relative: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +145,19 @@ class Artifact:
     """A file that was written, run in its own runtime and compared.
 
     ``report`` is the text for people: what was asked, what the file holds, agreement, sizes.
+
+    Attributes:
+        io: type of the inputs and outputs. bytes, gzip_bytes, sha256: of the file.
+        source_sha256: digest of the weights of the model that was given.
+        notes: what is worth knowing and no fault. breaches: what is amiss, a line each.
+        versions: of the programs that made the file.
+
+    Example:
+        >>> known = {"path": "m.tflite", "target": "tflite", "quantization": "float", "io": "float32"}
+        >>> size = {"bytes": 9, "gzip_bytes": 8, "sha256": "", "source_sha256": ""}
+        >>> made = Artifact(**known, **size, census=Census(ops={}, tensors={}))
+        >>> made.report.splitlines()[1]
+        '  size       9 bytes, 8 gzipped'
     """
 
     path: str
@@ -201,7 +221,12 @@ class Artifact:
                 f"{a.exact:.1%} of outputs equal, largest difference {a.max_abs:.3g}{steps}"
             )
             if a.trained_argmax is not None:
-                lines.append(f"             argmax {a.trained_argmax:.4f} with the model as trained")
+                lines.append(f"             argmax {a.trained_argmax:.4f} with the fake-quantized model")
+            if a.given_argmax is not None:
+                lines.append(
+                    f"             argmax {a.given_argmax:.4f} with the model given, largest difference "
+                    f"{a.given_abs:.3g}, {a.given_relative:.3g} of the spread"
+                )
         lines += [f"  note       {note}" for note in self.notes]
         lines += [f"  BREACH     {breach}" for breach in self.breaches]
         return "\n".join(lines)

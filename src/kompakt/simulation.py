@@ -11,7 +11,7 @@ from keras import layers, ops, tree
 
 from kompakt.attach import Transformed
 from kompakt.graph import copy_layer, map_layers
-from kompakt.numerics import fake_quantize, round_half_away, round_half_up, scale_from_range
+from kompakt.numerics import along, fake_quantize, round_half_away, round_half_up, scale_from_range
 from kompakt.placement import AVERAGES, SAME_GRID, input_grids, output_grids
 from kompakt.records import Encoding
 from kompakt.sites import BOTH, OUTPUT
@@ -58,7 +58,7 @@ class IntegerLayer(layers.Layer):  # type: ignore[misc]
         self.exact = layer.__class__.from_config(config)
         self.exact.build(layer._build_shapes_dict["input_shape"])
         weight = np.asarray(ops.convert_to_numpy(layer.kernel), "float64")
-        self.exact.kernel.assign(np.round(weight / _along(scale.astype("float64"), weight.shape, kernel.axis)))
+        self.exact.kernel.assign(np.round(weight / along(scale.astype("float64"), weight.shape, kernel.axis)))
         if layer.use_bias:
             self.exact.bias.assign(integer_bias(np.asarray(layer.bias), kernel, given))
 
@@ -262,17 +262,11 @@ def integer_bias(bias: np.ndarray, kernel: Encoding, given: Encoding) -> np.ndar
     return np.round(np.asarray(bias, "float64") / (np.asarray(kernel.scale, "float64") * given.scale[0]))
 
 
-def _along(scale: np.ndarray, shape: tuple[int, ...], axis: tuple[int, ...]) -> np.ndarray:
-    """``scale`` shaped to divide a kernel of ``shape`` over its channel axes."""
-    kept = {a % len(shape) for a in axis}
-    return scale.reshape([n if i in kept else 1 for i, n in enumerate(shape)])
-
-
 def simulate(model: keras.Model, inputs: Any, batch_size: int = 256) -> list[np.ndarray]:
     """Outputs of a Keras model at inference, one float array an output."""
     return [np.asarray(v) for v in tree.flatten(model.predict(inputs, batch_size=batch_size, verbose=0))]
 
 
-def up_to(model: keras.Model, site: str) -> keras.Model:
-    """The functional ``model`` cut off after the layer of ``site``."""
-    return keras.Model(model.inputs, model.get_layer(site.rsplit("/", 1)[0]).output)
+def at_sites(model: keras.Model, sites: Sequence[str]) -> keras.Model:
+    """The functional ``model`` with what the layer of each site makes as its outputs."""
+    return keras.Model(model.inputs, [model.get_layer(site.rsplit("/", 1)[0]).output for site in sites])

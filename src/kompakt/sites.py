@@ -168,6 +168,9 @@ def check_built(model: Any) -> None:
 def sites(model: Model) -> Iterator[Site]:
     """Every weight and output site of ``model``. A wrapped layer gives the sites of the layer inside it.
 
+    Raises:
+        InputError: it is no Keras model, or has no weights yet.
+
     Example:
         >>> import keras
         >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])

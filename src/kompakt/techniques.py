@@ -20,6 +20,7 @@ from kompakt.graph import Copier, copy_layer, rebuild
 from kompakt.placement import activation_grids, input_marker
 from kompakt.policies import POLICIES
 from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise
+from kompakt.rewrite.float_inputs import float_inputs
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.inline import inline
 from kompakt.rewrite.layered_operations import layered_operations
@@ -392,7 +393,7 @@ def _deployable(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transfo
     for site in sites(plain):
         owner = names.get(id(site.layer))
         renamed[site.name] = site.name if owner is None else f"{owner}/{site.slot.split('/')[-1]}"
-    flat, moved = split_separable(layered_operations(flat))
+    flat, moved = split_separable(layered_operations(float_inputs(flat)))
     flat, _ = fold_batchnorm(split_activation(flat))
     flat = _mark_inputs(plain_operators(affine_to_depthwise(flat)))
     return flat, {moved.get(renamed[name], renamed[name]): kept for name, kept in keeps.items()}

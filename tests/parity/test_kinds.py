@@ -490,6 +490,28 @@ def test_float_modes(kind, mode, error, tmp_path):
     assert {fact.dtype for fact in artifact.sites if fact.site.endswith("kernel")} == stored
 
 
+def inner_outputs(form):
+    """A tensor that is an output of the model and that other layers read."""
+    keras.utils.set_random_seed(1)
+    i = keras.Input(IMAGE)
+    x = L.Conv2D(4, 3, name="x")(i)
+    f = L.Flatten()(x)
+    y, z = L.Dense(5, name="y")(f), L.Dense(3, name="z")(L.LeakyReLU()(f))
+    return keras.Model(i, {"yxz": [y, x, z], "xyz": [x, y, z], "dict": {"q": x, "p": y}, "alone": [f, y]}[form])
+
+
+@pytest.mark.parametrize("io", ["int8", "uint8", "float32"])
+@pytest.mark.parametrize("form", ["yxz", "xyz", "dict", "alone"])
+def test_an_output_that_other_layers_read(form, io, tmp_path):
+    model = inner_outputs(form)
+    x = samples(model)
+    artifact = kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=x, io=io)
+
+    assert artifact.breaches == () and artifact.agreement.max_lsb <= 2.0
+    assert artifact.census.float_ops == artifact.census.float_tensors == ()
+    assert relative_error(model, x, litert(tmp_path / "m.tflite", x)) < 0.2
+
+
 def test_swapped_inputs_would_show(tmp_path):
     model, (a, b) = build("two_inputs_and_outputs_in_lists")
     kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=[a, b])

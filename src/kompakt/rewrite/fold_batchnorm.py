@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 from kompakt.graph import Call, Copier, batchnorm_gain, calls, copy_layer, rebuild, users
+from kompakt.numerics import along
 from kompakt.sites import TABLE
 
 FOLDABLE = (
@@ -115,16 +115,9 @@ def _fold(layer: Any, norm: Any) -> Any:
     values = {name: ops.convert_to_numpy(getattr(layer, name)) for name in slot}
     last = slot[-1]
     axis = TABLE[next(kind for kind in TABLE if isinstance(layer, kind))][last](layer)
-    values[last] = values[last] * _along(factor, values[last].shape, axis)
+    values[last] = values[last] * along(factor, values[last].shape, axis)
     for name, value in values.items():
         getattr(folded, name).assign(value)
     bias = ops.convert_to_numpy(layer.bias) if layer.use_bias else 0.0
     folded.bias.assign(bias * factor + offset)
     return folded
-
-
-def _along(factor: np.ndarray, shape: tuple[int, ...], axis: tuple[int, ...]) -> np.ndarray:
-    """``factor`` shaped to multiply a kernel of ``shape`` over its channel axes."""
-    rank = len(shape)
-    kept = {a % rank for a in axis}
-    return factor.reshape([n if i in kept else 1 for i, n in enumerate(shape)])

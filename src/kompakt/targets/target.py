@@ -13,6 +13,12 @@ import numpy as np
 from kompakt.errors import InputError
 from kompakt.records import Census, Encoding, SiteFact
 
+MODES = ("float", "float16", "dynamic_int8", "int8")
+"""What a file may be quantized to."""
+
+IO = ("int8", "uint8", "float32")
+"""What the inputs and outputs of an integer file may be."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -92,12 +98,16 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def run(self, data: bytes, inputs: Any, *, at: str | None = None) -> Outputs:
+    def run(self, data: bytes, inputs: Any, *, at: Sequence[str] | None = None) -> Outputs:
         """Outputs for ``inputs``: arrays (samples, ...) in the structure the model takes.
 
         Args:
-            at: a site, whose tensor is shown in place of the outputs.
+            at: names of tensors (sites, or of ``activations``) that are shown in place of the outputs.
         """
+
+    @abstractmethod
+    def activations(self, data: bytes) -> Sequence[str]:
+        """Names of the tensors that are computed for each sample, in their order."""
 
     @abstractmethod
     def has(self, data: bytes, site: str) -> bool:

@@ -9,7 +9,7 @@ import functools
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -17,19 +17,16 @@ import numpy as np
 from keras import tree
 
 from kompakt.compare import zeros_and_distinct
-from kompakt.errors import InputError
+from kompakt.errors import InputError, first_line
 from kompakt.graph import symbolic_inputs
 from kompakt.records import Census, Encoding, SiteFact
 from kompakt.targets import tflite_runtime
 from kompakt.targets.quiet import quiet
-from kompakt.targets.target import Converted, Outputs, Request, Target, check_sparse
-from kompakt.targets.tflite_file import CHANNELS, FLOATS, Tensor, TFLiteFile, census
-from kompakt.targets.tflite_links import activation_links, give_names, restore_biases, weight_links
+from kompakt.targets.target import IO, MODES, Converted, Outputs, Request, Target, check_sparse
+from kompakt.targets.tflite_file import FLOATS, Tensor, TFLiteFile, census
+from kompakt.targets.tflite_links import Link, activation_links, give_names, restore_biases, weight_links
 from kompakt.targets.tflite_quantize import INPUT_SITE, quantized
 from kompakt.targets.tflite_sparse import stored_sparse
-
-MODES = ("float", "float16", "dynamic_int8", "int8")
-IO = ("int8", "uint8", "float32")
 
 PROBES = 2
 """Real samples on which tensors are told apart."""
@@ -61,17 +58,23 @@ class TFLite(Target):
             restore_biases(file, links, request.model)
             links += activation_links(request.model, request.encodings, file, _probes(request.samples))
         give_names(file, links, request.model)
+        _name_in_loops(file, links, request.model)
         made = Converted(data=file.pack()) if floats else quantized(file, request, links)
         made = _with_note(made, request)
         return stored_sparse(made, request.samples) if request.sparse else made
 
-    def run(self, data: bytes, inputs: Any, *, at: str | None = None) -> Outputs:
+    def run(self, data: bytes, inputs: Any, *, at: Sequence[str] | None = None) -> Outputs:
         file = TFLiteFile(data)
         if at is not None:
-            file.show([at])
+            file.show(at)
             data = file.pack()
         outputs = tflite_runtime.run(data, inputs)
         return dataclasses.replace(outputs, lsb=_steps(file, outputs.lsb))
+
+    def activations(self, data: bytes) -> list[str]:
+        file = TFLiteFile(data)
+        made = [file.tensors[i] for op in file.ops for i in op.outputs]
+        return list(dict.fromkeys(t.name for t in made if t.shape and (t.scale or t.kind == "FLOAT32")))
 
     def has(self, data: bytes, site: str) -> bool:
         return TFLiteFile(data).named(site) is not None
@@ -86,10 +89,10 @@ class TFLite(Target):
         return census(data)
 
     def facts(self, data: bytes, encodings: Mapping[str, Encoding]) -> list[SiteFact]:
-        file = TFLiteFile(data)
         order = {site: i for i, site in enumerate(encodings)}
-        weights = sorted(filter(_is_weight, file.tensors), key=lambda t: order.get(t.name, len(order)))
-        return [_fact(file, t, encodings.get(t.name)) for t in weights]
+        weights = [(part, t) for part in TFLiteFile(data).parts() for t in part.tensors if _is_weight(t)]
+        weights.sort(key=lambda pair: order.get(pair[1].name, len(order)))
+        return [_fact(t, encodings.get(t.name), part.channels_of(t.index)) for part, t in weights]
 
     def regridded(self, data: bytes, encodings: Mapping[str, Encoding]) -> list[str]:
         file = TFLiteFile(data)
@@ -127,6 +130,15 @@ def _float_file(model: keras.Model, batch: int | None, *, half: bool) -> TFLiteF
     return file
 
 
+def _name_in_loops(file: TFLiteFile, links: Sequence[Link], model: keras.Model) -> None:
+    """Give the kernels of recurrent layers, which stand in the body of a loop, the names of their sites."""
+    known = {link.site for link in links}
+    for part in file.parts()[1:]:
+        found = [link for link in weight_links(model, part) if link.site not in known]
+        part.rename({link.tensor: link.site for link in found}.get)
+        known |= {link.site for link in found}
+
+
 def _probes(samples: Any) -> Any:
     """Two of the samples and a negative: a ReLU that cuts nothing off is hard to tell from its input."""
 
@@ -156,9 +168,8 @@ def _convert(model: keras.Model, *, half: bool) -> bytes:
                 converter.target_spec.supported_types = [tf.float16]
             return bytes(converter.convert())
     except Exception as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(
-            f"TensorFlow's converter refuses the model {model.name!r}: {reason.strip()[:300]}; "
+            f"TensorFlow's converter refuses the model {model.name!r}: {first_line(error)}; "
             "replace the layer it names by layers with a TFLite operator"
         ) from error
 
@@ -200,10 +211,9 @@ def _is_weight(tensor: Tensor) -> bool:
     return tensor.values is not None and len(tensor.shape) > 1 and math.prod(tensor.shape) > 1 and "/" in tensor.name
 
 
-def _fact(file: TFLiteFile, tensor: Tensor, encoding: Encoding | None) -> SiteFact:
+def _fact(tensor: Tensor, encoding: Encoding | None, axis: int | None) -> SiteFact:
     assert tensor.values is not None
     zero = float(tensor.zero_point[0]) if tensor.zero_point else 0.0
-    axis = next((CHANNELS[op.name] for op in file.readers(tensor.index) if op.name in CHANNELS), tensor.channel_axis)
     zeros, distinct = zeros_and_distinct(tensor.values, axis, zero)
     return SiteFact(
         site=tensor.name,

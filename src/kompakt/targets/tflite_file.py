@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,18 +96,26 @@ class Op:
 class TFLiteFile:
     """A parsed file; :meth:`pack` gives its bytes again."""
 
-    def __init__(self, data: bytes, subgraph: int = 0) -> None:
+    def __init__(self, data: bytes) -> None:
         if data[4:8] != b"TFL3":
             raise InputError(f"not a TFLite file ({len(data)} bytes): expected the identifier TFL3 at byte 4")
-        try:
+        self.size = len(data)
+        with self._intact():
             self.model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
             for buffer in self.model.buffers:
                 if buffer.data is not None:  # an array packs at once, bytes one by one
                     buffer.data = np.frombuffer(buffer.data, "uint8")
-            self.graph = self.model.subgraphs[subgraph]
+            self.graph = self.model.subgraphs[0]
             self.reread()
-        except (IndexError, TypeError, ValueError, AttributeError, MemoryError, struct.error) as error:
-            raise InputError(f"broken TFLite file ({len(data)} bytes): {error}; make it again") from None
+
+    @contextlib.contextmanager
+    def _intact(self) -> Iterator[None]:
+        """What a damaged file runs into is said in one line."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, MemoryError, struct.error) as error:
+            said = str(error) if not isinstance(error, KeyError) else f"unknown type or operator {error}"
+            raise InputError(f"broken TFLite file ({self.size} bytes): {said}; make it again") from None
 
     def reread(self) -> None:
         """Bring ``tensors``, ``ops``, ``inputs`` and ``outputs`` up to date with an edited ``graph``."""
@@ -119,6 +129,9 @@ class TFLiteFile:
         self.tensors = tuple(tensors)
         self.inputs = tuple(int(i) for i in self.graph.inputs)
         self.outputs = tuple(int(i) for i in self.graph.outputs)
+        used = [i for op in self.ops for i in (*op.inputs, *op.outputs)]
+        if not all(-1 <= i < len(self.tensors) for i in (*used, *self.inputs, *self.outputs)):
+            raise ValueError("an operator has a tensor that is not there")
 
     def _tensor(self, index: int, tensor: Any) -> Tensor:
         kind = TYPES[tensor.type]
@@ -153,7 +166,24 @@ class TFLiteFile:
 
     def _op(self, op: Any) -> Op:
         inputs, outputs = tuple(int(i) for i in op.inputs), tuple(int(i) for i in op.outputs)
+        if not outputs:
+            raise ValueError("an operator makes no tensor")
         return Op(name=self.name_of(op), inputs=inputs, outputs=outputs)
+
+    def channels_of(self, index: int) -> int | None:
+        """The dimension of a tensor's channels: the one with a scale each, or that its linear operator sums into."""
+        tensor = self.tensors[index]
+        if tensor.scale:
+            return tensor.channel_axis
+        return next((CHANNELS[op.name] for op in self.readers(index) if op.name in CHANNELS), None)
+
+    def readers(self, index: int) -> list[Op]:
+        """The operators that read a constant, or what DENSIFY and DEQUANTIZE make of it."""
+        found = []
+        for op in self.ops:
+            if index in op.inputs:
+                found += self.readers(op.outputs[0]) if op.name in ("DENSIFY", "DEQUANTIZE") else [op]
+        return found
 
     def activations(self) -> Iterator[Tensor]:
         """Inputs and operator outputs, in the order they are computed; a weight that is unpacked is none."""
@@ -163,13 +193,14 @@ class TFLiteFile:
             for index in op.outputs if op.name != "DENSIFY" else ():
                 yield self.tensors[index]
 
-    def readers(self, index: int) -> list[Op]:
-        """The operators that read a constant, or what DENSIFY and DEQUANTIZE make of it."""
-        found = []
-        for op in self.ops:
-            if index in op.inputs:
-                found += self.readers(op.outputs[0]) if op.name in ("DENSIFY", "DEQUANTIZE") else [op]
-        return found
+    def parts(self) -> list[TFLiteFile]:
+        """A view of every subgraph (the bodies of loops); an edit of one is an edit of the file."""
+        views = [copy.copy(self) for _ in self.model.subgraphs]
+        with self._intact():
+            for view, graph in zip(views, self.model.subgraphs, strict=True):
+                view.graph = graph
+                view.reread()
+        return views
 
     def named(self, name: str) -> Tensor | None:
         """The tensor called ``name``, or None."""
@@ -234,9 +265,10 @@ class TFLiteFile:
 
     def metadata(self, name: str) -> str | None:
         """Text of the metadata entry ``name``, or None."""
-        for entry in self.model.metadata or []:
-            if entry.name == name.encode():
-                return bytes(bytearray(self.model.buffers[entry.buffer].data)).decode()
+        with self._intact():
+            for entry in self.model.metadata or []:
+                if entry.name == name.encode():
+                    return bytes(bytearray(self.model.buffers[entry.buffer].data)).decode()
         return None
 
     def pack(self) -> bytes:
@@ -249,8 +281,8 @@ def census(data: bytes) -> Census:
 
     Example: see ``kompakt.export(...).census``.
     """
-    main = TFLiteFile(data)
-    parts = [main, *(TFLiteFile(data, subgraph=i) for i in range(1, len(main.model.subgraphs)))]
+    main, *loops = TFLiteFile(data).parts()
+    parts = [main, *loops]
     ops: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     float_ops: list[str] = []

@@ -26,6 +26,7 @@ def close_islands(file: TFLiteFile) -> int:
     Returns:
         How many operators are integer now that were not.
     """
+    _read_before_outputs(file)
     made = {output: op for op in file.ops for output in op.outputs}
     closed = 0
     for op in file.ops:
@@ -34,6 +35,21 @@ def close_islands(file: TFLiteFile) -> int:
     if closed:
         _drop_unused(file)
     return closed
+
+
+def _read_before_outputs(file: TFLiteFile) -> None:
+    """Let integer operators read the integers that a float output of the file is made from, not that output.
+
+    The quantizer sends all readers of an output tensor through its DEQUANTIZE: operators of integers too, which
+    makes a file that no runtime takes.
+    """
+    before = {op.outputs[0]: op.inputs[0] for op in file.ops if op.name == "DEQUANTIZE"}
+    before = {after: source for after, source in before.items() if after in file.outputs}
+    for op, raw in zip(file.ops, file.graph.operators, strict=True):
+        whole = all(file.tensors[i].kind == "INT8" for i in op.outputs)
+        if before and whole and op.name not in BOUNDARY:
+            raw.inputs = [before.get(i, i) for i in op.inputs]
+    file.reread()
 
 
 def _close(file: TFLiteFile, op: Op, made: dict[int, Op]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kompakt.errors import InputError
+from kompakt.errors import InputError, first_line
 from kompakt.records import Encoding
 from kompakt.targets.quiet import quiet
 from kompakt.targets.target import Converted, Request
@@ -153,16 +153,12 @@ def _through_aeq(data: bytes, ranges: Mapping[str, Any], *, dynamic: bool) -> by
             result = worker.quantize(dict(ranges)).quantized_model
         except Exception as error:
             raise InputError(
-                f"ai-edge-quantizer refuses the model: {_reason(error)}; "
+                f"ai-edge-quantizer refuses the model: {first_line(error)}; "
                 "leave the layer it names out of the quantization"
             ) from error
     if result is None:
         raise InputError("ai-edge-quantizer gave no file; nothing in the model can be quantized")
     return bytes(result)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _exact_scales(file: TFLiteFile, encodings: Mapping[str, Encoding], inputs: Mapping[str, str]) -> None:

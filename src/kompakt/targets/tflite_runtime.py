@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from keras import tree
 
-from kompakt.errors import InputError
+from kompakt.errors import InputError, first_line
 from kompakt.targets.quiet import quiet
 from kompakt.targets.target import Outputs
 
@@ -38,14 +38,11 @@ def load(data: bytes, *, kernels: str = "default", keep_tensors: bool = False, t
             )
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()
-        raise InputError(
-            f"LiteRT refuses the file: {reason[0] if reason else 'no reason given'}; make it again"
-        ) from None
+        raise InputError(f"LiteRT refuses the file: {first_line(error)}; make it again") from None
     return interpreter
 
 
-def run(data: bytes, inputs: Any, *, kernels: str = "default") -> Outputs:
+def run(data: bytes, inputs: Any) -> Outputs:
     """Outputs of the file for ``inputs``, arrays (samples, ...) in the structure the model takes.
 
     Samples go through in the file's own batch size. Floats are put on the input's grid and taken off the
@@ -54,7 +51,7 @@ def run(data: bytes, inputs: Any, *, kernels: str = "default") -> Outputs:
     Raises:
         InputError: the file cannot be run, or takes other inputs.
     """
-    interpreter = load(data, kernels=kernels)
+    interpreter = load(data)
     given = [np.asarray(leaf) for leaf in tree.flatten(inputs)]
     details = input_details(interpreter, inputs)
     if len(details) != len(given):

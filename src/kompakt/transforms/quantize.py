@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from kompakt.errors import InputError
-from kompakt.numerics import ROUNDING, fake_quantize, live_reach, min_max, scale_from_range
+from kompakt.numerics import fake_quantize, live_reach, min_max, scale_from_range
 from kompakt.records import Encoding
 from kompakt.transform import Tensor, Transform
 
@@ -34,7 +34,6 @@ class FakeQuant(Transform):
             fixed) or "moving_average" (activations: keeps following in training).
         momentum: share of the old range kept a training step.
         low, high: a range given in advance, which stays (such as softmax's 0..1); activations only.
-        rounding: of halves, "even" or "away" from the integer 0 (integer average pooling).
 
     Example:
         >>> quant = FakeQuant(8, symmetric=True)
@@ -53,7 +52,6 @@ class FakeQuant(Transform):
         momentum: float = 0.99,
         low: float | None = None,
         high: float | None = None,
-        rounding: str = "even",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -63,8 +61,6 @@ class FakeQuant(Transform):
             raise InputError(f"ranges {ranges!r}: expected one of {', '.join(RANGES)}")
         if not 0.0 <= momentum < 1.0:
             raise InputError(f"momentum {momentum}: expected a share from 0 to below 1")
-        if rounding not in ROUNDING:
-            raise InputError(f"rounding {rounding!r}: expected one of {', '.join(ROUNDING)}")
         if (low is None) != (high is None):
             raise InputError(f"low={low}, high={high}: give both ends of the range or neither")
         self.bits = bits
@@ -72,7 +68,6 @@ class FakeQuant(Transform):
         self.ranges = ranges
         self.momentum = momentum
         self.low, self.high = low, high
-        self.rounding = rounding
         self.calibrating: str | None = None
 
     @property
@@ -126,7 +121,7 @@ class FakeQuant(Transform):
 
     def _grid(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
         scale, zero_point = scale_from_range(low, high, self.bits, symmetric=self.symmetric)
-        return fake_quantize(x, scale, zero_point, self.bits, symmetric=self.symmetric, rounding=self.rounding)
+        return fake_quantize(x, scale, zero_point, self.bits, symmetric=self.symmetric)
 
     def observe(self, x: Tensor, method: str = "minmax") -> None:
         """Take a batch ``x`` into the range.
@@ -187,5 +182,4 @@ class FakeQuant(Transform):
             "momentum": self.momentum,
             "low": self.low,
             "high": self.high,
-            "rounding": self.rounding,
         }
