@@ -17,7 +17,7 @@ from kompakt.attach import attach, chains_of, finalize, wrapped
 from kompakt.calibrate import calibrate
 from kompakt.errors import InputError
 from kompakt.graph import Copier, copy_layer, rebuild
-from kompakt.placement import activation_grids, input_marker
+from kompakt.placement import activation_grids, grids_per_call, input_marker
 from kompakt.policies import POLICIES
 from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
@@ -226,6 +226,8 @@ def quantize(
     if method not in RANGES:
         raise InputError(f"method {method!r}: expected one of {', '.join(RANGES)}")
     flat, keeps = _deployable(model)
+    if mode == "int8":
+        flat = grids_per_call(flat)
     for path in unreached(flat):
         log.warning(UNREACHED, path)
     wanted: dict[str, list[Transform]] = {}
