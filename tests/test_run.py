@@ -6,6 +6,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from keras import layers as L
 
 import kompakt as kp
@@ -373,3 +374,13 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     assert str(caught.value) == (
         f"cannot write to the folder {tmp_path / 'file' / 'out'}: Not a directory; choose a folder you may write to"
     )
+
+
+def test_sorted_data_is_calibrated_on_all_of_it(tmp_path):
+    """A folder of images is sorted by class: its first 512 samples are of one."""
+    few = np.where(np.arange(1200) < 700, 0.01, 1.0)[:, None].astype("float32") * X[:1].repeat(1200, 0)
+    data = {**arrays(), "x_train": few, "y_train": np.arange(1200) % 3}
+    kp.optimize(tiny(), data, PTQ, tmp_path)
+    interpreter = Interpreter(str(tmp_path / "ptq.tflite"))
+    scale, _ = interpreter.get_input_details()[0]["quantization"]
+    assert scale > 0.95 * np.ptp(np.append(X[:1], 0.0)) / 255

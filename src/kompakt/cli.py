@@ -184,7 +184,7 @@ def _optimize(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from kompakt.data import load_data
+    from kompakt.data import CALIBRATION, load_data, sample_rows
     from kompakt.export import export
     from kompakt.loading import load_model
     from kompakt.task import data_for
@@ -198,7 +198,7 @@ def _export(options: argparse.Namespace) -> int:
             options.out,
             quantization=options.quantization,
             io=options.io,
-            calibration=_first(data.x_train, 512),
+            calibration=sample_rows(data.x_train, CALIBRATION),
             verify=data.x_test,
             sparse=options.sparse,
             on_breach=options.on_breach,
@@ -243,12 +243,6 @@ def _recipes(options: argparse.Namespace) -> int:
         table.add_row(recipe.name, recipe.about)
     Console().print(table)
     return OK
-
-
-def _first(inputs: Any, count: int) -> Any:
-    import keras
-
-    return keras.tree.map_structure(lambda a: a[:count], inputs)
 
 
 @contextmanager

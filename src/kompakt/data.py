@@ -27,6 +27,8 @@ Shape: TypeAlias = Sequence[int | None]
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 OPTIONAL = ("x_val", "y_val")
 KNOWN = REQUIRED + OPTIONAL
+CALIBRATION = 512
+"""Training samples that activation ranges are measured on."""
 IN_MEMORY = "arrays in memory"
 FORMS = "an .npz file, a folder of images by class, or package.module:function"
 
@@ -122,6 +124,37 @@ def check_data(
         if output_units is not None:
             for name, array in labels.items():
                 _check_labels(f"{data.source}: {name}", array, output_units)
+
+
+def sample_rows(inputs: Any, count: int, *, seed: int = 0) -> Any:
+    """``count`` samples of ``inputs`` (arrays, in lists and mappings), or all, drawn without putting back.
+
+    Drawn, since data may be sorted: the first samples of a folder of images are all of one class. Shuffled too:
+    ranges are put together from batches, each of which should have a bit of everything.
+
+    Example:
+        >>> sample_rows(np.arange(10), 3).tolist()
+        [4, 6, 2]
+    """
+    size = min((len(array) for array in _arrays_in(inputs)), default=0)
+    rows = np.random.default_rng(seed).permutation(size)[:count]
+
+    def take(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: take(inner) for key, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)([take(inner) for inner in value])
+        return value[rows]
+
+    return take(inputs)
+
+
+def _arrays_in(inputs: Any) -> Iterator[Any]:
+    if isinstance(inputs, (Mapping, list, tuple)):
+        for value in inputs.values() if isinstance(inputs, Mapping) else inputs:
+            yield from _arrays_in(value)
+    else:
+        yield inputs
 
 
 # --- the forms of data

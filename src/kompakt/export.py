@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from kompakt.data import sample_rows
 from kompakt.deploy import make_job, quantized_mode, random_inputs
 from kompakt.errors import InputError, VerificationError
 from kompakt.examine import artifact, compare_outputs, digest, examine, islands, lost_properties, not_finite
@@ -98,7 +99,7 @@ def export(
             quantization=mode,
             io=io,
             batch=batch,
-            samples=tree.map_structure(lambda a: a[:FOR_RANGES], inputs),
+            samples=sample_rows(inputs, FOR_RANGES),
             sparse=sparse,
         )
     )
@@ -203,7 +204,7 @@ def _compared_on(model: keras.Model, verify: Any, calibration: Any) -> Any:
         return _checked(model, verify[0] if isinstance(verify, tuple) else verify, "verify=")
     leaves = tree.flatten(calibration)
     if calibration is not None and leaves and all(hasattr(leaf, "shape") for leaf in leaves):
-        return tree.map_structure(lambda a: a[:COMPARED], _checked(model, calibration, "calibration="))
+        return sample_rows(_checked(model, calibration, "calibration="), COMPARED)
     return None
 
 

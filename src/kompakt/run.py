@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from kompakt.callbacks import Update
-from kompakt.data import Data, load_data
+from kompakt.data import CALIBRATION, Data, load_data, sample_rows
 from kompakt.errors import InputError
 from kompakt.examine import versions
 from kompakt.export import export, read_file
@@ -42,9 +42,6 @@ Report = Callable[[str, float], None]
 def silent(_what: str, _done: float) -> None:
     """A report that nobody reads."""
 
-
-CALIBRATION = 512
-"""Training samples that activation ranges are measured on."""
 
 BASELINE = "float"
 
@@ -290,7 +287,7 @@ class _Job:
         )
 
     def _calibration(self) -> Any:
-        return keras.tree.map_structure(lambda a: a[:CALIBRATION], self.data.x_train)
+        return sample_rows(self.data.x_train, CALIBRATION)
 
     def _stage_files(self, key: str) -> list[Path]:
         return list((self.folder / "trials").glob(f"{key}-*"))
