@@ -427,7 +427,7 @@ def test_a_rule_reaches_what_it_matches_and_says_so(caplog):
     caplog.set_level(logging.ERROR, logger="kompakt")
     found = started(ruled({"name": "Prune", "sparsity": 0.5}))
     assert kinds(found.model) == {"conv/kernel": "Prune", "head/kernel": "Prune"}
-    assert found.applied == ("Prune on *: conv/kernel, head/kernel",)
+    assert found.applied == ("Prune(sparsity=0.5) on *: conv/kernel, head/kernel",)
     assert found.skipped == (
         "Prune: thin/kernel: left as it is (depthwise kernels have few values a channel; "
         "name it in sites= to include it)",
@@ -435,7 +435,7 @@ def test_a_rule_reaches_what_it_matches_and_says_so(caplog):
 
     named = started(ruled({"name": "Prune", "sparsity": 0.5}, sites="thin/*"))
     assert kinds(named.model) == {"thin/kernel": "Prune"}
-    assert named.applied == ("Prune on thin/*: thin/kernel",) and named.skipped == ()
+    assert named.applied == ("Prune(sparsity=0.5) on thin/*: thin/kernel",) and named.skipped == ()
 
 
 def test_transforms_of_rules_come_in_order():

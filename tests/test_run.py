@@ -114,8 +114,13 @@ def test_what_was_measured_and_done(finished):
         "latency_ratio",
         "latency_ratio_spread",
     ]
+    assert (run.trials[0].value("latency_ratio"), run.trials[0].value("latency_ratio_spread")) == (1.0, 0.0)
     assert abs(small.value("accuracy_keras") - small.value("accuracy_litert")) <= 1 / 32
-    assert small.applied == ("Prune on *: a/kernel, b/kernel", "quantize int8: every layer")
+    schedule = "Polynomial(initial=0.0, final=0.5, unit=share)"
+    assert small.applied == (
+        f"Prune(sparsity=0.5, schedule={schedule}) on *: a/kernel, b/kernel",
+        "quantize int8: a/kernel, b/kernel",
+    )
     assert small.skipped == () and small.seconds > 0
     assert [len(curve) for curve in small.history.values()] == [2]
     assert all(fact.zeros >= fact.asked_zeros == fact.size // 2 for fact in small.artifact.sites)

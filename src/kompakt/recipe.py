@@ -183,7 +183,7 @@ def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: An
     wanted: dict[str, list[Transform]] = {name: list(kept) for name, kept in keeps.items()}
     applied, skipped = [], []
     for rule in stage.rules:
-        what = ", ".join(str(spec["name"]) for spec in rule.transforms)
+        what = ", ".join(map(in_words, rule.transforms))
         reached: dict[str, list[Transform]] = {}
         for spec in rule.transforms:
             make = functools.partial(_transform, spec, steps=steps, seed=seed)
@@ -197,6 +197,21 @@ def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: An
         applied.append(f"{what} on {rule.sites}: {', '.join(sorted(reached))}")
     skipped += [UNREACHED % path for path in unreached(plain)]
     return Started(model=attach(plain, wanted), applied=tuple(applied), skipped=tuple(skipped))
+
+
+def in_words(spec: Mapping[str, Any]) -> str:
+    """A transform or schedule of a recipe as a call.
+
+    Example:
+        >>> in_words({"name": "Prune", "sparsity": 0.75})
+        'Prune(sparsity=0.75)'
+    """
+    options = ", ".join(
+        f"{key}={in_words(value) if isinstance(value, Mapping) else value}"
+        for key, value in spec.items()
+        if key != "name"
+    )
+    return f"{spec['name']}({options})" if options else str(spec["name"])
 
 
 def _shrunk(model: keras.Model, share: float, options: Mapping[str, Any], seed: int) -> Started:
