@@ -439,3 +439,21 @@ def test_a_file_of_another_program_is_told_by_its_tensors(model, tmp_path):
 
     found = kp.verify_file(tmp_path / "m.tflite", model, X)
     assert found.quantization == "int8" and found.breaches == () and found.io == "as stored"
+
+
+def test_a_file_with_another_output_than_the_model(tmp_path):
+    path = tmp_path / "m.tflite"
+    kp.export(keras.Sequential([keras.Input((6,)), L.Dense(3)]), path, verify=X)
+    with pytest.raises(kp.InputError) as caught:
+        kp.verify_file(path, keras.Sequential([keras.Input((6,)), L.Dense(5)]), X)
+    assert str(caught.value) == (
+        f"{path}: the file's output has the shape (3,) a sample, the model's (5,): give the model that the file was "
+        "made from"
+    )
+
+
+def test_a_file_that_is_none_is_named(tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"nothing")
+    with pytest.raises(kp.InputError, match=f"^{path}: not a TFLite file"):
+        kp.verify_file(path, keras.Sequential([keras.Input((6,)), L.Dense(3)]), X)

@@ -63,8 +63,9 @@ def load_data(spec: Any, *, image_size: tuple[int, int] | None = None, seed: int
 
     Args:
         spec: a :class:`Data`; a mapping, or the path of an ``.npz``, with ``x_train``, ``y_train``,
-            ``x_test``, ``y_test`` and perhaps ``x_val``, ``y_val``; a folder of images by class
-            (:func:`kompakt.images.read_folder` says how); or ``package.module:function``, which returns such
+            ``x_test``, ``y_test`` and perhaps ``x_val``, ``y_val``; a folder of images by class, read as pixels
+            from 0 to 255 (:func:`kompakt.images.read_folder` says how; a model that was trained on 0 to 1 needs
+            a Rescaling layer in front, or a function that scales); or ``package.module:function``, which returns such
             a mapping. Modules in the working directory are found.
         image_size: height and width to which the images of a folder are resized.
         seed: decides which images become the test set of a folder that has none.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,22 @@ def verify_file(
     place = find_target(target)
     data = read_file(path)
     inputs = _checked(model, inputs, "inputs")
+    with _named(path):
+        return _verified(place, data, model, inputs, least_argmax, str(path))
+
+
+@contextlib.contextmanager
+def _named(path: str | Path) -> Iterator[None]:
+    """Say of which file it is that an error speaks."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _verified(
+    place: Target, data: bytes, model: keras.Model, inputs: Any, least_argmax: float, path: str
+) -> Artifact:
     census = place.census(data)
     note = _note(place.note(data))
     mode = note.get("quantization") or _guess_mode(census)
@@ -149,7 +166,7 @@ def verify_file(
     return artifact(
         place,
         data,
-        path=str(path),
+        path=path,
         quantization=mode,
         io=note.get("io") or "as stored",
         census=census,

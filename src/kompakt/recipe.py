@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import importlib.resources
 import inspect
@@ -136,12 +137,18 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
         )
     path = Path(text)
     if not path.is_file():
-        raise InputError(f"recipe {text!r}: no recipe and no file of that name{nearest(text, recipe_names())}")
+        raise InputError(f"recipe {text!r}: no recipe and no file of that name{_near(text)}")
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"recipe {text}: cannot be read ({error}); expected a JSON file") from None
     return _recipe(_json(content, text), text)
+
+
+def _near(name: str) -> str:
+    names = recipe_names()
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return nearest(name, close) if close else f"; the recipes: {', '.join(names)}"
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
