@@ -150,9 +150,7 @@ def _named(path: str | Path) -> Iterator[None]:
         raise InputError(f"{path}: {error}") from error
 
 
-def _verified(
-    place: Target, data: bytes, model: keras.Model, inputs: Any, least_argmax: float, path: str
-) -> Artifact:
+def _verified(place: Target, data: bytes, model: keras.Model, inputs: Any, least_argmax: float, path: str) -> Artifact:
     census = place.census(data)
     note = _note(place.note(data))
     mode = note.get("quantization") or _guess_mode(census)

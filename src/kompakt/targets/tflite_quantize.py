@@ -199,9 +199,9 @@ def _same_to_the_last_bit(file: TFLiteFile) -> None:
 
     def share(index: int, source: int) -> None:
         here, there = file.tensors[index], file.tensors[source]
-        if len(here.scale) == len(there.scale) == 1 and here.zero_point == there.zero_point:
-            if np.isclose(here.scale[0], there.scale[0], rtol=1e-5, atol=0.0):
-                held[index].scale = [float(held[source].scale[0])]
+        alike = len(here.scale) == len(there.scale) == 1 and here.zero_point == there.zero_point
+        if alike and np.isclose(here.scale[0], there.scale[0], rtol=1e-5, atol=0.0):
+            held[index].scale = [float(held[source].scale[0])]
 
     for op in file.ops:
         if op.name in MOVES:
