@@ -457,3 +457,17 @@ def test_a_file_that_is_none_is_named(tmp_path):
     path.write_bytes(b"nothing")
     with pytest.raises(kp.InputError, match=f"^{path}: not a TFLite file"):
         kp.verify_file(path, keras.Sequential([keras.Input((6,)), L.Dense(3)]), X)
+
+
+def test_labels_give_the_accuracy_of_the_file(model, tmp_path):
+    labels = model.predict(X, verbose=0).argmax(-1)
+    labels[:50] = (labels[:50] + 1) % model.output_shape[-1]
+    for given in (labels, labels[:, None], np.eye(model.output_shape[-1])[labels]):
+        artifact = kp.export(model, tmp_path / "m.tflite", verify=(X, given))
+        assert artifact.notes == ("accuracy 0.7500 on the 200 labels of verify=",)
+
+
+@pytest.mark.parametrize("labels", [np.zeros(199), np.array(["a"] * 200), 3], ids=["too few", "words", "a number"])
+def test_what_is_no_labels(labels, model, tmp_path):
+    with pytest.raises(kp.InputError, match=r"^verify=: the second of the pair has shape"):
+        kp.export(model, tmp_path / "m.tflite", verify=(X, labels))
