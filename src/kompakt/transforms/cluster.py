@@ -60,7 +60,7 @@ class Cluster(Transform):
             raise InputError(f"clusters {clusters}: expected at least 2 values")
         if start not in STARTS:
             raise InputError(f"start {start!r}: expected one of {', '.join(STARTS)}")
-        self.clusters = None if clusters is None else int(clusters)
+        self.clusters: int | None = None if clusters is None else int(clusters)
         self.asked = asked
         self.start = start
         self.per_channel = bool(per_channel or clusters is None)
