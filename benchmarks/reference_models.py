@@ -85,7 +85,8 @@ def show(rows: list[dict[str, float | str]], images: int) -> None:
         "argmax, LSB to simulation",
         "latency",
     ):
-        table.add_column(heading, justify="left" if heading in ("model", "file") else "right")
+        name = heading in ("model", "file")
+        table.add_column(heading, justify="left" if name else "right", no_wrap=name)
     for row in rows:
         ours = "simulation_lsb" in row
         table.add_row(
@@ -97,7 +98,7 @@ def show(rows: list[dict[str, float | str]], images: int) -> None:
             f"{row['simulation_argmax']:.4f}, {row['simulation_lsb']:.2f}" if ours else "",
             f"{row['latency_ratio']:.3f} ±{row['latency_spread']:.3f} of official" if ours else "",
         )
-    Console(width=130).print(table)
+    Console(width=160).print(table)
 
 
 def main() -> int:

@@ -168,7 +168,7 @@ def test_a_broken_note(text, error, tmp_path):
     path.write_bytes(file.pack())
     with pytest.raises(kp.InputError) as caught:
         kp.verify_file(path, model(), X)
-    assert str(caught.value).startswith(error)
+    assert str(caught.value).startswith(f"{path}: {error}")
 
 
 def test_the_command_line_says_it_and_exits_with_1(tmp_path, capsys):

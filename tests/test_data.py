@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kompakt.data import Data, check_data, load_data
+from kompakt.data import Data, check_data, load_data, sample_rows
 from kompakt.errors import InputError
 
 FORMS = "an .npz file, a folder of images by class, or package.module:function"
@@ -457,3 +457,29 @@ def test_function_errors(tmp_path, monkeypatch, name, source, text):
     monkeypatch.chdir(tmp_path)
     with refused(f"data {name}:load: {text}"):
         load_data(f"{name}:load")
+
+
+# sample_rows
+
+
+def test_rows_are_drawn_from_everywhere_once_and_shuffled():
+    x = np.arange(2000).reshape(1000, 2)
+    drawn = sample_rows(x, 100)[:, 0] // 2
+    assert len(set(drawn)) == 100
+    assert all(5 <= (part < 500).sum() <= 20 for part in np.split(drawn, 4))
+    np.testing.assert_array_equal(sample_rows(x, 100), sample_rows(x, 100))
+    assert not np.array_equal(sample_rows(x, 100), sample_rows(x, 100, seed=1))
+
+
+def test_rows_of_several_inputs_are_the_same_ones():
+    a, b = np.arange(50), np.arange(50)[:, None] * 2
+    for inputs in ({"a": a, "b": b}, [a, b]):
+        drawn = sample_rows(inputs, 5)
+        assert type(drawn) is type(inputs)
+        first, second = drawn.values() if isinstance(drawn, dict) else drawn
+        np.testing.assert_array_equal(first * 2, second[:, 0])
+
+
+def test_all_rows_are_given_where_there_are_no_more():
+    x = np.arange(5)
+    assert sorted(sample_rows(x, 5)) == sorted(sample_rows(x, 9)) == x.tolist()

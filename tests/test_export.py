@@ -526,6 +526,38 @@ def test_a_file_of_another_program_is_told_by_its_tensors(model, tmp_path):
     assert found.quantization == "int8" and found.breaches == () and found.io == "as stored"
 
 
+def test_a_file_with_another_output_than_the_model(tmp_path):
+    path = tmp_path / "m.tflite"
+    kp.export(keras.Sequential([keras.Input((6,)), L.Dense(3)]), path, verify=X)
+    with pytest.raises(kp.InputError) as caught:
+        kp.verify_file(path, keras.Sequential([keras.Input((6,)), L.Dense(5)]), X)
+    assert str(caught.value) == (
+        f"{path}: the file's output has the shape (3,) a sample, the model's (5,): give the model that the file was "
+        "made from"
+    )
+
+
+def test_a_file_that_is_none_is_named(tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"nothing")
+    with pytest.raises(kp.InputError, match=f"^{path}: not a TFLite file"):
+        kp.verify_file(path, keras.Sequential([keras.Input((6,)), L.Dense(3)]), X)
+
+
+def test_labels_give_the_accuracy_of_the_file(model, tmp_path):
+    labels = model.predict(X, verbose=0).argmax(-1)
+    labels[:50] = (labels[:50] + 1) % model.output_shape[-1]
+    for given in (labels, labels[:, None], np.eye(model.output_shape[-1])[labels]):
+        artifact = kp.export(model, tmp_path / "m.tflite", verify=(X, given))
+        assert artifact.notes == ("accuracy 0.7500 on the 200 labels of verify=",)
+
+
+@pytest.mark.parametrize("labels", [np.zeros(199), np.array(["a"] * 200), 3], ids=["too few", "words", "a number"])
+def test_what_is_no_labels(labels, model, tmp_path):
+    with pytest.raises(kp.InputError, match=r"^verify=: the second of the pair has shape"):
+        kp.export(model, tmp_path / "m.tflite", verify=(X, labels))
+
+
 # Kinds of numbers
 
 

@@ -157,3 +157,9 @@ def test_code_in_the_file_runs_only_for_who_trusts_it(tmp_path):
     )
     x = np.ones((1, 4), "float32")
     assert np.array_equal(load_model(path, safe=False).predict(x, verbose=0), 2 * x)
+
+
+def test_a_folder(tmp_path):
+    with pytest.raises(InputError) as caught:
+        load_model(tmp_path)
+    assert str(caught.value) == f"model file {tmp_path} is a folder; give the path of a .keras file"

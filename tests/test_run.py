@@ -6,6 +6,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from keras import layers as L
 
 import kompakt as kp
@@ -113,8 +114,13 @@ def test_what_was_measured_and_done(finished):
         "latency_ratio",
         "latency_ratio_spread",
     ]
+    assert (run.trials[0].value("latency_ratio"), run.trials[0].value("latency_ratio_spread")) == (1.0, 0.0)
     assert abs(small.value("accuracy_keras") - small.value("accuracy_litert")) <= 1 / 32
-    assert small.applied == ("Prune on *: a/kernel, b/kernel", "quantize int8: every layer")
+    schedule = "Polynomial(initial=0.0, final=0.5, unit=share)"
+    assert small.applied == (
+        f"Prune(sparsity=0.5, schedule={schedule}) on *: a/kernel, b/kernel",
+        "quantize int8: a/kernel, b/kernel",
+    )
     assert small.skipped == () and small.seconds > 0
     assert [len(curve) for curve in small.history.values()] == [2]
     assert all(fact.zeros >= fact.asked_zeros == fact.size // 2 for fact in small.artifact.sites)
@@ -226,7 +232,7 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_file(finished, tmp_path)
     with pytest.raises(Stop):
         kp.optimize(tiny(), arrays(), RECIPE, tmp_path, report=Log(stop=("stage 2 of 2, training",)))
     held = names(tmp_path)
-    stage = [name for name in held if re.fullmatch(r"trials/[0-9a-f]{16}-0\.(keras|json)", name)]
+    stage = [name for name in held if re.fullmatch(r"trials/small-[0-9a-f]{16}-0\.(keras|json)", name)]
     assert len(stage) == 2 and sorted([*stage, "float.tflite", "trials/float.json"]) == held
 
     log = Log()
@@ -373,3 +379,70 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     assert str(caught.value) == (
         f"cannot write to the folder {tmp_path / 'file' / 'out'}: Not a directory; choose a folder you may write to"
     )
+
+
+def test_sorted_data_is_calibrated_on_all_of_it(tmp_path):
+    """A folder of images is sorted by class: its first 512 samples are of one."""
+    few = np.where(np.arange(1200) < 700, 0.01, 1.0)[:, None].astype("float32") * X[:1].repeat(1200, 0)
+    data = {**arrays(), "x_train": few, "y_train": np.arange(1200) % 3}
+    kp.optimize(tiny(), data, PTQ, tmp_path)
+    interpreter = Interpreter(str(tmp_path / "ptq.tflite"))
+    scale, _ = interpreter.get_input_details()[0]["quantization"]
+    assert scale > 0.95 * np.ptp(np.append(X[:1], 0.0)) / 255
+
+
+# What an earlier run left
+
+
+def test_the_trials_of_other_recipes_stay_in_the_records(finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "copy")
+    run = kp.optimize(tiny(), arrays(), PTQ, folder)
+    assert [trial.recipe for trial in run.trials] == ["float", "small", "ptq"]
+    assert run.artifact.path == str(folder / "ptq.tflite")
+    assert from_json(Run, (folder / "records.json").read_text()) == run
+
+    (folder / "small.tflite").unlink()
+    assert [trial.recipe for trial in kp.optimize(tiny(), arrays(), PTQ, folder).trials] == ["float", "ptq"]
+
+
+def test_the_trials_of_another_model_do_not(finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "copy")
+    assert [trial.recipe for trial in kp.optimize(shaken(), arrays(), PTQ, folder).trials] == ["float", "ptq"]
+
+
+def test_a_damaged_stage_is_trained_again_and_old_ones_are_swept(finished, tmp_path):
+    for options in ({}, {"epochs": 3}):
+        with pytest.raises(Stop):
+            kp.optimize(tiny(), arrays(), RECIPE, tmp_path, report=Log(stop=("stage 2 of 2, training",)), **options)
+    stages = sorted(path for path in (tmp_path / "trials").glob("small-*.keras"))
+    assert len(stages) == 2
+    for path in stages:
+        path.write_bytes(path.read_bytes()[:-200])
+    log = Log()
+    run = kp.optimize(tiny(), arrays(), RECIPE, tmp_path, report=log)
+    assert "small: stage 1 of 2, training" in [what for what, _ in log] and run.artifact.breaches == ()
+    assert names(tmp_path) == names(finished[0])
+
+
+def test_validation_data_is_looked_at_and_decides_the_key(tmp_path):
+    data = {**arrays(), "x_val": X[:16], "y_val": Y[:16]}
+    recipe = {"name": "qat", "epochs": 2, "stages": [{"quantize": "int8", "train": 1}], "quantization": "int8"}
+    run = kp.optimize(tiny(), data, recipe, tmp_path)
+    assert [(name, len(curve)) for name, curve in run.trials[1].history.items()] == [("loss", 2), ("val_loss", 2)]
+    assert taken_up(tmp_path, data={**data, "y_val": Y[16:32]}, recipe=recipe) == []
+
+
+def test_epochs_are_those_of_all_stages_together(tmp_path):
+    run = kp.optimize(tiny(), arrays(), RECIPE, tmp_path / "three", epochs=3)
+    assert [len(curve) for curve in run.trials[1].history.values()] == [3] and run.trials[1].skipped == ()
+    run = kp.optimize(tiny(), arrays(), RECIPE, tmp_path / "one", epochs=1)
+    assert run.trials[1].skipped == ("trained for 2 epochs, not 1: each stage that trains takes one at least",)
+
+
+def test_a_model_without_weights_is_refused_before_anything_is_written(tmp_path):
+    bare = keras.Sequential([keras.Input((6,)), L.ReLU()], name="bare")
+    data = arrays(y=X)
+    for recipe, what in ((PTQ, "layer to quantize"), (RECIPE, "weights to work on")):
+        with pytest.raises(InputError, match=f"the model 'bare' has no {what}: expected at least one Dense"):
+            kp.optimize(bare, data, recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -297,3 +297,11 @@ def test_attach_names_the_nearest_site():
     with pytest.raises(InputError) as caught:
         kp.attach(model, {"first/kernle": [Prune(0.5)]})
     assert str(caught.value) == "no site 'first/kernle'; nearest: 'first/kernel'"
+
+
+def test_a_compiled_subclassed_model_has_the_same_sites():
+    model = Subclassed()
+    model(np.zeros((2, 4)))
+    before = names(model)
+    model.compile("adam", "mse")
+    assert names(model) == before and f"block/{BLOCK[0]}" in before

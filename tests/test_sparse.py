@@ -185,7 +185,7 @@ def test_broken_indices_are_found(tmp_path):
     level.arrayIndices.values = np.full_like(level.arrayIndices.values, 200)
     (tmp_path / "m.tflite").write_bytes(file.pack())
     with pytest.raises(
-        kp.InputError, match=r"^broken TFLite file \(\d+ bytes\): sparse index 200 in a dimension of 64;"
+        kp.InputError, match=r"m\.tflite: broken TFLite file \(\d+ bytes\): sparse index 200 in a dimension of 64;"
     ):
         kp.verify_file(tmp_path / "m.tflite", dense(), ROWS)
 

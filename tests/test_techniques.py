@@ -10,6 +10,7 @@ from keras import layers, ops
 import kompakt as kp
 from kompakt import testing as laws
 from kompakt.attach import attach, finalize, transforms_of
+from kompakt.errors import InputError
 from kompakt.schedules import Polynomial
 from kompakt.techniques import unreached
 from kompakt.transforms import FakeQuant, Prune
@@ -168,3 +169,34 @@ def test_weights_quantized_by_hand_in_a_sequential_model_are_exported(tmp_path):
         pytest.skip("converting needs Keras on TensorFlow")
     attached = attach(small(), {"a/kernel": [FakeQuant(8)], "b/kernel": [FakeQuant(8)]})
     assert kp.export(attached, tmp_path / "m.tflite", verify=X).quantization == "dynamic_int8"
+
+
+def test_what_was_asked_outlives_what_was_found():
+    """A tensor with fewer values than were asked for is kept as it is, and is still asked for as many as before."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="d")])
+    model.get_layer("d").kernel.assign(np.tile([[0.5, -0.5, 0.25]], (4, 1)))
+    aware = kp.quantize(kp.cluster(model, 16), "int8", calibration=np.ones((4, 4), "float32"))
+    assert kp.finalize(aware)[1]["d/kernel"].palette == 16
+    again = kp.cluster(model, keep="clusters")
+    assert kp.finalize(again)[1]["d/kernel"].palette <= 3
+
+
+@pytest.mark.parametrize("clusters", [16.5, True, "4"])
+def test_clusters_are_counted_in_whole_numbers(clusters):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    with pytest.raises(InputError, match="expected a whole number of values"):
+        kp.cluster(model, clusters)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ([[0.0, 1.0, 2.0, 3.0]], "received a list of numbers, expected an array: give numpy.asarray(...)"),
+        (3, "received int, expected arrays or batches of them"),
+    ],
+)
+def test_calibration_data_that_is_no_array(given, text):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    with pytest.raises(InputError) as caught:
+        kp.quantize(model, calibration=given)
+    assert str(caught.value) == f"calibration data: {text}"

@@ -26,6 +26,10 @@ def batches(data: Any, batch_size: int = 32, *, shapes: Sequence[Sequence[int | 
         InputError: nothing in it, another shape than the model takes, or a NaN or infinity.
     """
     count = 0
+    if not isinstance(data, Iterable):
+        raise InputError(f"calibration data: received {type(data).__name__}, expected arrays or batches of them")
+    if isinstance(data, list) and not any(hasattr(leaf, "shape") for leaf in tree.flatten(data)):
+        raise InputError("calibration data: received a list of numbers, expected an array: give numpy.asarray(...)")
     one_input = isinstance(data, list) and shapes is not None and len(shapes) == 1
     for batch in _slices(data, batch_size) if _is_arrays(data) and not one_input else data:
         inputs = batch[0] if isinstance(batch, tuple) else batch

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +25,10 @@ OK, BREACH, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, as for every other bad input."""
-        raise InputError(f"{message}; see {self.prog} --help")
+        wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        close = difflib.get_close_matches(wrong[1], re.findall(r"\w+", wrong[2]), n=1) if wrong else []
+        near = f"; nearest: {close[0]!r}" if close else ""
+        raise InputError(f"{message}{near}; see {self.prog} --help")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,7 +99,8 @@ def _data_option(command: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="DATA",
-        help="an .npz with x_train, y_train, x_test, y_test; a folder of images by class; or package.module:function",
+        help="an .npz with x_train, y_train, x_test, y_test; a folder of images by class, read as pixels from 0 to "
+        "255; or package.module:function",
     )
 
 
@@ -184,7 +190,7 @@ def _optimize(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from kompakt.data import load_data
+    from kompakt.data import CALIBRATION, load_data, sample_rows
     from kompakt.export import export
     from kompakt.loading import load_model
     from kompakt.task import data_for
@@ -198,7 +204,7 @@ def _export(options: argparse.Namespace) -> int:
             options.out,
             quantization=options.quantization,
             io=options.io,
-            calibration=_first(data.x_train, 512),
+            calibration=sample_rows(data.x_train, CALIBRATION),
             verify=data.x_test,
             sparse=options.sparse,
             on_breach=options.on_breach,
@@ -220,6 +226,8 @@ def _verify(options: argparse.Namespace) -> int:
         report("running the file", 0.5)
         artifact = verify_file(options.file, model, data.x_test, least_argmax=options.least_argmax)
     _show_artifact(artifact, options)
+    if artifact.breaches and Path(options.data).is_dir():
+        print("kompakt: images of a folder have pixels from 0 to 255: is that what the model takes?", file=sys.stderr)
     return BREACH if artifact.breaches else OK
 
 
@@ -243,12 +251,6 @@ def _recipes(options: argparse.Namespace) -> int:
         table.add_row(recipe.name, recipe.about)
     Console().print(table)
     return OK
-
-
-def _first(inputs: Any, count: int) -> Any:
-    import keras
-
-    return keras.tree.map_structure(lambda a: a[:count], inputs)
 
 
 @contextmanager

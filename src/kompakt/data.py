@@ -27,6 +27,8 @@ Shape: TypeAlias = Sequence[int | None]
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 OPTIONAL = ("x_val", "y_val")
 KNOWN = REQUIRED + OPTIONAL
+CALIBRATION = 512
+"""Training samples that activation ranges are measured on."""
 IN_MEMORY = "arrays in memory"
 FORMS = "an .npz file, a folder of images by class, or package.module:function"
 
@@ -61,8 +63,9 @@ def load_data(spec: Any, *, image_size: tuple[int, int] | None = None, seed: int
 
     Args:
         spec: a :class:`Data`; a mapping, or the path of an ``.npz``, with ``x_train``, ``y_train``,
-            ``x_test``, ``y_test`` and perhaps ``x_val``, ``y_val``; a folder of images by class
-            (:func:`kompakt.images.read_folder` says how); or ``package.module:function``, which returns such
+            ``x_test``, ``y_test`` and perhaps ``x_val``, ``y_val``; a folder of images by class, read as pixels
+            from 0 to 255 (:func:`kompakt.images.read_folder` says how; a model that was trained on 0 to 1 needs
+            a Rescaling layer in front, or a function that scales); or ``package.module:function``, which returns such
             a mapping. Modules in the working directory are found.
         image_size: height and width to which the images of a folder are resized.
         seed: decides which images become the test set of a folder that has none.
@@ -122,6 +125,37 @@ def check_data(
         if output_units is not None:
             for name, array in labels.items():
                 _check_labels(f"{data.source}: {name}", array, output_units)
+
+
+def sample_rows(inputs: Any, count: int, *, seed: int = 0) -> Any:
+    """``count`` samples of ``inputs`` (arrays, in lists and mappings), or all, drawn without putting back.
+
+    Drawn, since data may be sorted: the first samples of a folder of images are all of one class. Shuffled too:
+    ranges are put together from batches, each of which should have a bit of everything.
+
+    Example:
+        >>> sample_rows(np.arange(10), 3).tolist()
+        [4, 6, 2]
+    """
+    size = min((len(array) for array in _arrays_in(inputs)), default=0)
+    rows = np.random.default_rng(seed).permutation(size)[:count]
+
+    def take(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: take(inner) for key, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)([take(inner) for inner in value])
+        return value[rows]
+
+    return take(inputs)
+
+
+def _arrays_in(inputs: Any) -> Iterator[Any]:
+    if isinstance(inputs, (Mapping, list, tuple)):
+        for value in inputs.values() if isinstance(inputs, Mapping) else inputs:
+            yield from _arrays_in(value)
+    else:
+        yield inputs
 
 
 # --- the forms of data

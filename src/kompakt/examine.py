@@ -117,6 +117,12 @@ def compare_outputs(expected: Sequence[np.ndarray], outputs: Outputs, *, name: s
     """
     if len(expected) != len(outputs.values):
         raise InputError(f"the file has {len(outputs.values)} outputs, the model {len(expected)}")
+    for wanted, found in zip(expected, outputs.values, strict=True):
+        if wanted.shape != found.shape:
+            raise InputError(
+                f"the file's output has the shape {found.shape[1:]} a sample, the model's {wanted.shape[1:]}: give "
+                "the model that the file was made from"
+            )
     return agreement(expected, outputs.values, outputs.lsb, name=name)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from kompakt.data import sample_rows
 from kompakt.deploy import make_job, quantized_mode, random_inputs
 from kompakt.errors import InputError, VerificationError
 from kompakt.examine import (
@@ -65,8 +67,8 @@ def export(
         quantization: "float", "float16", "dynamic_int8" or "int8"; by default what ``quantize`` was asked
             for, else "float".
         calibration: samples for activation ranges; needed for "int8" from a model that has none.
-        verify: inputs to compare on, or a pair (inputs, labels); by default up to 256
-            calibration samples, failing those random numbers.
+        verify: inputs to compare on, or a pair (inputs, labels), which gives a note with the accuracy; by
+            default up to 256 calibration samples, failing those random numbers.
         io: type of the inputs and outputs of an int8 file, "int8" (default), "uint8" or "float32".
         batch: fixed batch size; None for one that can be resized (float modes).
         sparse: store weights with many zeros sparse, each where that takes fewer bytes; the file computes the
@@ -110,10 +112,12 @@ def export(
             quantization=mode,
             io=io,
             batch=batch,
-            samples=tree.map_structure(lambda a: a[:FOR_RANGES], inputs),
+            samples=sample_rows(inputs, FOR_RANGES),
             sparse=sparse,
         )
     )
+    if isinstance(verify, tuple):
+        notes += _accuracy(place.run(made.data, inputs).values, verify)
     made = dataclasses.replace(made, notes=(*notes, *made.notes))
     found = examine(place, made, job, inputs, mode=mode, io=io, path=str(path))
     _settle(found, on_breach)
@@ -154,6 +158,20 @@ def verify_file(
     place = find_target(target)
     data = read_file(path)
     inputs = _checked(model, inputs, "inputs")
+    with _named(path):
+        return _verified(place, data, model, inputs, least_argmax, str(path))
+
+
+@contextlib.contextmanager
+def _named(path: str | Path) -> Iterator[None]:
+    """Say of which file it is that an error speaks."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _verified(place: Target, data: bytes, model: keras.Model, inputs: Any, least_argmax: float, path: str) -> Artifact:
     census = place.census(data)
     note = _note(place.note(data))
     mode = note.get("quantization") or _guess_mode(census)
@@ -172,7 +190,7 @@ def verify_file(
     return artifact(
         place,
         data,
-        path=str(path),
+        path=path,
         quantization=mode,
         io=note.get("io") or "as stored",
         census=census,
@@ -224,11 +242,35 @@ def _check_batch(batch: int | None, mode: str) -> None:
 def _compared_on(model: keras.Model, verify: Any, calibration: Any) -> Any:
     """The samples that the file is compared on, or None where there are none."""
     if verify is not None:
-        return _checked(model, verify[0] if isinstance(verify, tuple) else verify, "verify=")
+        if isinstance(verify, tuple) and len(verify) != 2:
+            raise InputError(f"verify=: received {len(verify)} things, expected inputs, or a pair (inputs, labels)")
+        inputs = _checked(model, verify[0] if isinstance(verify, tuple) else verify, "verify=")
+        if isinstance(verify, tuple):
+            _check_labels(np.asarray(verify[1]), len(tree.flatten(inputs)[0]))
+        return inputs
     leaves = tree.flatten(calibration)
     if calibration is not None and leaves and all(hasattr(leaf, "shape") for leaf in leaves):
-        return tree.map_structure(lambda a: a[:COMPARED], _checked(model, calibration, "calibration="))
+        return sample_rows(_checked(model, calibration, "calibration="), COMPARED)
     return None
+
+
+def _check_labels(labels: np.ndarray, samples: int) -> None:
+    if not labels.ndim or labels.dtype.kind not in "biuf" or len(labels) != samples:
+        raise InputError(
+            f"verify=: the second of the pair has shape {labels.shape} and type {labels.dtype}, expected a label for "
+            f"each of the {samples} samples; several inputs go into a list"
+        )
+
+
+def _accuracy(outputs: Sequence[np.ndarray], verify: tuple[Any, Any]) -> tuple[str, ...]:
+    """The accuracy of a file with one output of several classes, where the labels are class numbers or one-hot."""
+    found, labels = outputs[0], np.asarray(verify[1])
+    if len(outputs) > 1 or found.ndim != 2 or found.shape[1] < 2:
+        return ()
+    classes = labels.argmax(-1) if labels.shape == found.shape else labels.ravel()
+    if classes.shape != found.shape[:1]:
+        return ()
+    return (f"accuracy {float((found.argmax(-1) == classes).mean()):.4f} on the {len(classes)} labels of verify=",)
 
 
 def _checked(model: keras.Model, inputs: Any, name: str) -> Any:

@@ -27,6 +27,8 @@ def load_model(path: str | Path, *, safe: bool = True) -> keras.Model:
         'm'
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"model file {path} is a folder; give the path of a .keras file")
     if not path.is_file():
         raise InputError(f"model file {path} does not exist; give the path of a .keras file")
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):

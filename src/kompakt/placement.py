@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from kompakt.graph import Call, calls, users
+from kompakt.graph import Call, Copier, Names, calls, rebuild, users
 from kompakt.rewrite.split_activation import fused
 from kompakt.sites import BOTH, OUTPUT
 
@@ -106,6 +106,32 @@ def input_marker(name: str) -> str:
     return f"{name}_grid"
 
 
+def grids_per_call(model: keras.Model) -> keras.Model:
+    """A copy of a flat ``model`` in which a shared layer has a grid after every call or after none.
+
+    Where some of its calls need one and others do not (a fused ReLU follows them), a linear Activation after
+    each that does carries it: a layer has one grid for all its calls.
+
+    Example:
+        >>> i, d = keras.Input((4,)), keras.layers.Dense(4, name="d")
+        >>> m = grids_per_call(keras.Model(i, d(keras.layers.ReLU(name="r")(d(i)))))
+        >>> [grid.site for grid in activation_grids(m)]
+        ['r/output', 'd_rounded/output']
+    """
+    readers, needed = users(model), dict[int, set[bool]]()
+    for call in calls(model):
+        needed.setdefault(id(call.layer), set()).add(_needs_grid(call, readers))
+    names, copier = Names(model), Copier()
+
+    def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        outputs = copier(call.layer)(*args, **kwargs)
+        if len(needed[id(call.layer)]) == 1 or not _needs_grid(call, readers):
+            return outputs
+        return layers.Activation("linear", name=names.free(f"{call.layer.name}_rounded"))(outputs)
+
+    return rebuild(model, visit)
+
+
 def activation_grids(model: keras.Model) -> tuple[Grid, ...]:
     """The activation grids of a flat functional model, as TFLite's integer kernels have them.
 
@@ -143,7 +169,7 @@ def _needs_grid(call: Call, readers: Any) -> bool:
     if len(after) != 1 or after[0] is None:
         return True
     reader = after[0].layer
-    if isinstance(reader, SAME_GRID):
+    if isinstance(reader, SAME_GRID) or _is_linear(reader):
         return False
     return not (isinstance(layer, FUSES) and _plain(layer) and fused(reader))
 
@@ -171,6 +197,11 @@ def _activation(layer: Any) -> str:
     if isinstance(layer, layers.Activation):
         return str(keras.activations.serialize(layer.activation))
     return ""
+
+
+def _is_linear(layer: Any) -> bool:
+    """Whether a layer hands on what it gets, in the same tensor of the file, and has a grid for it."""
+    return isinstance(layer, layers.Activation) and _activation(layer) == "linear"
 
 
 def input_grids(model: keras.Model) -> dict[str, tuple[str | None, ...]]:
@@ -208,7 +239,7 @@ def output_grids(model: keras.Model) -> dict[str, str]:
         if BOTH in getattr(reader.layer, "chains", {}):
             return f"{reader.layer.name}/{BOTH}"
         inner = getattr(reader.layer, "transformed_layer", reader.layer)
-        return after(reader) if fused(inner) or isinstance(inner, SILENT) else None
+        return after(reader) if fused(inner) or _is_linear(inner) or isinstance(inner, SILENT) else None
 
     found = {call.layer.name: after(call) for call in calls(model)}
     return {name: site for name, site in found.items() if site is not None}

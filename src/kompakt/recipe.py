@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import importlib.resources
 import inspect
@@ -130,12 +131,18 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
         )
     path = Path(text)
     if not path.is_file():
-        raise InputError(f"recipe {text!r}: no recipe and no file of that name{nearest(text, recipe_names())}")
+        raise InputError(f"recipe {text!r}: no recipe and no file of that name{_near(text)}")
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"recipe {text}: cannot be read ({error}); expected a JSON file") from None
     return _recipe(_json(content, text), text)
+
+
+def _near(name: str) -> str:
+    names = recipe_names()
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return nearest(name, close) if close else f"; the recipes: {', '.join(names)}"
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -177,7 +184,7 @@ def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: An
     wanted: dict[str, list[Transform]] = {name: list(kept) for name, kept in keeps.items()}
     applied, skipped = [], []
     for rule in stage.rules:
-        what = ", ".join(str(spec["name"]) for spec in rule.transforms)
+        what = ", ".join(map(in_words, rule.transforms))
         reached: dict[str, list[Transform]] = {}
         for spec in rule.transforms:
             make = functools.partial(_transform, spec, steps=steps, seed=seed)
@@ -191,6 +198,21 @@ def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: An
         applied.append(f"{what} on {rule.sites}: {', '.join(sorted(reached))}")
     skipped += [UNREACHED % path for path in unreached(plain)]
     return Started(model=attach(plain, wanted), applied=tuple(applied), skipped=tuple(skipped))
+
+
+def in_words(spec: Mapping[str, Any]) -> str:
+    """A transform or schedule of a recipe as a call.
+
+    Example:
+        >>> in_words({"name": "Prune", "sparsity": 0.75})
+        'Prune(sparsity=0.75)'
+    """
+    options = ", ".join(
+        f"{key}={in_words(value) if isinstance(value, Mapping) else value}"
+        for key, value in spec.items()
+        if key != "name"
+    )
+    return f"{spec['name']}({options})" if options else str(spec["name"])
 
 
 def _shrunk(model: keras.Model, share: float, options: Mapping[str, Any], seed: int) -> Started:

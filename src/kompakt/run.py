@@ -9,10 +9,11 @@ import inspect
 import json
 import math
 import platform
+import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ import keras
 import numpy as np
 
 from kompakt.callbacks import Update
-from kompakt.data import Data, load_data
+from kompakt.data import CALIBRATION, Data, load_data, sample_rows
+from kompakt.deploy import make_job
 from kompakt.errors import InputError
 from kompakt.examine import versions
 from kompakt.export import export, read_file
@@ -31,7 +33,7 @@ from kompakt.measure import latency_ratio
 from kompakt.recipe import Recipe, Stage, Started, load_recipe, start_stage, to_dict
 from kompakt.records import Artifact, Measurement, Run, Trial, from_json, to_json
 from kompakt.simulation import simulate
-from kompakt.sites import check_built
+from kompakt.sites import check_built, sites
 from kompakt.targets import find_target
 from kompakt.task import Task, data_for, one_output, task_for
 
@@ -42,9 +44,6 @@ Report = Callable[[str, float], None]
 def silent(_what: str, _done: float) -> None:
     """A report that nobody reads."""
 
-
-CALIBRATION = 512
-"""Training samples that activation ranges are measured on."""
 
 BASELINE = "float"
 
@@ -74,7 +73,8 @@ def optimize(
         report: told what goes on.
 
     Returns:
-        A Run with two trials, "float" and the recipe; its ``artifact`` is the recipe's.
+        A Run whose first trial is "float" and whose last is the recipe's, as its ``artifact`` is; between them are
+        those of earlier runs on the same model and data whose files are still in ``out``.
 
     Raises:
         InputError: something given cannot be used. VerificationError: the file is not what was asked.
@@ -117,6 +117,7 @@ def optimize_all(
     check_built(model)
     _check_numbers(epochs, batch_size, seed)
     loaded = data_for(model, load_data(data), one_output(model).shape[-1])
+    _check_layers(model, recipes)
     folder = writable_folder(out)
     task = task_for(model, loaded, loss)
     job = _Job(
@@ -132,6 +133,8 @@ def optimize_all(
     trials: list[Trial] = []
     for i, recipe in enumerate(recipes):
         trials.append(job.trial(recipe, trials, functools.partial(_part, report, i, len(recipes))))
+    at = min(1, len(trials) - 1)  # after "float", before what was asked for now
+    trials[at:at] = job.earlier({trial.recipe for trial in trials})
     run = Run(
         title=title or f"{model.name}: {', '.join(r.name for r in recipes if r.name != BASELINE)}",
         trials=tuple(trials),
@@ -144,6 +147,31 @@ def optimize_all(
     )
     write_atomic(folder / "records.json", to_json(run))
     return run
+
+
+def _check_layers(model: keras.Model, recipes: Sequence[Recipe]) -> None:
+    """Raise, before anything is written, where a recipe needs weights and ``model`` has none."""
+    stages = [stage for recipe in recipes for stage in recipe.stages if stage.rules or stage.quantize]
+    if stages and all(site.variable is None for site in sites(model)):
+        what = "weights to work on" if stages[0].rules else "layer to quantize"
+        raise InputError(
+            f"the model {model.name!r} has no {what}: expected at least one Dense, convolution, embedding or "
+            "recurrent layer"
+        )
+
+
+def split_epochs(total: int, shares: Sequence[float]) -> list[int]:
+    """``total`` epochs divided by ``shares``; each stage that trains gets one at least, where there are any.
+
+    Example:
+        >>> split_epochs(5, [0.5, 0.0, 0.5, 0.5]), split_epochs(1, [0.5, 0.5]), split_epochs(3, [0.0])
+        ([2, 0, 2, 1], [1, 1], [0])
+    """
+    given = [1 if share and total else 0 for share in shares]
+    for _ in range(total - sum(given) if any(given) else 0):
+        wanted = [total * share / sum(shares) - n for share, n in zip(shares, given, strict=True)]
+        given[wanted.index(max(wanted))] += 1
+    return given
 
 
 def _check_numbers(epochs: int | None, batch_size: int, seed: int) -> None:
@@ -173,15 +201,26 @@ class _Job:
         path = self.folder / f"{recipe.name}{find_target(recipe.target).suffix}"
         record = self.folder / "trials" / f"{recipe.name}.json"
         key = self._key(recipe)
-        found = _finished(record, key, path) if self.resume else None
+        found = _finished(record, {"key": key}, path) if self.resume else None
         if found is not None:
             report(f"{recipe.name}: taken up, finished before", 1.0)
             return found
         trial = self._carry_out(recipe, path, key, before, report)
-        write_atomic(record, f'{{"key": "{key}", "trial": {to_json(trial)}}}')
-        for stage in self._stage_files(key):
+        write_atomic(record, f'{{"key": "{key}", "subject": "{self._subject}", "trial": {to_json(trial)}}}')
+        for stage in self._stage_files(recipe):
             stage.unlink()
         return trial
+
+    def earlier(self, done: Collection[str]) -> list[Trial]:
+        """Trials of earlier runs on the same model and data whose file is still there, but those of ``done``."""
+        suffix = find_target("tflite").suffix
+        records = sorted((self.folder / "trials").glob("*.json"), key=lambda path: path.stat().st_mtime)
+        found = [
+            _finished(record, {"subject": self._subject}, self.folder / f"{record.stem}{suffix}")
+            for record in records
+            if record.stem not in done
+        ]
+        return [trial for trial in found if trial is not None]
 
     def _carry_out(self, recipe: Recipe, path: Path, key: str, before: Sequence[Trial], report: Report) -> Trial:
         start = time.perf_counter()
@@ -189,13 +228,18 @@ class _Job:
         history: dict[str, tuple[float, ...]] = {}
         applied: list[str] = []
         skipped: list[str] = []
-        shares = [stage.train for stage in recipe.stages]
+        total = recipe.epochs if self.epochs is None else self.epochs
+        split = split_epochs(total, [stage.train for stage in recipe.stages])
+        if sum(split) > total:
+            skipped.append(f"trained for {sum(split)} epochs, not {total}: each stage that trains takes one at least")
         done = 0.0
         for i, stage in enumerate(recipe.stages):
-            epochs = self._epochs(recipe, stage, shares)
+            epochs = split[i]
             part = 0.9 / len(recipe.stages)
             doing = functools.partial(_doing, report, recipe, i, done, part)
-            started, model, curves = self._stage(model, stage, epochs, f"{key}-{i}", doing, seed=self.seed + i)
+            started, model, curves = self._stage(
+                model, stage, epochs, f"{recipe.name}-{key}-{i}", doing, seed=self.seed + i
+            )
             done += part
             applied += started.applied
             skipped += started.skipped
@@ -239,8 +283,9 @@ class _Job:
         known = file.with_suffix(".json")
         if epochs == 0:
             return started, attached, {}
-        if self.resume and file.exists() and known.exists():
-            return started, keras.saving.load_model(file, compile=False), json.loads(known.read_text())
+        held = _held(file, known) if self.resume else None
+        if held is not None:
+            return started, *held
         reseed(attached, seed)
         attached.compile(keras.optimizers.Adam(stage.learning_rate), self.task.loss)
         progress = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: report((epoch + 1) / epochs))
@@ -250,6 +295,7 @@ class _Job:
             epochs=epochs,
             batch_size=self.batch_size,
             verbose=0,
+            validation_data=None if self.data.x_val is None else (self.data.x_val, self.data.y_val),
             callbacks=[Update(), progress],
         ).history
         curves = {name: tuple(map(float, values)) for name, values in history.items()}
@@ -259,18 +305,14 @@ class _Job:
             write_atomic(file, Path(folder, "stage.keras").read_bytes())
         return started, attached, curves
 
-    def _epochs(self, recipe: Recipe, stage: Stage, shares: Sequence[float]) -> int:
-        total = recipe.epochs if self.epochs is None else self.epochs
-        if not stage.train or not total:
-            return 0
-        return max(1, round(total * stage.train / sum(shares)))
-
     def _measure(self, model: keras.Model, artifact: Artifact, before: Sequence[Trial]) -> tuple[Measurement, ...]:
         place = find_target(artifact.target)
         data = read_file(artifact.path)
         inputs, labels = self.data.x_test, self.data.y_test
         name = "accuracy" if self.task.metric == "accuracy" else "metric"
         unit = "" if name == "accuracy" else "lower"
+        if artifact.quantization == "dynamic_int8":  # its inputs are rounded at run time: as the file does it
+            model = make_job(model, "dynamic_int8", None).reference
         keras_score = self.task.score(simulate(model, inputs), labels)
         file_score = self.task.score(place.run(data, inputs).values, labels)
         measured = [
@@ -280,8 +322,10 @@ class _Job:
         other = next((t.artifact for t in before if t.recipe == BASELINE and t.artifact), artifact)
         if other.target != artifact.target:
             return tuple(measured)
-        found = latency_ratio(place.timer(data, inputs), place.timer(read_file(other.path), inputs))
         where = "LiteRT, 1 thread, alternated with the float file"
+        found = latency_ratio(place.timer(data, inputs), place.timer(read_file(other.path), inputs))
+        if other is artifact:  # against itself it would differ by noise alone
+            found = dataclasses.replace(found, ratio=1.0, spread=0.0)
         return (
             *measured,
             Measurement(name="latency_ms", value=found.milliseconds, unit="ms", where=where),
@@ -290,25 +334,40 @@ class _Job:
         )
 
     def _calibration(self) -> Any:
-        return keras.tree.map_structure(lambda a: a[:CALIBRATION], self.data.x_train)
+        return sample_rows(self.data.x_train, CALIBRATION)
 
-    def _stage_files(self, key: str) -> list[Path]:
-        return list((self.folder / "trials").glob(f"{key}-*"))
+    def _stage_files(self, recipe: Recipe) -> list[Path]:
+        """Stages of ``recipe``, of this key and of those before it."""
+        name = re.compile(re.escape(recipe.name) + r"-[0-9a-f]{16}-\d+\.(keras|json)")
+        return [path for path in (self.folder / "trials").iterdir() if name.fullmatch(path.name)]
 
-    def _key(self, recipe: Recipe) -> str:
-        """Digest of everything that decides the result."""
+    @functools.cached_property
+    def _subject(self) -> str:
+        """Digest of the model and the data."""
         weights = [np.ascontiguousarray(w).tobytes() for w in self.model.get_weights()]
-        arrays = keras.tree.flatten([self.data.x_train, self.data.y_train, self.data.x_test, self.data.y_test])
-        loss = keras.saving.serialize_keras_object(self.task.loss)
-        settings = (to_dict(recipe), self.epochs, self.batch_size, self.seed, str(loss), versions())
+        splits = ("x_train", "y_train", "x_test", "y_test", "x_val", "y_val")
+        arrays = keras.tree.flatten([getattr(self.data, split) for split in splits])
         parts = [
             self.model.to_json().encode(),
             _source(type(self.model)).encode(),
             *weights,
-            *(np.ascontiguousarray(a).tobytes() for a in arrays),
-            repr(settings).encode(),
+            *(np.ascontiguousarray(a).tobytes() for a in arrays if a is not None),
         ]
         return sha256(b"".join(sha256(part).encode() for part in parts))[:16]
+
+    def _key(self, recipe: Recipe) -> str:
+        """Digest of everything that decides the result."""
+        loss = keras.saving.serialize_keras_object(self.task.loss)
+        settings = (to_dict(recipe), self.epochs, self.batch_size, self.seed, str(loss), versions())
+        return sha256(f"{self._subject} {settings!r}".encode())[:16]
+
+
+def _held(file: Path, curves: Path) -> tuple[keras.Model, dict[str, tuple[float, ...]]] | None:
+    """The model of a stage that was finished before and its curves; None where they are not both there and whole."""
+    try:
+        return keras.saving.load_model(file, compile=False), json.loads(curves.read_text())
+    except Exception:  # noqa: BLE001  damaged, or of a class that is not read back: the stage is trained again
+        return None
 
 
 def _source(kind: type) -> str:
@@ -319,12 +378,12 @@ def _source(kind: type) -> str:
         return ""
 
 
-def _finished(record: Path, key: str, path: Path) -> Trial | None:
-    """The trial in ``record``, if it is of this ``key`` and its file is still the one it wrote."""
+def _finished(record: Path, wanted: Mapping[str, str], path: Path) -> Trial | None:
+    """The trial in ``record``, if that has what is ``wanted`` and its file is still the one it wrote."""
     try:
         held = json.loads(record.read_text())
         trial = from_json(Trial, json.dumps(held["trial"]))
-        same = held["key"] == key and trial.artifact is not None
+        same = all(held[name] == value for name, value in wanted.items()) and trial.artifact is not None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not same or trial.artifact is None or not path.exists():

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from keras import Model, Sequential, layers, tree
+from keras import Model, Sequential, layers
 
 from kompakt.errors import InputError
 
@@ -120,9 +120,23 @@ def _inner_layers(layer: Layer) -> Iterator[tuple[str, Layer]]:
     for attribute, value in vars(layer).items():
         if attribute in ("_layers", "_tracker", "_metrics") or attribute.startswith("_self_"):
             continue
-        for path, leaf in tree.flatten_with_path(value) if isinstance(value, (list, tuple, dict)) else [((), value)]:
+        for path, leaf in _leaves(value, attribute.strip("_")):
             if any(leaf is inner for inner in own):
-                yield "/".join([attribute.strip("_"), *map(str, path)]), leaf
+                yield path, leaf
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """What is in a list or mapping and those in it, by path. Only keys that can be part of one are followed:
+    ``compile`` leaves a mapping from layers to flags in every model.
+    """
+    if isinstance(value, dict):
+        for key in sorted((key for key in value if isinstance(key, (str, int))), key=str):
+            yield from _leaves(value[key], f"{path}/{key}")
+    elif isinstance(value, (list, tuple)):
+        for i, inner in enumerate(value):
+            yield from _leaves(inner, f"{path}/{i}")
+    else:
+        yield path, value
 
 
 def is_graph(model: Layer) -> bool:

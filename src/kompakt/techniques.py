@@ -17,7 +17,7 @@ from kompakt.attach import attach, chains_of, finalize, wrapped
 from kompakt.calibrate import calibrate
 from kompakt.errors import InputError
 from kompakt.graph import Copier, copy_layer, rebuild
-from kompakt.placement import activation_grids, input_marker
+from kompakt.placement import Grid, activation_grids, grids_per_call, input_marker
 from kompakt.policies import POLICIES
 from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise
 from kompakt.rewrite.float_inputs import float_inputs
@@ -227,6 +227,10 @@ def quantize(
     if method not in RANGES:
         raise InputError(f"method {method!r}: expected one of {', '.join(RANGES)}")
     flat, keeps = _deployable(model)
+    grids: tuple[Grid, ...] = ()
+    if mode == "int8":
+        flat = grids_per_call(flat)
+        grids = activation_grids(flat)
     for path in unreached(flat):
         log.warning(UNREACHED, path)
     wanted: dict[str, list[Transform]] = {}
@@ -238,18 +242,10 @@ def quantize(
             f"the model {model.name!r} has no layer to quantize: expected at least one Dense, convolution, "
             "embedding or recurrent layer"
         )
-    if mode == "int8":
-        for grid in activation_grids(flat):
-            wanted[grid.site] = [
-                FakeQuant(
-                    8,
-                    symmetric=False,
-                    ranges=ranges,
-                    momentum=momentum,
-                    low=grid.low,
-                    high=grid.high,
-                )
-            ]
+    for grid in grids:
+        wanted[grid.site] = [
+            FakeQuant(8, symmetric=False, ranges=ranges, momentum=momentum, low=grid.low, high=grid.high)
+        ]
     attached = attach(flat, wanted)
     if calibration is not None:
         calibrate(attached, calibration, method=method)

@@ -241,3 +241,10 @@ def test_write_replaces_the_file(tmp_path: Path, golden_run: Run, source: str) -
     html.write(golden_run, path)
     assert path.read_text(encoding="utf-8") == source
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_labels_stay_off_the_line_of_the_front() -> None:
+    frame, line = plot.Box(0, 0, 400, 200), plot.Box(100, 99, 400, 101)
+    (on,) = plot.place_labels([(100.0, 100.0)], [(80.0, 14.0)], frame)
+    (off,) = plot.place_labels([(100.0, 100.0)], [(80.0, 14.0)], frame, [line])
+    assert on.overlaps(line) and not off.overlaps(line) and off.inside(frame)

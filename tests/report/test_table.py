@@ -114,3 +114,11 @@ def test_a_breach_and_the_front_are_marked(golden_run: Run) -> None:
 def test_an_empty_run_has_a_heading_and_no_rows() -> None:
     assert table.summary_table(Run(title="empty", trials=())).row_count == 0
     assert "recipe" in shown(Run(title="empty", trials=()))
+
+
+def test_a_narrow_terminal_goes_without_columns_and_names_them_as_they_are_headed(golden_run: Run) -> None:
+    console = Console(width=80, file=io.StringIO())
+    console.print(table.summary_table(golden_run, 80))
+    text = " ".join(console.file.getvalue().split())
+    assert "Left out in this narrow terminal: acc. % Keras, values / ch." in text
+    assert "zeros" in text.split("diff.:")[0]

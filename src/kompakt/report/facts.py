@@ -13,6 +13,8 @@ BASELINE = "float"
 ACCURACY = "accuracy"
 POINTS = 0.5
 """Loss of accuracy, in percentage points, that the verdict allows a file."""
+FEW_SAMPLES = 5
+"""A change of accuracy on no more samples than this is also said in samples: it may be chance."""
 RELATIVE = 0.01
 """Loss relative to float that the verdict allows where the metric is no accuracy."""
 
@@ -361,19 +363,22 @@ def _judge(shown: Metric, float_file: Artifact, reference: float, measured: list
         best = min(measured, key=lambda item: (loss(item), item[1].bytes))
         return (
             f"No file is within {limit} of float {shown.name}; the closest is {best[0].recipe}, "
-            f"{_smaller(float_file.bytes, best[1].bytes)}, {_change(shown, loss(best))}"
+            f"{_smaller(float_file.bytes, best[1].bytes)}, {_change(shown, loss(best), best[1])}"
         )
     best = min(good, key=lambda item: (item[1].bytes, loss(item)))
     text = (
         f"{best[0].recipe} is the smallest file within {limit} of float {shown.name}: "
         f"{_smaller(float_file.bytes, best[1].bytes)} ({best[1].bytes:,} bytes instead of "
-        f"{float_file.bytes:,}), {_change(shown, loss(best))}"
+        f"{float_file.bytes:,}), {_change(shown, loss(best), best[1])}"
     )
+    ties = [item[0].recipe for item in good if item[1].bytes == best[1].bytes and item is not best]
+    if ties:
+        text += f"; {', '.join(ties)} {'is' if len(ties) == 1 else 'are'} as small"
     packed = min(good, key=lambda item: (item[1].gzip_bytes, loss(item)))
     if packed[1].gzip_bytes < best[1].gzip_bytes:
         text += (
             f"; gzipped, it is {packed[0].recipe}: "
-            f"{_smaller(float_file.gzip_bytes, packed[1].gzip_bytes)}, {_change(shown, loss(packed))}"
+            f"{_smaller(float_file.gzip_bytes, packed[1].gzip_bytes)}, {_change(shown, loss(packed), packed[1])}"
         )
     return text
 
@@ -387,11 +392,15 @@ def _smaller(float_bytes: int, file_bytes: int) -> str:
     return f"{ratio:.1f} times smaller than float" if file_bytes < float_bytes else "as large as float"
 
 
-def _change(shown: Metric, loss: float) -> str:
+def _change(shown: Metric, loss: float, artifact: Artifact) -> str:
+    """What was lost or gained; where that is a handful of samples, how many."""
     if abs(loss) < 5e-5 if shown.is_accuracy else loss == 0:
         return f"no {shown.name} lost" if shown.is_accuracy else f"{shown.name} unchanged"
     if shown.is_accuracy:
-        return f"{abs(loss) * 100:.2f} points {'lost' if loss > 0 else 'gained'}"
+        samples = artifact.agreement.samples if artifact.agreement is not None else 0
+        count = round(abs(loss) * samples)
+        told = f" ({count} of {samples:,} test samples)" if 0 < count <= FEW_SAMPLES else ""
+        return f"{abs(loss) * 100:.2f} points {'lost' if loss > 0 else 'gained'}{told}"
     return f"{shown.name} {abs(loss):.3g} {'worse' if loss > 0 else 'better'}"
 
 

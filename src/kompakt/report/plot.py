@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -113,12 +114,15 @@ def merge_labels(places: Sequence[tuple[float, float]], labels: Sequence[str]) -
 
 
 def place_labels(
-    anchors: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], frame: Box
+    anchors: Sequence[tuple[float, float]],
+    sizes: Sequence[tuple[float, float]],
+    frame: Box,
+    lines: Sequence[Box] = (),
 ) -> tuple[Box, ...]:
     """A box for each label, near its anchor, inside ``frame`` and clear of markers and other labels.
 
-    The nearest free place on growing rings round the anchor is taken, one whose leader line crosses no
-    label if there is one. Where nothing is free, the label goes right of its anchor and overlaps.
+    The nearest free place on growing rings round the anchor is taken, off the ``lines`` and one whose leader
+    crosses no label if there is one. Where nothing is free, the label goes right of its anchor and overlaps.
 
     Example:
         >>> place_labels([(50, 50)], [(20, 10)], Box(0, 0, 100, 100))[0].left > 50
@@ -129,6 +133,7 @@ def place_labels(
     for anchor, size in zip(anchors, sizes, strict=True):
         candidates = list(_candidates(anchor, size))
         free = [box for box in candidates if box.inside(frame) and not _hits([box], taken)]
+        free = [box for box in free if not _hits([box], lines)] or free
         clear = (box for box in free if not _hits(_leader(anchor, box), placed))
         box = next(clear, (free or candidates)[0])
         placed.append(box)
@@ -183,7 +188,7 @@ def _figure(points: Sequence[facts.Point], metric: facts.Metric) -> Figure:
     _draw_axes(axes, points, metric, unit, factor)
     axes.set_xlabel(f"file size, {name}", color=MUTED, fontsize=LABEL_SIZE, loc="right")
     _draw_points(axes, points, metric, unit, factor)
-    _draw_labels(axes, points, unit, factor)
+    _draw_labels(axes, points, metric, unit, factor)
     return figure
 
 
@@ -228,9 +233,7 @@ def _limits(values: Sequence[float], least: float) -> tuple[float, float]:
 def _draw_points(axes: Axes, points: Sequence[facts.Point], metric: facts.Metric, unit: float, factor: float) -> None:
     front = facts.pareto(points, lower_is_better=metric.lower_is_better)
     if front:
-        # To the right edge: any larger file that is no better than the last one is dominated too.
-        xs = [p.size / unit for p in front] + [axes.get_xlim()[1]]
-        ys = [p.value * factor for p in front] + [front[-1].value * factor]
+        xs, ys = _steps(axes, front, unit, factor)
         axes.plot(xs, ys, drawstyle="steps-post", color=ACCENT, linewidth=1.0, alpha=0.55)
     on_front = {p.index for p in front}
     for point in points:
@@ -244,7 +247,27 @@ def _draw_points(axes: Axes, points: Sequence[facts.Point], metric: facts.Metric
         )
 
 
-def _draw_labels(axes: Axes, points: Sequence[facts.Point], unit: float, factor: float) -> None:
+def _steps(axes: Axes, front: Sequence[facts.Point], unit: float, factor: float) -> tuple[list[float], list[float]]:
+    """The corners of the front, up to the right edge: a larger file no better than its last is dominated too."""
+    xs = [p.size / unit for p in front] + [axes.get_xlim()[1]]
+    return xs, [p.value * factor for p in front] + [front[-1].value * factor]
+
+
+def _front_lines(
+    axes: Axes, points: Sequence[facts.Point], metric: facts.Metric, unit: float, factor: float
+) -> list[Box]:
+    """The front as it is drawn, as thin boxes."""
+    front = facts.pareto(points, lower_is_better=metric.lower_is_better)
+    if not front:
+        return []
+    corners = axes.transData.transform(list(zip(*_steps(axes, front, unit, factor), strict=True))).tolist()
+    lines = []
+    for (x, y), (after, beyond) in itertools.pairwise(corners):
+        lines += [Box(x, y - 1, after, y + 1), Box(after - 1, min(y, beyond), after + 1, max(y, beyond))]
+    return lines
+
+
+def _draw_labels(axes: Axes, points: Sequence[facts.Point], metric: facts.Metric, unit: float, factor: float) -> None:
     shown = [(point.size / unit, point.value * factor) for point in points]
     places = [(float(x), float(y)) for x, y in axes.transData.transform(shown)]
     groups = merge_labels(places, [_short(point.label) for point in points])
@@ -255,7 +278,8 @@ def _draw_labels(axes: Axes, points: Sequence[facts.Point], unit: float, factor:
     extents = [text.get_window_extent() for text in texts]
     anchors = list(groups)
     frame = Box(4, axes.bbox.y0 + 2, WIDTH - 4, axes.bbox.y1 + 2)
-    boxes = place_labels(anchors, [(extent.width + 2, extent.height) for extent in extents], frame)
+    lines = _front_lines(axes, points, metric, unit, factor)
+    boxes = place_labels(anchors, [(extent.width + 2, extent.height) for extent in extents], frame, lines)
     for text, extent, anchor, box in zip(texts, extents, anchors, boxes, strict=True):
         text.set_position((box.left + 1, box.bottom - extent.y0))
         _draw_leader(axes, anchor, _near_end(anchor, box))

@@ -80,7 +80,7 @@ def cells(row: facts.Row, metric: facts.Metric) -> Cells:
     )
 
 
-LEAST_FIRST = ("keras", "zeros", "distinct", "argmax", "gzip_bytes", "latency", "difference")
+LEAST_FIRST = ("keras", "distinct", "argmax", "zeros", "gzip_bytes", "latency", "difference")
 """Columns in the order in which a narrow terminal goes without them."""
 
 
@@ -103,7 +103,7 @@ def summary_table(run: Run, width: int | None = None) -> Table:
     left_out = _left_out(run, metric, width)
     table = Table(
         title=Text(_printable(run.title), style="bold"),
-        caption=Text(_printable(_legend(metric) + _told(left_out))),
+        caption=Text(_printable(_legend(metric) + _told(left_out, headings(metric)))),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -144,11 +144,11 @@ def _left_out(run: Run, metric: facts.Metric, width: int | None) -> tuple[str, .
     return LEAST_FIRST[:count]
 
 
-def _told(left_out: tuple[str, ...]) -> str:
+def _told(left_out: tuple[str, ...], names: Cells) -> str:
     if not left_out:
         return ""
-    names = ", ".join(name.replace("_", " ") for name in left_out)
-    return f" Left out in this narrow terminal: {names}; the report and --json have them."
+    gone = ", ".join(" ".join(getattr(names, name).split()) for name in left_out)
+    return f" Left out in this narrow terminal: {gone}; the report and --json have them."
 
 
 def marks(row: facts.Row) -> str:

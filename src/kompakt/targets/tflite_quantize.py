@@ -20,6 +20,9 @@ INPUT_SITE = "_grid/output"
 
 Range = tuple[np.ndarray, np.ndarray]
 
+MERGES = ("CONCATENATION", "MAXIMUM", "MINIMUM")
+"""Operators whose inputs are on their output's grid."""
+
 
 def quantized(file: TFLiteFile, request: Request, links: Sequence[Link]) -> Converted:
     """The integer form of the float ``file``, whose tensors have their names (see ``give_names``)."""
@@ -179,6 +182,29 @@ def _exact_scales(file: TFLiteFile, encodings: Mapping[str, Encoding], inputs: M
             continue
         if np.allclose(tensor.scale, encoding.scale, rtol=1e-5, atol=0.0):
             file.graph.tensors[tensor.index].quantization.scale = [float(s) for s in encoding.scale]
+    _same_to_the_last_bit(file)
+
+
+def _same_to_the_last_bit(file: TFLiteFile) -> None:
+    """One scale, not nearly one, where an operator has a single grid: a runtime compares their bits.
+
+    What an operator only moves has its input's scale; what is merged (and may be put on that grid just
+    before) has the result's.
+    """
+    held = [tensor.quantization for tensor in file.graph.tensors]
+
+    def share(index: int, source: int) -> None:
+        here, there = file.tensors[index], file.tensors[source]
+        alike = len(here.scale) == len(there.scale) == 1 and here.zero_point == there.zero_point
+        if alike and np.isclose(here.scale[0], there.scale[0], rtol=1e-5, atol=0.0):
+            held[index].scale = [float(held[source].scale[0])]
+
+    for op in file.ops:
+        if op.name in MOVES:
+            share(op.outputs[0], op.inputs[0])
+    for op in file.ops:
+        for index in op.inputs if op.name in MERGES else ():
+            share(index, op.outputs[0])
 
 
 def _integer_io(data: bytes, io: str) -> bytes:

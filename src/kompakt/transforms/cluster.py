@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -31,7 +32,7 @@ class Cluster(Transform):
         start: "linear" (evenly over the range; section 3.2) or "kmeans++" (Arthur and Vassilvitskii 2007).
         per_channel: a codebook for each output channel rather than one for the tensor.
         pin_zero: one centroid is 0 and stays 0; None pins where the tensor already has zeros.
-        seed: for "kmeans++".
+        seed: for "kmeans++". asked: the values that an earlier Cluster was asked for, which this one keeps.
 
     Example:
         >>> cluster = Cluster(2, start="linear")
@@ -49,14 +50,18 @@ class Cluster(Transform):
         per_channel: bool = False,
         pin_zero: bool | None = None,
         seed: int = 0,
+        asked: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if clusters is not None and (not isinstance(clusters, Integral) or isinstance(clusters, bool)):
+            raise InputError(f"clusters {clusters!r}: expected a whole number of values")
         if clusters is not None and clusters < 2:
             raise InputError(f"clusters {clusters}: expected at least 2 values")
         if start not in STARTS:
             raise InputError(f"start {start!r}: expected one of {', '.join(STARTS)}")
-        self.clusters = clusters
+        self.clusters: int | None = None if clusters is None else int(clusters)
+        self.asked = asked
         self.start = start
         self.per_channel = bool(per_channel or clusters is None)
         self.pin_zero = pin_zero
@@ -137,10 +142,10 @@ class Cluster(Transform):
         return ops.stop_gradient(centroids - slow) + slow
 
     def keep(self) -> Cluster:
-        return Cluster(pin_zero=self.pin_zero, seed=self.seed)
+        return Cluster(pin_zero=self.pin_zero, seed=self.seed, asked=self.asked or self.clusters)
 
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
-        return dataclasses.replace(so_far, palette=self.clusters)
+        return dataclasses.replace(so_far, palette=self.asked or self.clusters)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -150,4 +155,5 @@ class Cluster(Transform):
             "per_channel": self.per_channel,
             "pin_zero": self.pin_zero,
             "seed": self.seed,
+            "asked": self.asked,
         }
