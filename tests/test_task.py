@@ -106,7 +106,6 @@ def nested(last):
         (lambda: own("softmax"), False),
         (lambda: own(None), True),
     ],
-    ids=str,
 )
 def test_logits_are_told_from_shares(make, logits):
     assert task_for(make(), data(CLASSES)).loss.from_logits == logits
