@@ -249,6 +249,7 @@ BY_NAME: dict[str, Rule] = {
     "Squeeze": Rule(follow=moves.squeeze),
     "LayerScale": Rule(follow=linear.layer_scale, config=lambda _, shape: {"projection_dim": shape("gamma")[0]}),
     "StochasticDepth": SAME,
+    "CustomScaleLayer": MERGE,  # a + scale * b, of InceptionResNetV2
 }
 """Class name -> rule, of the operations (``a + b``, ``keras.ops``) and layers that Keras has no public type for,
 or has it only in newer versions."""
