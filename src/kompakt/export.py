@@ -124,6 +124,8 @@ def verify_file(
 
     Example: ``kompakt verify m.tflite --model m.keras --data digits.npz``
     """
+    if not 0.0 <= least_argmax <= 1.0:
+        raise InputError(f"least_argmax={least_argmax}: expected a share from 0 to 1")
     check_built(model)
     place = find_target(target)
     data = read_file(path)

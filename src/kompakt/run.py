@@ -10,7 +10,6 @@ import json
 import math
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from kompakt.examine import versions
 from kompakt.export import export, read_file
 from kompakt.files import sha256, writable_folder, write_atomic
 from kompakt.graph import reseed
+from kompakt.loading import save_model
 from kompakt.measure import latency_ratio
 from kompakt.recipe import Recipe, Stage, Started, load_recipe, start_stage, to_dict
 from kompakt.records import Artifact, Measurement, Run, Trial, from_json, to_json
@@ -253,9 +253,7 @@ class _Job:
         ).history
         curves = {name: tuple(map(float, values)) for name, values in history.items()}
         write_atomic(known, json.dumps(curves))  # before the model: where that is, the stage is finished
-        with tempfile.TemporaryDirectory() as folder:
-            attached.save(f"{folder}/stage.keras")
-            write_atomic(file, Path(folder, "stage.keras").read_bytes())
+        save_model(attached, file)
         return started, attached, curves
 
     def _epochs(self, recipe: Recipe, stage: Stage, shares: Sequence[float]) -> int:
