@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from kompakt.errors import InputError, VerificationError
 if TYPE_CHECKING:
     from kompakt.records import Artifact, Run
 
-OK, BREACH, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+OK, BREACH, BAD_INPUT, INTERRUPTED, CLOSED = 0, 1, 2, 130, 141
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,24 +57,30 @@ def _command(commands: Any, name: str, run: Callable[..., int], about: str) -> a
 def _demo_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", default="build/demo", metavar="DIR", help="folder (default: build/demo)")
     command.add_argument("--quick", action="store_true", help="three recipes only")
-    command.add_argument("--seed", type=int, default=0, metavar="S")
+    command.add_argument("--seed", type=_seed, default=0, metavar="S", help="of all that is random (default: 0)")
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 0 to {2**31 - 1}")
+    return int(text)
 
 
 def _optimize_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL.keras")
+    command.add_argument("model", metavar="MODEL.keras", help="float model")
     command.add_argument("--recipe", required=True, metavar="NAME|FILE", help="see: kompakt recipes")
     _data_option(command)
     command.add_argument("--epochs", type=int, metavar="N", help="of training in all (default: the recipe's)")
     command.add_argument("--batch-size", type=int, default=32, metavar="N", help="of training (default: 32)")
     command.add_argument("--out", default="build", metavar="DIR", help="folder (default: build)")
-    command.add_argument("--seed", type=int, default=0, metavar="S")
+    command.add_argument("--seed", type=_seed, default=0, metavar="S", help="of all that is random (default: 0)")
     command.add_argument("--restart", action="store_true", help="do not take up what an earlier run finished")
     _trust_option(command)
 
 
 def _export_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL.keras")
-    command.add_argument("out", metavar="OUT.tflite")
+    command.add_argument("model", metavar="MODEL.keras", help="float model")
+    command.add_argument("out", metavar="OUT.tflite", help="file to write")
     command.add_argument("--quantization", metavar="MODE", help="float, float16, dynamic_int8 or int8")
     command.add_argument("--io", metavar="TYPE", help="of an int8 file: int8 (default), uint8 or float32")
     command.add_argument(
@@ -85,7 +92,7 @@ def _export_options(command: argparse.ArgumentParser) -> None:
 
 
 def _verify_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="OUT.tflite")
+    command.add_argument("file", metavar="OUT.tflite", help="file to run")
     command.add_argument("--model", required=True, metavar="MODEL.keras", help="float model it came from")
     _data_option(command)
     command.add_argument(
@@ -109,7 +116,7 @@ def _trust_option(command: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns 0, 1 (a breach), 2 (bad input, one line) or 130 (interrupted)."""
+    """Run a command; returns 0, 1 (a breach), 2 (bad input), 130 (interrupted) or 141 (reader gone)."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         options = parser().parse_args(argv)
@@ -122,13 +129,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser().print_help()
             return OK
         _calm(options.debug)
-        return int(options.run(options))
-    except VerificationError as error:
-        return _fail(f"not verified: {error}", BREACH, argv)
-    except InputError as error:
-        return _fail(str(error), BAD_INPUT, argv)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command takes up what was finished", INTERRUPTED, argv)
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # "| head" has read enough; nothing is left to say, nor to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
+    except (Exception, KeyboardInterrupt) as error:
+        if _is_interrupt(error):
+            return _fail("interrupted; the same command takes up what was finished", INTERRUPTED, argv)
+        if isinstance(error, VerificationError):
+            return _fail(f"not verified: {error}", BREACH, argv)
+        if isinstance(error, InputError):
+            return _fail(str(error), BAD_INPUT, argv)
+        raise
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether it is Ctrl-C, which C++ code of the frameworks hands on as another error that has its name."""
+    return isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt: " in str(error)
 
 
 def _fail(text: str, code: int, argv: Sequence[str]) -> int:
@@ -197,7 +216,8 @@ def _export(options: argparse.Namespace) -> int:
 
     model = load_model(options.model, safe=not options.trust)
     data = data_for(model, load_data(options.data))
-    with _progress() as report:
+    with _progress() as report, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # breaches stand in the report
         report("exporting and verifying", 0.5)
         artifact = export(
             model,
@@ -259,8 +279,15 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True), transient=True) as bar:
+    columns = (
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    console = Console(stderr=True)
+    # Where stderr is a file, an error is one line there and nothing else.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=1.0)
 
         def report(what: str, done: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from keras import layers
 
 from kompakt.data import Data, load_data
-from kompakt.files import writable_folder
+from kompakt.files import writable_folder, write_atomic
+from kompakt.loading import save_model
 from kompakt.recipe import load_recipe, recipe_names
 from kompakt.records import Run
 from kompakt.run import BASELINE, Report, optimize_all, silent
@@ -106,14 +108,16 @@ def demo(out: str | Path, *, quick: bool = False, seed: int = 0, report: Report 
     data = digits(seed)
     keras.utils.set_random_seed(seed)
     model = train(digits_model(), data, epochs=30, seed=seed, report=lambda what, done: report(what, 0.1 * done))
-    model.save(folder / "digits.keras")
+    save_model(model, folder / "digits.keras")
+    packed = io.BytesIO()
     np.savez_compressed(
-        folder / "digits.npz",
+        packed,
         x_train=np.asarray(data.x_train),
         y_train=np.asarray(data.y_train),
         x_test=np.asarray(data.x_test),
         y_test=np.asarray(data.y_test),
     )
+    write_atomic(folder / "digits.npz", packed.getvalue())
     wanted = QUICK if quick else (*ORDER, *(n for n in recipe_names() if n not in (*ORDER, BASELINE)))
     run = optimize_all(
         model,

@@ -154,6 +154,8 @@ def verify_file(
         >>> verify_file(path, m, x).breaches
         ()
     """
+    if not 0.0 <= least_argmax <= 1.0:
+        raise InputError(f"least_argmax={least_argmax}: expected a share from 0 to 1")
     check_built(model)
     place = find_target(target)
     data = read_file(path)

@@ -1,14 +1,16 @@
-"""Read a model file, with errors that say what it is instead."""
+"""Read a model file, with errors that say what it is instead, and write one."""
 
 from __future__ import annotations
 
 import re
+import tempfile
 import zipfile
 from pathlib import Path
 
 import keras
 
 from kompakt.errors import InputError
+from kompakt.files import write_atomic
 
 
 def load_model(path: str | Path, *, safe: bool = True) -> keras.Model:
@@ -43,6 +45,20 @@ def load_model(path: str | Path, *, safe: bool = True) -> keras.Model:
     if not isinstance(model, keras.Model):
         raise InputError(f"{path}: holds a {type(model).__name__}, expected a keras.Model")
     return model
+
+
+def save_model(model: keras.Model, path: str | Path) -> None:
+    """Write ``model`` to a ``.keras`` file, which is there whole or not at all.
+
+    Example:
+        >>> import tempfile; path = tempfile.mkdtemp() + "/m.keras"
+        >>> save_model(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="m"), path)
+        >>> load_model(path).name
+        'm'
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/model.keras")
+        write_atomic(path, Path(folder, "model.keras").read_bytes())
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,6 @@ import math
 import platform
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from kompakt.examine import versions
 from kompakt.export import export, read_file
 from kompakt.files import sha256, writable_folder, write_atomic
 from kompakt.graph import reseed
+from kompakt.loading import save_model
 from kompakt.measure import latency_ratio
 from kompakt.recipe import Recipe, Stage, Started, load_recipe, start_stage, to_dict
 from kompakt.records import Artifact, Measurement, Run, Trial, from_json, to_json
@@ -300,9 +300,7 @@ class _Job:
         ).history
         curves = {name: tuple(map(float, values)) for name, values in history.items()}
         write_atomic(known, json.dumps(curves))  # before the model: where that is, the stage is finished
-        with tempfile.TemporaryDirectory() as folder:
-            attached.save(f"{folder}/stage.keras")
-            write_atomic(file, Path(folder, "stage.keras").read_bytes())
+        save_model(attached, file)
         return started, attached, curves
 
     def _measure(self, model: keras.Model, artifact: Artifact, before: Sequence[Trial]) -> tuple[Measurement, ...]:
