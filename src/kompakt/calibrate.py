@@ -28,7 +28,8 @@ def batches(data: Any, batch_size: int = 32, *, shapes: Sequence[Sequence[int | 
     count = 0
     if not isinstance(data, Iterable):
         raise InputError(f"calibration data: received {type(data).__name__}, expected arrays or batches of them")
-    if isinstance(data, list) and not any(hasattr(leaf, "shape") for leaf in tree.flatten(data)):
+    given = tree.flatten(data) if isinstance(data, list) else []
+    if given and not any(hasattr(leaf, "shape") for leaf in given):
         raise InputError("calibration data: received a list of numbers, expected an array: give numpy.asarray(...)")
     one_input = isinstance(data, list) and shapes is not None and len(shapes) == 1
     for batch in _slices(data, batch_size) if _is_arrays(data) and not one_input else data:
