@@ -140,23 +140,25 @@ def test_nothing_asked_leaves_the_note_short(tmp_path):
     assert note(path) == {"quantization": "int8", "io": "int8"}
 
 
-def test_weights_inside_a_loop_are_named_as_not_counted(tmp_path):
+def test_weights_inside_a_loop_are_asked_and_counted_too(tmp_path):
     keras.utils.set_random_seed(1)
     built = keras.Sequential([keras.Input((6, 4)), L.LSTM(8, name="memory"), L.Dense(5, name="last")])
     x = np.random.default_rng(0).normal(size=(32, 6, 4)).astype("float32")
-    artifact = kp.export(kp.prune(built, 0.5), tmp_path / "m.tflite", verify=x)
-    assert artifact.notes == (
-        "the file has no tensor of its own for memory/cell/kernel, memory/cell/recurrent_kernel: their zeros and "
-        "values were not counted",
-    )
-    assert note(tmp_path / "m.tflite")["asked"] == {"last/kernel": [20, None]}
+    artifact = kp.export(kp.prune(built, 0.5, sites="*kernel"), tmp_path / "m.tflite", verify=x)
+    assert artifact.notes == ()
+    asked = {"memory/cell/kernel": [64, None], "memory/cell/recurrent_kernel": [128, None], "last/kernel": [20, None]}
+    assert note(tmp_path / "m.tflite")["asked"] == asked
+    assert {fact.site: [fact.zeros, None] for fact in artifact.sites if fact.asked_zeros} == asked
 
 
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("{", "kompakt's note in the file is broken (Expecting property name enclosed in double quotes: "),
-        ("[1]", "kompakt's note in the file is '[1]', expected an object; make the file again"),
+        (
+            "{",
+            "broken TFLite file: kompakt's note in it is no JSON (Expecting property name enclosed in double quotes: ",
+        ),
+        ("[1]", "broken TFLite file: kompakt's note in it is '[1]'; make it again"),
         ('{"asked":{"a":3}}', "kompakt's note in the file: 'asked' is not site -> [zeros, values]; make it again"),
     ],
 )

@@ -71,7 +71,7 @@ def test_a_missing_file(tmp_path):
     assert refused(tmp_path / "no.keras") == (
         f"model file {tmp_path / 'no.keras'} does not exist; give the path of a .keras file"
     )
-    assert refused(tmp_path) == f"model file {tmp_path} does not exist; give the path of a .keras file"
+    assert refused(tmp_path) == f"model file {tmp_path} is a folder; give the path of a .keras file"
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.txt"])

@@ -48,7 +48,7 @@ def dense():
 
 
 def pruned(model, sparsity=0.8):
-    return kp.prune(model, sparsity, sites=["*", "depthwise/*"] if model.count_params() > 20_000 else "*")
+    return kp.prune(model, sparsity, sites="*kernel" if model.count_params() > 20_000 else "*")
 
 
 def both(model, x, folder, **options):
@@ -260,7 +260,7 @@ def test_a_recipe_and_the_command_line(tmp_path, capsys):
     assert run.artifact.sparse == 2 and run.trials[-1].skipped == run.artifact.notes
     assert run.trials[0].artifact.sparse == 0
 
-    kp.finalize(kp.prune(model, 0.8))[0].save(tmp_path / "m.keras")
+    kp.finalize(kp.prune(model, 0.8, sites="*kernel"))[0].save(tmp_path / "m.keras")
     np.savez(tmp_path / "d.npz", **data)
     paths = [str(tmp_path / name) for name in ("m.keras", "m.tflite", "d.npz")]
     assert cli.main(["export", *paths[:2], "--sparse", "--data", paths[2], "--json"]) == 0
@@ -287,7 +287,9 @@ def test_records_from_before_are_read(tmp_path):
 def test_resnet8_pruned_to_three_quarters(mode, most, tmp_path):
     model = keras.saving.load_model(SHARED / "data" / "mlperf_tiny" / "ic_resnet8.keras", compile=False)
     x = np.random.default_rng(0).uniform(0, 255, (32, 32, 32, 3)).astype("float32")
-    (a, dense_path), (b, sparse_path) = both(kp.prune(model, 0.75), x, tmp_path, quantization=mode, on_breach="warn")
+    (a, dense_path), (b, sparse_path) = both(
+        kp.prune(model, 0.75, sites="*kernel"), x, tmp_path, quantization=mode, on_breach="warn"
+    )
     assert b.bytes < most * a.bytes and b.zeros == pytest.approx(0.75, abs=0.01)
     assert np.array_equal(litert(dense_path, x), litert(sparse_path, x))
     assert len(b.sites) == 10 and all(site.asked_zeros <= site.zeros for site in b.sites)

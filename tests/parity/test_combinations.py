@@ -59,7 +59,7 @@ def nested():
     return keras.Model(i, x)
 
 
-@keras.saving.register_keras_serializable(package="kompakt_tests")
+@keras.saving.register_keras_serializable(package="kompakt_combinations")
 class Subclassed(keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

@@ -49,7 +49,7 @@ def test_a_float32_model_is_left_as_it_is():
 
 
 def test_an_attached_model_keeps_its_chains():
-    pruned = kp.prune(build("mixed_float16"), 0.5)
+    pruned = kp.prune(build("mixed_float16"), 0.5, sites="*kernel")
     full = full_precision(pruned)
     a, b = kp.finalize(pruned)[1], kp.finalize(full)[1]
     assert a == b and a["d/kernel"].zeros == 128

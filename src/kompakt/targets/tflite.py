@@ -181,7 +181,8 @@ def _with_note(made: Converted, request: Request) -> Converted:
     """
     file = TFLiteFile(made.data)
     asked = {site: each for site, each in request.encodings.items() if each.zeros or each.palette}
-    held = {site: [each.zeros, each.palette] for site, each in asked.items() if file.named(site) is not None}
+    names = {tensor.name for part in file.parts() for tensor in part.tensors}
+    held = {site: [each.zeros, each.palette] for site, each in asked.items() if site in names}
     note = {"quantization": request.quantization, "io": request.io, **({"asked": held} if held else {})}
     file.put_metadata("kompakt", json.dumps(note, separators=(",", ":")))
     lost = [site for site in asked if site not in held]

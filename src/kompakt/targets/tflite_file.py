@@ -137,6 +137,9 @@ class TFLiteFile:
         kind = TYPES[tensor.type]
         grid = tensor.quantization
         has_grid = grid is not None and grid.scale is not None and len(grid.scale) > 0
+        shape = tensor.shape if tensor.shape is not None else ()
+        if has_grid and len(grid.scale) > 1 and not 0 <= grid.quantizedDimension < len(shape):
+            raise ValueError("a tensor has scales along a dimension that it has not")
         return Tensor(
             index=index,
             name=(tensor.name or b"").decode(errors="replace"),
