@@ -241,10 +241,8 @@ def test_the_file_of_another_model(run, given):
     kp.export(other, "m.tflite")
     for more in ((), ("--json",)):
         code, out, err = run("verify", "m.tflite", "--model", given / "m.keras", "--data", given / "d.npz", *more)
-        assert (code, err) == (1, "")
-    assert from_json(Artifact, out).breaches == (
-        "argmax agreement with the float model 0.0000, expected at least 0.95",
-    )
+        assert (code, out) == (2, "")
+        assert err.endswith("a sample, the model's (3,): give the model that the file was made from\n")
 
 
 def test_the_agreement_demanded_may_be_less(run, given, tmp_path):
@@ -295,7 +293,9 @@ def test_the_quick_demo(tmp_path):
         assert trial.artifact.agreement.argmax >= 0.99 and trial.artifact.agreement.max_lsb <= 2.0
     assert held.trials[2].value("accuracy_litert") >= start - 0.005
     kept = [fact for fact in held.trials[3].artifact.sites if fact.asked_palette]
-    assert len(kept) >= 4 and all(fact.distinct <= 16 and fact.zeros >= fact.asked_zeros > 0 for fact in kept)
+    assert len(kept) >= 4 and all(fact.distinct <= 16 for fact in kept)
+    pruned = [fact for fact in kept if fact.asked_zeros]  # all but the first layer and the last
+    assert len(pruned) == 3 and all(fact.zeros >= fact.asked_zeros >= fact.size * 0.74 for fact in pruned)
 
 
 # Bad input: one line, exit code 2
@@ -433,7 +433,7 @@ BAD = {
     ),
     "no file to verify": (
         "verify text.keras --model {m} --data {d}",
-        "not a TFLite file (8 bytes): expected the identifier TFL3 at byte 4",
+        "text.keras: not a TFLite file (8 bytes): expected the identifier TFL3 at byte 4",
     ),
     # options
     "unknown option": (f"{EXPORT} --seed 3", "unrecognized arguments: --seed 3; see kompakt --help"),

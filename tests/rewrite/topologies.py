@@ -289,7 +289,7 @@ def recurrent():
     i = keras.Input((6,), dtype="int32")
     x = L.LSTM(5, return_sequences=True, name="lstm")(L.Embedding(8, 6)(i))
     x = L.Bidirectional(L.GRU(4, return_sequences=True), name="bidirectional")(L.SimpleRNN(6, return_sequences=True)(x))
-    x = L.Bidirectional(L.LSTM(3, use_bias=False), merge_mode="sum")(x)
+    x = L.Bidirectional(L.LSTM(3, use_bias=False), merge_mode="sum", name="summed")(x)
     return keras.Model(i, L.Dense(3, name="head")(x))
 
 
