@@ -276,7 +276,9 @@ def channels_back(flat: Tensor, shape: Sequence[int], axis: Sequence[int]) -> Te
     kept = tuple(a % rank for a in axis)
     order = kept + reduce_axes(rank, kept)
     moved = ops.reshape(flat, tuple(int(shape[a]) for a in order))
-    return ops.transpose(moved, tuple(order.index(a) for a in range(rank)))
+    back = ops.transpose(moved, tuple(order.index(a) for a in range(rank)))
+    # Laid out in memory as any weight is: torch multiplies a transposed view in another order.
+    return ops.reshape(ops.reshape(back, (-1,)), tuple(int(n) for n in shape))
 
 
 def rows_of(x: Tensor, axis: Sequence[int]) -> Tensor:

@@ -117,8 +117,9 @@ def _inner_layers(layer: Layer) -> Iterator[tuple[str, Layer]]:
         yield from ((str(i), inner) for i, inner in enumerate(layer.layers))
         return
     own = layer._flatten_layers(include_self=False, recursive=False)
-    for attribute, value in vars(layer).items():
-        if attribute in ("_layers", "_tracker", "_metrics") or attribute.startswith("_self_"):
+    # On torch a layer is a module too, which keeps the layers that are attributes in a mapping of its own.
+    for attribute, value in {**vars(layer).get("_modules", {}), **vars(layer)}.items():
+        if attribute in ("_layers", "_tracker", "_metrics", "_modules") or attribute.startswith("_self_"):
             continue
         for path, leaf in _leaves(value, attribute.strip("_")):
             if any(leaf is inner for inner in own):
