@@ -164,7 +164,7 @@ def _calm(debug: bool) -> None:
     if debug:
         os.environ["KOMPAKT_DEBUG"] = "1"
     else:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # whatever stands there: --debug is how to see it
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     from kompakt.targets.quiet import quiet
 
