@@ -71,8 +71,8 @@ def export(
             default up to 256 calibration samples, failing those random numbers.
         io: type of the inputs and outputs of an int8 file, "int8" (default), "uint8" or "float32".
         batch: fixed batch size; None for one that can be resized (float modes).
-        sparse: store weights with many zeros sparse, each where that takes fewer bytes; the file computes the
-            same bits, no faster. Not for "dynamic_int8".
+        sparse: store weights with many zeros sparse, each where that takes fewer bytes; on x86-64
+            the file computes the same bits, no faster. Not for "dynamic_int8".
         on_breach: "raise", or "warn" to write the file all the same, with the breaches in the Artifact.
 
     Returns:

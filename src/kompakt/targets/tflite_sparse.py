@@ -1,8 +1,8 @@
 """Weights with many zeros in TFLite's sparse storage, each unpacked by a DENSIFY operator before its readers.
 
-Measured with LiteRT 2.3: it unpacks the weights once, when it loads the file, and computes the same bits as from
-the dense file. Where it does not, the weights stay dense: it refuses an int8 FULLY_CONNECTED behind a DENSIFY, and
-what reads a float16 constant behind DENSIFY and DEQUANTIZE, but is not computed by XNNPACK, reads memory that
+Measured with LiteRT 2.3 on x86-64: it unpacks the weights once, when it loads the file, and computes the same bits
+as from the dense file. Where it does not, the weights stay dense: it refuses an int8 FULLY_CONNECTED behind a DENSIFY,
+and what reads a float16 constant behind DENSIFY and DEQUANTIZE, but is not computed by XNNPACK, reads memory that
 nobody wrote (GATHER, CONV_3D, a TRANSPOSE_CONV whose output shape is computed).
 """
 
@@ -55,8 +55,8 @@ def stored_sparse(dense: Converted, samples: Any = None) -> Converted:
     else:
         notes.append(
             f"sparse: {len(made)} weight{'s' * (len(made) > 1)} stored sparse, {len(data):,} bytes in place of "
-            f"{len(dense.data):,} (gzipped {gzip_bytes(data):,} in place of {gzip_bytes(dense.data):,}); it is no "
-            "faster, as LiteRT unpacks them when it loads the file"
+            f"{len(dense.data):,} (gzipped {gzip_bytes(data):,} in place of {gzip_bytes(dense.data):,}); no "
+            "faster on x86-64, where LiteRT unpacks them when it loads the file"
         )
     kept = data if smaller and not fault else dense.data
     return dataclasses.replace(dense, data=kept, notes=(*dense.notes, *notes))
