@@ -45,6 +45,9 @@ class Cluster(Transform):
         soft: temperature of the differentiable assignment, as a share of the mean distance between neighbouring
             centroids; 0.1 is a start. None assigns each weight to the nearest centroid in training too.
         iterations: of attention a training step, with ``soft``.
+        members: weights that a centroid's mean gradient is taken over in one step. A larger tensor with one
+            codebook is gone through in turns, a block of its rows a step, as a batch goes through the data: each
+            weight counts once a round, and a step costs the less. None takes all of them at every step.
         seed: for "kmeans++" and "random".
         asked: the values that an earlier Cluster was asked for, which this one keeps.
 
@@ -84,6 +87,8 @@ class Cluster(Transform):
             raise InputError(f"soft {soft}: expected a temperature above 0, such as 0.1, or None")
         if iterations < 1:
             raise InputError(f"iterations {iterations}: expected at least 1")
+        if members is not None and members < 1:
+            raise InputError(f"members {members}: expected at least 1, or None for all")
         self.clusters: int | None = None if clusters is None else int(clusters)
         self.asked = asked
         self.start = start
@@ -183,7 +188,11 @@ class Cluster(Transform):
 
     def keep(self) -> Cluster:
         return Cluster(
-            pin_zero=self.pin_zero, gradient=self.gradient, seed=self.seed, asked=self.asked or self.clusters
+            pin_zero=self.pin_zero,
+            gradient=self.gradient,
+            members=self.members,
+            seed=self.seed,
+            asked=self.asked or self.clusters,
         )
 
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
