@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 LEVELS = (
-    ("errors",),
-    ("numerics", "schedules", "records", "files", "images"),
+    ("errors", "compiled"),
+    ("numerics", "codebook", "schedules", "records", "files", "images"),
     ("data",),
     ("sites", "transform"),
     ("graph", "loading", "checks"),

@@ -106,7 +106,7 @@ SPECS = st.one_of(
     st.fixed_dictionaries(
         {"name": st.just("Cluster"), "clusters": st.integers(2, 64)},
         optional={
-            "start": st.sampled_from(["linear", "kmeans++"]),
+            "start": st.sampled_from(["linear", "kmeans++", "density", "random"]),
             "per_channel": st.booleans(),
             "pin_zero": st.sampled_from([True, False, None]),
             "seed": st.integers(0, 9),
@@ -226,8 +226,8 @@ def test_a_mistyped_key(given, text):
             "recipe, stage 1, rule 1, Prune, schedule: 'unit' is 'shares'; nearest: 'share'",
         ),
         (
-            ruled({"name": "Cluster", "clusters": 4, "start": "random"}),
-            "recipe, stage 1, rule 1, Cluster: start 'random': expected one of linear, kmeans++",
+            ruled({"name": "Cluster", "clusters": 4, "start": "densest"}),
+            "recipe, stage 1, rule 1, Cluster: start 'densest': expected one of linear, kmeans++, density, random",
         ),
     ],
 )

@@ -157,6 +157,9 @@ def cluster(
     keep: str | None = None,
     start: str = "kmeans++",
     per_channel: bool = False,
+    pin_zero: bool | None = None,
+    gradient: str = "mean",
+    soft: float | None = None,
     seed: int = 0,
     sites: str | Sequence[str] = "*",
 ) -> keras.Model:
@@ -165,7 +168,12 @@ def cluster(
     Args:
         model: any built Keras model; not changed. Zeros of a pruned tensor stay zeros.
         clusters: values a tensor (a channel with ``per_channel``). keep: "clusters" keeps those that are there.
-        start: "kmeans++" or "linear". seed: for "kmeans++". sites: glob patterns of weight sites.
+        start: "kmeans++", "linear", "density" or "random". seed: for "kmeans++" and "random".
+        pin_zero: one of the values is 0; None where the tensor has zeros already.
+        gradient: of a shared value: "mean" of its members' or their "sum".
+        soft: temperature of a differentiable assignment in training, such as 0.1 (see
+            :class:`kompakt.transforms.Cluster`).
+        sites: glob patterns of weight sites.
 
     Raises:
         InputError: no such site, nothing to cluster, or both or neither of ``clusters`` and ``keep``.
@@ -180,7 +188,15 @@ def cluster(
     _one_of(keep, "clusters", clusters, "clusters")
 
     def make(_: Site) -> Transform:
-        return Cluster(clusters, start=start, per_channel=per_channel, seed=seed)
+        return Cluster(
+            clusters,
+            start=start,
+            per_channel=per_channel,
+            pin_zero=pin_zero,
+            gradient=gradient,
+            soft=soft,
+            seed=seed,
+        )
 
     return _attach_after(model, sites, make)
 

@@ -29,6 +29,13 @@ FACTORIES = {
     },
     "Cluster": {
         "linear": lambda: Cluster(4, start="linear"),
+        "density": lambda: Cluster(4, start="density"),
+        "random": lambda: Cluster(4, start="random", seed=1),
+        "many": lambda: Cluster(20),
+        "sum": lambda: Cluster(4, gradient="sum"),
+        "in turns": lambda: Cluster(4, members=9),
+        "soft": lambda: Cluster(4, soft=0.1),
+        "soft, pinned, per channel": lambda: Cluster(3, soft=1.0, pin_zero=True, per_channel=True),
         "kmeans": lambda: Cluster(4),
         "per channel": lambda: Cluster(3, per_channel=True),
         "pinned": lambda: Cluster(4, pin_zero=True),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from kompakt.compiled import compiled
 from kompakt.errors import InputError
-from kompakt.numerics import fake_quantize, live_reach, min_max, scale_from_range
+from kompakt.numerics import fake_quantize, fake_quantize_weight, own_reach, scale_from_range
 from kompakt.records import Encoding
 from kompakt.transform import Tensor, Transform
 
@@ -106,18 +108,29 @@ class FakeQuant(Transform):
             self.observe(x32, self.calibrating)
             return x
         if self.on_weights:
-            low, high = (self.range_min, self.range_max) if self.frozen else self._now(x32)
-            return self._grid(x32, low, high)
+            if not self.frozen:
+                return fake_quantize_weight(x32, self.bits, self.axis or ())
+            return self._grid(x32, self.range_min, self.range_max)
         if training and self.ranges == "moving_average" and not (self.frozen or self.fixed):
-            self._move(x32, ops.where(self.seen > 0, self.momentum, 0.0))
-        known = self.seen > 0
-        on_grid = self._grid(x32, ops.convert_to_tensor(self.range_min), ops.convert_to_tensor(self.range_max))
-        return ops.cast(ops.where(known, on_grid, x32), x.dtype)
+            return ops.cast(self._follow(x32), x.dtype)
+        on_grid = self._grid(x32, self.range_min, self.range_max)
+        return ops.cast(on_grid if self.fixed else ops.where(self.seen > 0, on_grid, x32), x.dtype)
 
-    def _now(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = min_max(ops.stop_gradient(x), self.axis or ())
-        reach = live_reach(ops.maximum(ops.abs(low), ops.abs(high)))
-        return -reach, reach
+    def _follow(self, x: Tensor) -> Tensor:
+        """The batch ``x`` on the grid of the range that it has moved."""
+        keep = ops.where(self.seen > 0, self.momentum, 0.0)
+        batch = ops.stop_gradient(x)
+        low, high, scale, zero_point = _moved_grid(self.bits)(
+            ops.cast(self.range_min, "float32"),
+            ops.cast(self.range_max, "float32"),
+            ops.min(batch),
+            ops.max(batch),
+            keep,
+        )
+        self.range_min.assign(low)
+        self.range_max.assign(high)
+        self.seen.assign(self.seen + 1.0)
+        return fake_quantize(x, scale, zero_point, self.bits, symmetric=False)
 
     def _grid(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
         scale, zero_point = scale_from_range(low, high, self.bits, symmetric=self.symmetric)
@@ -142,9 +155,8 @@ class FakeQuant(Transform):
 
     def _move(self, x: Tensor, keep: Tensor) -> None:
         """Range := ``keep`` of the old one and the rest of the batch's."""
-        x = ops.stop_gradient(x)
-        self.range_min.assign(keep * self.range_min + (1.0 - keep) * ops.min(x))
-        self.range_max.assign(keep * self.range_max + (1.0 - keep) * ops.max(x))
+        self.range_min.assign(moved(self.range_min, ops.min(x), keep))
+        self.range_max.assign(moved(self.range_max, ops.max(x), keep))
         self.seen.assign(self.seen + 1.0)
 
     def freeze(self) -> None:
@@ -153,7 +165,8 @@ class FakeQuant(Transform):
 
     def finish(self, value: Tensor) -> None:
         if self.on_weights and not self.frozen:
-            self.set_range(*self._now(value))
+            reach = own_reach(value, self.axis or ())
+            self.set_range(-reach, reach)
 
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
         if not ops.convert_to_numpy(self.seen) > 0:
@@ -183,3 +196,19 @@ class FakeQuant(Transform):
             "low": self.low,
             "high": self.high,
         }
+
+
+def moved(old: Tensor, new: Tensor, keep: Tensor) -> Tensor:
+    """``keep`` of the old and the rest of the new."""
+    return keep * old + (1.0 - keep) * new
+
+
+@functools.cache
+def _moved_grid(bits: int) -> Any:
+    """(low, high, batch's low, batch's high, keep) -> (low, high, scale, zero point), in one piece."""
+
+    def moved_grid(low: Tensor, high: Tensor, new_low: Tensor, new_high: Tensor, keep: Tensor) -> tuple[Tensor, ...]:
+        low, high = moved(low, new_low, keep), moved(high, new_high, keep)
+        return (low, high, *scale_from_range(low, high, bits, symmetric=False))
+
+    return compiled(moved_grid)
