@@ -5,7 +5,7 @@ that a look-up-table code of its int8 weights could reach (their entropy), zeros
 one thread, alternated with the float file. All variants start from the same trained float model; "trained on" is
 that model with the same further training and no technique, so that training alone is not taken for a gain.
 
-    python benchmarks/fashion.py [--shared ../shared/data] [--epochs 6] [--tune 2] [--seed 0] [--only NAME,...] [--json]
+    python benchmarks/fashion.py [--shared ../shared/data] [--epochs 6] [--tune 2] [--seed 0] [--only NAME ...] [--json]
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ def main() -> int:
     options.add_argument("--epochs", type=int, default=6, help="of the float model")
     options.add_argument("--tune", type=int, default=2, help="epochs each technique trains on")
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--only", help="variants, parted by semicolons")
+    options.add_argument("--only", nargs="+", metavar="VARIANT", help="these variants alone")
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
     if not (given.shared / "fashion_mnist").is_dir():
@@ -250,9 +250,8 @@ def main() -> int:
     bench = Bench(given.shared, epochs=given.epochs, tune=given.tune, seed=given.seed)
     with tempfile.TemporaryDirectory() as folder:
         rows = [measured(bench, "baseline", bench.model, Path(folder), None)]
-        wanted = given.only.split(";") if given.only else None
         for name, make in variants(bench).items():
-            if wanted is None or name in wanted:
+            if not given.only or name in given.only:
                 console.log(f"{time.perf_counter() - start:.0f} s: {name}")
                 rows.append(measured(bench, name, make(), Path(folder), rows[0]["file"]))
     for row in rows:

@@ -23,11 +23,13 @@ kept = tfmot.experimental.combine
 
 
 def pruned(model: Any, frequency: int = 10**6) -> Any:
+    """With 75 % zeros, the mask made anew every ``frequency`` steps."""
     schedule = prunes.ConstantSparsity(0.75, begin_step=0, frequency=frequency)
     return prunes.prune_low_magnitude(model, pruning_schedule=schedule)
 
 
 def clustered(model: Any) -> Any:
+    """With 16 values a layer."""
     start = clusters.CentroidInitialization.KMEANS_PLUS_PLUS
     return clusters.cluster_weights(model, number_of_clusters=16, cluster_centroids_init=start)
 
@@ -44,6 +46,7 @@ def with_zeros(model: Any) -> Any:
 
 
 def preserving(model: Any, scheme: Any) -> Any:
+    """Quantization-aware, keeping what ``scheme`` keeps."""
     return quantizes.quantize_apply(quantizes.quantize_annotate_model(model), scheme)
 
 
@@ -65,6 +68,7 @@ VARIANTS: dict[str, Callable[[Any], Any]] = {
 
 
 def main() -> int:
+    """Time what the request names, a line of JSON for each variant done."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("request", help="JSON: models, variants, rounds, steps")
     request = json.loads(options.parse_args().request)
@@ -79,6 +83,7 @@ def main() -> int:
 
 
 def timed(name: str, variant: str, rounds: int, steps: int) -> dict[str, Any]:
+    """The ratio of one variant on one model, or the error it ends in."""
     keras.utils.set_random_seed(0)
     plain = MODELS[name](keras)
     try:
@@ -89,8 +94,10 @@ def timed(name: str, variant: str, rounds: int, steps: int) -> dict[str, Any]:
         x = random.normal(size=(steps * BATCH, *plain.input_shape[1:])).astype("float32")
         data = x, random.integers(0, 10, len(x))
         driven = [prunes.UpdatePruningStep()] if variant.startswith("pruned") else []
-        ratio = step_ratio(model, plain, data, base=keras.callbacks.Callback, callbacks=driven, turns=rounds, batch=BATCH)
-    except Exception as error:  # what it cannot do is a line of the table
+        ratio = step_ratio(
+            model, plain, data, base=keras.callbacks.Callback, callbacks=driven, turns=rounds, batch=BATCH
+        )
+    except Exception as error:  # noqa: BLE001  what it cannot do is a line of the table
         return {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"}
     return ratio.to_dict()
 

@@ -58,6 +58,28 @@ class _Turns:
             self._change.notify_all()
 
 
+def _stopwatch(base: type, clock: _Turns, side: int, owner: Any, taken: list[tuple[float, float]], turns: int) -> Any:
+    """A callback that notes elapsed and processor time of each turn of ``owner``, until there are ``turns``."""
+
+    class Stopwatch(base):  # type: ignore[misc]
+        seen = 0
+
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            if self.seen % STEPS_A_TURN == 0:
+                clock.wait(side)
+                self.start = time.perf_counter(), time.process_time()
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.seen += 1
+            if self.seen % STEPS_A_TURN == 0:
+                float(logs["loss"])  # waits for what runs in the background
+                taken.append((time.perf_counter() - self.start[0], time.process_time() - self.start[1]))
+                clock.hand_over(side)
+                owner.stop_training = len(taken) >= turns
+
+    return Stopwatch()
+
+
 def step_ratio(
     model: Any, plain: Any, data: tuple[Any, Any], *, base: type, callbacks: Sequence[Any], turns: int, batch: int = 32
 ) -> Ratio:
@@ -74,32 +96,13 @@ def step_ratio(
     taken: list[list[tuple[float, float]]] = [[], []]
     failed: list[BaseException] = []
 
-    def stopwatch(side: int, owner: Any) -> Any:
-        class Stopwatch(base):  # type: ignore[misc]
-            seen = 0
-
-            def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-                if self.seen % STEPS_A_TURN == 0:
-                    clock.wait(side)
-                    self.start = time.perf_counter(), time.process_time()
-
-            def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-                self.seen += 1
-                if self.seen % STEPS_A_TURN == 0:
-                    float(logs["loss"])  # waits for what runs in the background
-                    taken[side].append((time.perf_counter() - self.start[0], time.process_time() - self.start[1]))
-                    clock.hand_over(side)
-                    owner.stop_training = len(taken[side]) >= turns + 2
-
-        return Stopwatch()
-
     def fit(side: int, trained: Any, extra: Sequence[Any]) -> None:
         clock.wait(side)
         # Ours is called first, so that the time of the callbacks after it counts.
-        calls = [stopwatch(side, trained), *extra]
+        calls = [_stopwatch(base, clock, side, trained, taken[side], turns + 2), *extra]
         try:
             trained.fit(*data, batch_size=batch, epochs=10**6, shuffle=False, verbose=0, callbacks=calls)
-        except BaseException as error:  # handed to the caller's thread
+        except BaseException as error:  # noqa: BLE001  handed to the caller's thread
             failed.append(error)
         clock.leave(side)
 

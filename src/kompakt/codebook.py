@@ -45,12 +45,12 @@ def starting_codebook(values: Array, k: int, start: str, *, pin_zero: bool = Fal
     return book
 
 
-def linear(values: Array, counts: Array, k: int, seed: int) -> Array:
+def linear(values: Array, _counts: Array, k: int, _seed: int) -> Array:
     """``k`` values evenly over the range (Han et al. 2016, arXiv:1510.00149, section 3.2)."""
     return np.linspace(values[0], values[-1], k)
 
 
-def density(values: Array, counts: Array, k: int, seed: int) -> Array:
+def density(values: Array, counts: Array, k: int, _seed: int) -> Array:
     r"""The middles of ``k`` slices of equal mass: :math:`c_j = F^{-1}((j + 1/2) / k)`, F the distribution.
 
     Han et al. 2016, section 3.2, "density-based". A value that fills several slices is taken once.

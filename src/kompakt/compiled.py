@@ -31,10 +31,10 @@ def compiled(function: Function) -> Function:
     """
     backend = keras.backend.backend()
     if backend == "jax":
-        return keras.src.utils.module_utils.jax.jit(function)
+        return sys.modules["jax"].jit(function)
     if backend != "tensorflow" or sys.platform == "darwin":  # no XLA in Apple's TensorFlow
         return function
-    tensorflow = keras.src.utils.module_utils.tensorflow  # loaded long ago: it is what Keras runs on
+    tensorflow = sys.modules["tensorflow"]  # loaded long ago: it is what Keras runs on
     fused = tensorflow.function(function, jit_compile=True, autograph=False)
 
     @functools.wraps(function)

@@ -184,9 +184,7 @@ def _on_own_grid(bits: int, axis: tuple[int, ...]) -> Any:
     def on_grid(x: Tensor) -> Tensor:
         reach = own_reach(x, axis)
         scale, zero_point = scale_from_range(-reach, reach, bits, symmetric=True)
-        return dequantize(
-            quantize(x, scale, zero_point, bits, symmetric=True), scale, zero_point
-        )
+        return dequantize(quantize(x, scale, zero_point, bits, symmetric=True), scale, zero_point)
 
     return compiled(on_grid)
 
@@ -383,7 +381,7 @@ def _member_means(turns: int) -> Any:
 
 
 @compiled
-def _member_sums(values: Tensor, x: Tensor, centroids: Tensor, turn: Tensor) -> Tensor:
+def _member_sums(values: Tensor, x: Tensor, centroids: Tensor, _turn: Tensor) -> Tensor:
     return _member_totals(ops.expand_dims(values, -1), x, centroids)[..., 0]
 
 
@@ -410,7 +408,10 @@ def attend_centroids(
 ) -> tuple[Tensor, Tensor]:
     r"""Values mixed of centroids by attention, and the centroids as the means that it settles on.
 
-    .. math:: a_{ij} = softmax_j(-|x_i - c_j| / \tau), \quad c_j \leftarrow \frac{\sum_i a_{ij} x_i}{\sum_i a_{ij}}, \quad y_i = \sum_j a_{ij} c_j
+    .. math::
+
+        a_{ij} = softmax_j(-|x_i - c_j| / \tau), \quad c_j \leftarrow \frac{\sum_i a_{ij} x_i}{\sum_i a_{ij}},
+        \quad y_i = \sum_j a_{ij} c_j
 
     The middle step is done ``iterations`` times, the others once more after it. Gradients go through all of it.
     Cho et al. 2022, "DKM: Differentiable k-Means Clustering Layer for Neural Network Compression",

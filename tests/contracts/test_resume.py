@@ -7,7 +7,7 @@ from keras import layers
 
 import kompakt as kp
 from kompakt.attach import attach, finalize
-from kompakt.schedules import Polynomial
+from kompakt.schedules import Iterative, Polynomial
 from kompakt.sites import sites
 from kompakt.transforms import Cluster
 
@@ -45,6 +45,10 @@ def pruned(model):
 
 CASES = {
     "prune, scheduled": lambda: pruned(plain()),
+    "prune, in rounds that rewind": lambda: kp.prune(plain(), schedule=Iterative(0.75, 3, 4, 5), rewind=2),
+    "prune, scores of the gradient": lambda: kp.prune(
+        plain(), 0.75, schedule=Polynomial(0.0, 0.75, begin=2, end=16, frequency=2), score="movement", scope="global"
+    ),
     "cluster": lambda: kp.cluster(plain(), 4),
     "cluster, in turns": lambda: everywhere(lambda: Cluster(4, members=60)),
     "cluster, soft": lambda: kp.cluster(plain(), 4, soft=0.2),
@@ -108,10 +112,11 @@ def test_saved_and_loaded_in_the_middle(case, tmp_path):
 @pytest.mark.parametrize("case", CASES)
 def test_interrupted_and_restored_by_keras_own_callback(case, tmp_path):
     straight = fit(compiled(CASES[case]()), EPOCHS)
+    stopped = compiled(CASES[case]())
+    # In the third epoch: what was done of it is lost, the first two are in the backup.
+    calls = [keras.callbacks.BackupAndRestore(tmp_path / "backup"), Stops(13)]
     with pytest.raises(KeyboardInterrupt):
-        # In the third epoch: what was done of it is lost, the first two are in the backup.
-        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-        fit(compiled(CASES[case]()), EPOCHS, callbacks=[backup, Stops(13)])
+        fit(stopped, EPOCHS, callbacks=calls)
     again = compiled(CASES[case]())
     fit(again, EPOCHS, callbacks=[keras.callbacks.BackupAndRestore(tmp_path / "backup")])
     check_same(again, straight)
