@@ -22,10 +22,10 @@ prunes, clusters, quantizes = tfmot.sparsity.keras, tfmot.clustering.keras, tfmo
 kept = tfmot.experimental.combine
 
 
-def pruned(model: Any, frequency: int = 10**6) -> Any:
+def pruned(model: Any, frequency: int = 10**6, **pattern: Any) -> Any:
     """With 75 % zeros, the mask made anew every ``frequency`` steps."""
     schedule = prunes.ConstantSparsity(0.75, begin_step=0, frequency=frequency)
-    return prunes.prune_low_magnitude(model, pruning_schedule=schedule)
+    return prunes.prune_low_magnitude(model, pruning_schedule=schedule, **pattern)
 
 
 def clustered(model: Any) -> Any:
@@ -52,7 +52,11 @@ def preserving(model: Any, scheme: Any) -> Any:
 
 VARIANTS: dict[str, Callable[[Any], Any]] = {
     "pruned 75 %": pruned,
+    "pruned 75 %, mask anew every 10 steps": lambda m: pruned(m, 10),
     "pruned 75 %, mask anew at every step": lambda m: pruned(m, 1),
+    "pruned 2:4": lambda m: pruned(m, sparsity_m_by_n=(2, 4)),
+    "pruned 75 %, 1x16 blocks": lambda m: pruned(m, block_size=(1, 16)),
+    "pruned 75 %, 4x4 blocks": lambda m: pruned(m, block_size=(4, 4)),
     "clustered 16": clustered,
     "QAT": quantizes.quantize_model,
     "PQAT": lambda m: preserving(with_zeros(m), kept.Default8BitPrunePreserveQuantizeScheme()),

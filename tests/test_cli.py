@@ -76,7 +76,8 @@ def run(capsys):
 def child(*arguments, **options):
     """The same in a process of its own, where what a library writes to stderr shows too."""
     command = [sys.executable, "-m", "kompakt", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    chatty = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}  # the command line is calm all the same
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=chatty, **options)
 
 
 def names(folder):

@@ -127,9 +127,12 @@ def compare_outputs(expected: Sequence[np.ndarray], outputs: Outputs, *, name: s
 
 
 def _apart_from_trained(expected: Sequence[np.ndarray], outputs: Outputs, argmax: float) -> list[str]:
-    """A line where the file is not the model that was trained; what two steps decide counts as a tie."""
+    """A line where the file is not the model that was trained; what two steps decide counts as a tie.
+
+    A tie of the model's: a file whose outputs are all the same, saturated, has the model's largest among its own.
+    """
     ties = [MOST_LSB * (1.0 + SLACK) * (lsb or 0.0) for lsb in outputs.lsb]
-    near = argmax_or_tie(expected, outputs.values, ties)
+    near = argmax_or_tie(outputs.values, expected, ties)
     if max(argmax, near) >= LEAST_TRAINED:
         return []
     return [

@@ -128,6 +128,14 @@ def test_lost_zeros_and_clusters_are_found(made):
     assert "second/kernel: at most 16 values a channel were asked for, the file holds" in breaches
 
 
+def test_a_file_that_says_the_same_of_everything_agrees_with_nothing(made):
+    """Saturated, every class is the largest: no reason to call each of them a tie."""
+    found = examined(made, lambda file: store(file, "logits/bias", lambda b: np.full_like(b, 10**6)))
+
+    assert found.agreement.trained_argmax < 0.5
+    assert any(line.startswith("argmax agreement with the fake-quantized model 0.") for line in found.breaches)
+
+
 def test_a_bias_in_the_wrong_place_is_the_business_of_the_argmax_too(made):
     found = examined(made, lambda file: store(file, "logits/bias", lambda b: np.roll(b, 1) * 8))
 
