@@ -125,6 +125,21 @@ def test_an_embedding_and_units_of_several_kinds_are_counted():
     assert plan.after.parameters == small.count_params() and 0.4 < plan.reached <= 0.5
 
 
+@pytest.mark.parametrize("keep", [0.7, 0.4])
+def test_the_file_has_the_share_of_bytes_that_was_asked(keep, tmp_path):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("converting needs Keras on TensorFlow")
+    model, x = network(), np.random.default_rng(0).normal(size=(8, *network().input_shape[1:])).astype("float32")
+    plan = kp.plan_shrink(model, keep, of="file", round_to=1)
+    files = [
+        kp.export(m, tmp_path / f"{i}.tflite", verify=x).bytes
+        for i, m in enumerate((model, kp.shrink(model, keep, of="file", round_to=1)))
+    ]
+    assert abs(files[0] - plan.before.file) < 0.02 * files[0]  # the export tells the file what was asked of it
+    assert abs(files[1] - plan.after.file) < 0.02 * files[0]
+    assert keep - 0.05 < plan.reached <= keep
+
+
 # Options
 
 
@@ -348,7 +363,7 @@ def error(*args, **options):
         ({"keep": 0}, "keep=0: expected a share over 0 and at most 1, such as 0.5, or masks by layer"),
         ({"keep": 50}, "keep=50: expected a share over 0 and at most 1, such as 0.5, or masks by layer"),
         ({"keep": "half"}, "keep='half': expected a share over 0 and at most 1, such as 0.5, or masks by layer"),
-        ({"of": "flops"}, "of='flops': expected one of macs, parameters, bytes, channels"),
+        ({"of": "flops"}, "of='flops': expected one of macs, parameters, bytes, file, channels"),
         ({"rank": "l3"}, "rank='l3': expected one of l1, l2, bn_scale, taylor, random"),
         ({"scope": "layer"}, "scope='layer': expected one of global, group"),
         ({"round_to": 0}, "round_to=0: expected a whole number from 1"),

@@ -17,7 +17,7 @@ from kompakt.rewrite.channel_groups import Group, Reading
 from kompakt.rewrite.channel_scope import variable_of
 from kompakt.rewrite.remove_channels import is_weight
 
-OF = ("macs", "parameters", "bytes", "channels")
+OF = ("macs", "parameters", "bytes", "file", "channels")
 """What a target can be a share of."""
 
 
@@ -28,20 +28,35 @@ class Size:
     Attributes:
         macs: multiply-accumulates a sample, of the layers that a rule is known for; None where the sizes of the
             input are not fixed. parameters: values in its weights. bytes: of the weights in their own types.
-        channels: of the groups that channels can be removed from.
+        channels: of the groups that channels can be removed from. file: bytes of the float file; None where that
+            was not asked.
     """
 
     macs: int | None
     parameters: int
     bytes: int
     channels: int
+    file: int | None = None
 
 
 class Costs:
-    """What a model costs with some channels gone, without building it."""
+    """What a model costs with some channels gone, without building it.
 
-    def __init__(self, model: keras.Model, reading: Reading) -> None:
+    Args:
+        file: bytes of the float file of ``model``, where ``Size.file`` is wanted. A smaller model has the same
+            operators, so its file is less by what its weights are: those of a BatchNormalization are in it once,
+            as the bias of the layer that it is folded into.
+    """
+
+    def __init__(self, model: keras.Model, reading: Reading, file: int | None = None) -> None:
         self._model = as_functional(model)
+        self._file = file
+        self._stored = {
+            id(weight)
+            for layer in self._model._flatten_layers()
+            for weight in layer._trainable_variables + layer._non_trainable_variables
+            if not isinstance(layer, keras.layers.BatchNormalization) or weight is layer.moving_mean
+        }
         self._groups = reading.found.groups
         self._weights = [
             (id(w), tuple(w.shape), _bytes(keras.backend.standardize_dtype(w.dtype))) for w in self._model.weights
@@ -62,11 +77,17 @@ class Costs:
             key: tuple(self._shape(shape, key, masks, gone)) for key, shape, _ in self._weights if key in self._axes
         }
         values = [(math.prod(shapes.get(key, shape)), width) for key, shape, width in self._weights]
+        gone_from_file = 4 * sum(
+            math.prod(shape) - math.prod(shapes[key])
+            for key, shape, _ in self._weights
+            if key in shapes and key in self._stored
+        )
         return Size(
             macs=sum(row.macs or 0 for row in layer_costs(self._model, shapes)) if self.counted else None,
             parameters=sum(count for count, _ in values),
             bytes=sum(count * width for count, width in values),
             channels=sum(group.size - gone.get(group.name, 0) for group in self._groups),
+            file=None if self._file is None else self._file - gone_from_file,
         )
 
     def _shape(

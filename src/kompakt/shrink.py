@@ -18,6 +18,8 @@ from kompakt.rewrite.channel_groups import OF_MODEL, Fixed, Reading, read_channe
 from kompakt.rewrite.remove_channels import Masks, masks_by_group, remove_channels
 from kompakt.selection import OF, Choice, Costs, Size, Steps, search
 from kompakt.sites import check_finite, nearest, sites
+from kompakt.targets import find_target
+from kompakt.targets.target import Request
 
 log = logging.getLogger("kompakt")
 
@@ -91,7 +93,8 @@ def shrink(
     Args:
         model: functional, sequential, nested or traceable; not changed.
         keep: the share of ``of`` that is to remain, over 0 to 1, or masks (see ``remove_channels``).
-        of: "macs" (multiply-accumulates), "parameters", "bytes" (of the weights) or "channels".
+        of: "macs" (multiply-accumulates), "parameters", "bytes" (of the weights), "file" (bytes of the float TFLite
+            file, which is made of ``model`` to see; that needs Keras on TensorFlow) or "channels".
         rank: "l1" or "l2" (norm of the filters), "bn_scale", "taylor" (gradient times weight) or "random".
         scope: "global" ranks the channels of all groups together, each relative to the mean of its group;
             "group" removes the same share of each.
@@ -163,7 +166,7 @@ def plan_shrink(
     if wrapped(model):
         raise InputError("the model holds transforms: shrink the plain one, kompakt.finalize(model)[0]")
     reading = read_channels(model, layer_norms=layer_norms)
-    costs = Costs(model, reading)
+    costs = Costs(model, reading, _file_bytes(model) if of == "file" and not isinstance(keep, Mapping) else None)
     for site in sites(model):
         check_finite(site)
     if isinstance(keep, Mapping):
@@ -182,6 +185,10 @@ def plan_shrink(
     counts = search(choice, costs, of, float(keep), round_to, min_channels)
     left = tuple(group.name for group in reading.found.groups if group.name not in ranked)
     return _plan(reading, costs, choice.masks(counts), of=of, asked=float(keep), skipped=left)
+
+
+def _file_bytes(model: keras.Model) -> int:
+    return len(find_target("tflite").convert(Request(model=model)).data)
 
 
 def _check(keep: Any, of: str, scope: str, round_to: Any, min_channels: Any) -> None:
