@@ -1,6 +1,7 @@
 """Pruning: schedules, scores, scope, rewinding, and what is left out and said."""
 
 import logging
+import re
 
 import keras
 import numpy as np
@@ -239,6 +240,46 @@ def test_an_unfit_layer_is_left_by_a_star_and_refused_by_name(caplog):
     assert any("second/kernel: left as it is (3:8 needs input channels in" in text for text in caplog.messages)
     with pytest.raises(kp.InputError, match=r"second/kernel, of shape .*: 3:8 needs input channels in multiples of 8"):
         kp.prune(deep_model(), pattern="3:8", sites="second/kernel")
+
+
+def narrow_model():
+    """With a 1x1 convolution of one filter in the middle."""
+    keras.utils.set_random_seed(0)
+    parts = [layers.Conv2D(8, 3, name="first"), layers.Conv2D(1, 1, name="narrow"), layers.Conv2D(4, 3, name="wide")]
+    parts += [layers.Flatten(), layers.Dense(3, name="last")]
+    return keras.Sequential([keras.Input((8, 8, 2)), *parts])
+
+
+@pytest.mark.parametrize(("pattern", "name"), [("channels", "Channels()"), ("1x16", "Block(rows=1, columns=16)")])
+def test_a_layer_of_one_group_is_left_by_a_star_and_refused_by_name(pattern, name, caplog):
+    """It was masked whole without a word, as tfmot does with kernels of 1x1 convolutions (its issue 979)."""
+    with caplog.at_level(logging.WARNING, logger="kompakt"):
+        _, encodings = finalize(kp.prune(narrow_model(), 0.5, pattern=pattern))
+    assert sorted(encodings) == ["wide/kernel"]
+    assert any(text.startswith(f"narrow/kernel: left as it is ({name} makes one group") for text in caplog.messages)
+    text = rf"narrow/kernel, of shape \(1, 1, 8, 1\): {re.escape(name)} makes one group of it, which is all or nothing"
+    with pytest.raises(kp.InputError, match=text):
+        kp.prune(narrow_model(), 0.5, pattern=pattern, sites=["narrow/*", "wide/*"])
+
+
+def test_a_share_that_comes_to_all_groups_keeps_one_and_says_so():
+    _, encodings = finalize(kp.prune(narrow_model(), 0.9, pattern="channels", sites="wide/*"))
+    assert encodings["wide/kernel"].zeros == 27 and encodings["wide/kernel"].shortfall == (
+        "1 of its 4 groups of weights is kept, though a share of 0.9 of them comes to all: no tensor is masked whole"
+    )
+    _, encodings = finalize(kp.prune(narrow_model(), 0.75, pattern="channels", sites="wide/*"))
+    assert encodings["wide/kernel"].zeros == 27 and encodings["wide/kernel"].shortfall == ""
+
+
+def test_all_tensors_ranked_together_empty_none_of_them():
+    model = deep_model()
+    model.get_layer("point").kernel.assign(model.get_layer("point").kernel * 1e-6)
+    options = {"scope": "global", "sites": ["second/*", "point/*"], "pattern": "channels"}
+    _, encodings = finalize(kp.prune(model, 0.5, **options))
+    assert encodings["point/kernel"].zeros == 56 and encodings["point/kernel"].shortfall == (
+        "1 of its 8 groups of weights is kept, the least in scope 'global': give lower limits= to keep more"
+    )
+    assert encodings["second/kernel"].zeros == 108 and encodings["second/kernel"].shortfall == ""
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from kompakt.numerics import share_out
 from kompakt.records import Encoding
 from kompakt.schedules import Schedule, from_config
 from kompakt.transform import Members, Tensor, Transform
-from kompakt.transforms.patterns import Pattern, dropped, find_pattern
+from kompakt.transforms.patterns import Pattern, dropped, find_pattern, rounded
 from kompakt.transforms.scores import find_score, masked_and_watched
 
 SCOPES = ("layer", "global")
@@ -221,7 +221,7 @@ class Prune(Transform):
             [t.pattern.group_scores(score, t.axis or ()) for t, score, _ in found],
             [size // n for (_, _, size), n in zip(found, groups, strict=True)],
             dropped(sum(size for _, _, size in found), share),
-            [(dropped(n, t.limits[0]), int(t.limits[1] * n)) for (t, _, _), n in zip(found, groups, strict=True)],
+            [_least_and_most(n, t.limits) for (t, _, _), n in zip(found, groups, strict=True)],
         )
         for (transform, score, _), count in zip(found, counts, strict=True):
             transform.mask.assign(transform.pattern.keep(score, count, transform.axis or ()))
@@ -241,16 +241,31 @@ class Prune(Transform):
 
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
         zeros = int(ops.convert_to_numpy(ops.sum(ops.cast(value == 0, "int32"))))
-        return dataclasses.replace(so_far, zeros=zeros, shortfall=self._shortfall())
+        return dataclasses.replace(so_far, zeros=zeros, shortfall=self._shortfall(value.shape))
 
-    def _shortfall(self) -> str:
-        """What the schedule would still have done, in words."""
-        if self.schedule is None:
+    def _shortfall(self, shape: Sequence[int]) -> str:
+        """What was asked of a tensor of ``shape`` and is not there, in words."""
+        goal = self.goal or 0.0
+        reached = goal if self.schedule is None else self.schedule(self.last_step())
+        if reached < goal:
+            return (
+                f"pruned to {reached:.3g} of the {goal:g} asked: training ended before the schedule {self.schedule} did"
+            )
+        return "" if self.keeps else self._spared(shape, goal)
+
+    def _spared(self, shape: Sequence[int], goal: float) -> str:
+        """The one group that is kept where all of them would have been masked, in words."""
+        groups = self.pattern.groups(shape, self.axis or ())
+        text = f"1 of its {groups} groups of weights is kept"
+        if self.scope == "layer":
+            whole = rounded(groups, goal) == groups
+            return (
+                f"{text}, though a share of {goal:g} of them comes to all: no tensor is masked whole" if whole else ""
+            )
+        kept = int(ops.convert_to_numpy(ops.sum(self.pattern.group_scores(self.mask, self.axis or ()))))
+        if kept > 1 or int(self.limits[1] * groups) < groups:
             return ""
-        reached, goal = self.schedule(self.last_step()), self.goal or 0.0
-        if reached >= goal:
-            return ""
-        return f"pruned to {reached:.3g} of the {goal:g} asked: training ended before the schedule {self.schedule} did"
+        return f"{text}, the least in scope 'global': give lower limits= to keep more"
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -264,6 +279,12 @@ class Prune(Transform):
             "rewind": self.rewind,
             "seed": self.seed,
         }
+
+
+def _least_and_most(groups: int, limits: tuple[float, float]) -> tuple[int, int]:
+    """Fewest and most groups that may go; not all of them where fewer are enough."""
+    least = dropped(groups, limits[0])
+    return least, max(least, min(int(limits[1] * groups), groups - 1))
 
 
 def _copied(value: Tensor) -> np.ndarray:
