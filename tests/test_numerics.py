@@ -222,6 +222,59 @@ def test_nearest_centroid_is_what_trying_all_of_them_finds(case):
     assert np.array_equal(found, np.take_along_axis(centroids, distance.argmin(-1), -1))
 
 
+def jax_sizes(jaxpr):
+    """Values in each result of each operation, those inside calls too."""
+    for operation in jaxpr.eqns:
+        yield from (math.prod(out.aval.shape) for out in operation.outvars)
+        for inner in operation.params.values():
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from jax_sizes(inner)
+
+
+def tensorflow_sizes(graph):
+    """Values in each result of each operation, those inside calls too."""
+    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
+        for node in nodes:
+            for shape in node.attr["_output_shapes"].list.shape:
+                yield math.prod(dim.size for dim in shape.dim)
+
+
+def sizes_of(function, *arrays):
+    """Values in each result of each operation of ``function`` and of its gradient."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return list(jax_sizes(jax.make_jaxpr(lambda *given: jax.vjp(function, *given)[1](given[0]))(*arrays).jaxpr))
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("torch has no graph to read the sizes from")
+    import tensorflow as tf
+
+    def both(*given):
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            found = function(*given)
+        return tape.gradient(found, given, output_gradients=given[0])
+
+    graph = tf.function(both).get_concrete_function(*map(tf.constant, arrays)).graph
+    return list(tensorflow_sizes(graph.as_graph_def(add_shapes=True)))
+
+
+@pytest.mark.parametrize("channels", [1, 8])
+def test_the_cost_of_sharing_values_does_not_grow_with_clusters_times_weights(channels):
+    """tfmot lays out a distance for each pair. Here no result is of that size, and k doubled is one halving more."""
+    x = np.linspace(-1, 1, 2**16, dtype="float32").reshape(-1, 8)
+    count = {}
+    for k in (8, 16, 32, 64, 128, 256):
+        centroids = np.tile(np.linspace(-1, 1, k, dtype="float32").reshape(k, 1, 1), (1, 1, channels))
+        sizes = sizes_of(n.share_values, x, centroids)
+        assert max(sizes) == 2 * x.size  # the gradient and a 1 for each weight: sums and counts in one pass
+        count[k] = sum(size >= x.size for size in sizes)
+    halving = count[64] - count[32]
+    assert 0 < halving < count[16] - count[8]
+    assert [count[128] - count[64], count[256] - count[128]] == [halving, halving]
+
+
 # Channels
 
 

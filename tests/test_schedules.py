@@ -93,6 +93,8 @@ def test_they_are_frozen():
 
 
 WHOLE = 'expected a whole number of steps; shares of the training are for recipes, with "unit": "share"'
+NEVER = "would never act, expected end >= begin, or -1 for no end"
+ROUNDS = "expected both whole and 1 or more (every is in steps)"
 STEPS = "expected begin >= 0 and frequency >= 1 (steps are batches)"
 
 
@@ -102,6 +104,16 @@ STEPS = "expected begin >= 0 and frequency >= 1 (steps are batches)"
         (lambda: Constant(1.5), "Constant: received 1.5, expected a share from 0 to 1"),
         (lambda: Constant(-0.1), "Constant: received -0.1, expected a share from 0 to 1"),
         (lambda: Constant(float("nan")), "Constant: received nan, expected a share from 0 to 1"),
+        (lambda: Constant("0.5"), "Constant: received '0.5', expected a share from 0 to 1"),
+        (lambda: Constant(True), "Constant: received True, expected a share from 0 to 1"),
+        (lambda: Constant(0.5, begin=10, end=5), f"Constant(begin=10, end=5): {NEVER}"),
+        (lambda: Constant(0.5, begin=0, end=-2), f"Constant(begin=0, end=-2): {NEVER}"),
+        (lambda: OneShot(0.5, begin="1"), f"OneShot(begin='1'): {WHOLE}"),
+        (lambda: OneShot(0.5, begin=True), f"OneShot(begin=True): {WHOLE}"),
+        (lambda: Iterative(0.5, rounds=2, begin="1", every=2), f"Iterative(begin='1'): {WHOLE}"),
+        (lambda: Iterative(0.5, rounds=2.5, begin=1, every=2), f"Iterative(rounds=2.5, every=2): {ROUNDS}"),
+        (lambda: Iterative(0.5, rounds=2, begin=1, every="2"), f"Iterative(rounds=2, every='2'): {ROUNDS}"),
+        (lambda: Iterative(0.5, rounds=0, begin=1, every=2), f"Iterative(rounds=0, every=2): {ROUNDS}"),
         (lambda: Constant(0.5, begin=-1), f"Constant(begin=-1, frequency=100): {STEPS}"),
         (lambda: Constant(0.5, frequency=0), f"Constant(begin=0, frequency=0): {STEPS}"),
         (lambda: Constant(0.5, begin=0.5), f"Constant(begin=0.5): {WHOLE}"),
@@ -113,6 +125,14 @@ STEPS = "expected begin >= 0 and frequency >= 1 (steps are batches)"
         (
             lambda: Polynomial(0, 1, begin=0, end=9, power=-3),
             "Polynomial(power=-3): expected more than 0, 3 is usual",
+        ),
+        (
+            lambda: Polynomial(0, 1, begin=0, end=9, power="3"),
+            "Polynomial(power='3'): expected more than 0, 3 is usual",
+        ),
+        (
+            lambda: Polynomial(0, 1, begin=0, end=9, power=float("inf")),
+            "Polynomial(power=inf): expected more than 0, 3 is usual",
         ),
         (
             lambda: from_config({"name": "Linear"}),
@@ -139,7 +159,7 @@ def test_what_is_refused(make, text):
     [
         ({"name": "Constant"}, "schedule Constant: .*missing 1 required positional argument: 'value'"),
         ({"name": "Constant", "value": 0.5, "begins": 3}, "schedule Constant: .*unexpected keyword argument 'begins'"),
-        ({"name": "Constant", "value": "half"}, "schedule Constant: '<=' not supported between"),
+        ({"name": "Constant", "value": "half"}, "Constant: received 'half', expected a share from 0 to 1$"),
     ],
 )
 def test_a_config_that_does_not_fit(config, text):

@@ -171,6 +171,13 @@ def test_what_was_asked_outlives_what_was_found():
     assert kp.finalize(again)[1]["d/kernel"].palette <= 3
 
 
+def test_clusters_by_type_and_by_predicate():
+    model = keras.Sequential([keras.Input((8, 8, 2)), layers.Conv2D(4, 3, name="c"), layers.Flatten(), layers.Dense(3)])
+    assert list(finalize(kp.cluster(model, 4, sites=layers.Conv2D))[1]) == ["c/kernel"]
+    found = finalize(kp.cluster(model, 4, sites=["c/*", lambda site: site.variable.shape[-1] == 3]))[1]
+    assert len(found) == 2
+
+
 @pytest.mark.parametrize("clusters", [16.5, True, "4"])
 def test_clusters_are_counted_in_whole_numbers(clusters):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])

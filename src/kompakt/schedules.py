@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 from kompakt.errors import InputError
@@ -65,6 +65,11 @@ class Constant(Schedule):
     def __post_init__(self) -> None:
         _check_steps(self)
         _check_share(self, self.value)
+        if self.end != -1 and self.end < self.begin:
+            raise InputError(
+                f"Constant(begin={self.begin}, end={self.end}): would never act, expected end >= begin, "
+                "or -1 for no end"
+            )
 
     def __call__(self, step: int) -> float:
         return self.value if step >= self.begin else 0.0
@@ -93,8 +98,8 @@ class Polynomial(Schedule):
 
     def __post_init__(self) -> None:
         _check_rise(self, self.initial, self.final)
-        if not self.power > 0:
-            raise InputError(f"Polynomial(power={self.power}): expected more than 0, 3 is usual")
+        if not isinstance(self.power, Real) or not 0 < self.power < math.inf:
+            raise InputError(f"Polynomial(power={self.power!r}): expected more than 0, 3 is usual")
 
     def __call__(self, step: int) -> float:
         return self.final + (self.initial - self.final) * (1.0 - _done(self, step)) ** self.power
@@ -174,10 +179,13 @@ class Iterative(Schedule):
     frequency: int = dataclasses.field(init=False, default=1)
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.every < 1:
+        if not (is_whole(self.rounds) and is_whole(self.every)) or self.rounds < 1 or self.every < 1:
             raise InputError(
-                f"Iterative(rounds={self.rounds}, every={self.every}): expected both 1 or more (every is in steps)"
+                f"Iterative(rounds={self.rounds!r}, every={self.every!r}): expected both whole and 1 or more (every is "
+                "in steps)"
             )
+        if not is_whole(self.begin):
+            _check_steps(self)
         object.__setattr__(self, "frequency", self.every)
         object.__setattr__(self, "end", self.begin + (self.rounds - 1) * self.every)
         _check_steps(self)
@@ -221,6 +229,26 @@ def options(name: Any) -> tuple[str, ...]:
     return () if kind is None else tuple(f.name for f in dataclasses.fields(kind) if f.init)
 
 
+def is_share(value: Any) -> bool:
+    """Whether ``value`` is a number from 0 to 1.
+
+    Example:
+        >>> is_share(0.5), is_share("0.5"), is_share(True)
+        (True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool) and 0.0 <= float(value) <= 1.0
+
+
+def is_whole(value: Any) -> bool:
+    """Whether ``value`` is a whole number, of Python or of NumPy.
+
+    Example:
+        >>> is_whole(2), is_whole(2.0), is_whole(True)
+        (True, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def _done(schedule: Schedule, step: int) -> float:
     """Share of the way from ``begin`` to ``end``, 0..1."""
     return min(1.0, max(0.0, (step - schedule.begin) / (schedule.end - schedule.begin)))
@@ -238,7 +266,7 @@ def _check_rise(schedule: Schedule, initial: float, final: float) -> None:
 def _check_steps(schedule: Schedule) -> None:
     for name in ("begin", "end", "frequency"):
         value = getattr(schedule, name)
-        if not isinstance(value, Integral):
+        if not is_whole(value):
             raise InputError(
                 f"{type(schedule).__name__}({name}={value!r}): expected a whole number of steps; "
                 'shares of the training are for recipes, with "unit": "share"'
@@ -251,5 +279,5 @@ def _check_steps(schedule: Schedule) -> None:
 
 
 def _check_share(schedule: Schedule, value: float) -> None:
-    if not 0.0 <= value <= 1.0:
-        raise InputError(f"{type(schedule).__name__}: received {value}, expected a share from 0 to 1")
+    if not is_share(value):
+        raise InputError(f"{type(schedule).__name__}: received {value!r}, expected a share from 0 to 1")

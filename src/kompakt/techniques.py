@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import glob
 import itertools
 import logging
@@ -27,7 +26,7 @@ from kompakt.rewrite.layered_operations import layered_operations
 from kompakt.rewrite.plain_operators import plain_operators
 from kompakt.rewrite.split_activation import split_activation
 from kompakt.rewrite.split_separable import split_separable
-from kompakt.schedules import Schedule
+from kompakt.schedules import Schedule, is_whole
 from kompakt.sites import Site, check_finite, match, nearest, sites
 from kompakt.transform import Transform
 from kompakt.transforms.cluster import Cluster
@@ -50,6 +49,7 @@ UNREACHED = "%s: left as it is (sites knows no weight tensors of its layer)"
 """What is said of tensors that no technique reaches."""
 
 FEW_VALUES = "depthwise kernels have few values a channel"
+NO_INPUTS = "the pattern groups weights along input channels, and a depthwise kernel has one input channel each"
 ENDS = "the first and the last layer cost most accuracy"
 FEWEST_LAYERS = 3
 """Layers with weights, depthwise ones aside, that a model must have for its first and last to be spared."""
@@ -118,7 +118,8 @@ def prune(
         sites = _policy_sites(model, policy, sites)
     if keep is not None:
         return _attach_after(model, sites, lambda _: Prune(), spares_ends=False)
-    counter = itertools.count(seed)
+    limits_of = _limits(model, limits)
+    counter = itertools.count(seed) if is_whole(seed) else itertools.repeat(seed)  # Prune refuses what is no number
 
     def make(site: Site) -> Transform:
         return Prune(
@@ -127,7 +128,7 @@ def prune(
             pattern=chosen,
             score=score,
             scope=scope,
-            limits=_limits(site.name, limits),
+            limits=limits_of(site.name),
             rewind=rewind,
             seed=next(counter),
         )
@@ -135,16 +136,21 @@ def prune(
     return _attach_after(model, sites, make, spares_ends=Prune.spares_ends)
 
 
-def _limits(name: str, limits: Sequence[float] | Mapping[str, Sequence[float]]) -> Sequence[float]:
-    """The limits of the site ``name``: of the first pattern that matches it."""
+def _limits(model: keras.Model, limits: Any) -> Callable[[str], Any]:
+    """The limits of a site by its name: of the first pattern that matches it."""
     if not isinstance(limits, Mapping):
-        return limits
-    return next((pair for pattern, pair in limits.items() if fnmatch.fnmatchcase(name, pattern)), (0.0, 1.0))
+        return lambda _: limits
+    names = [site.name for site in sites(model) if site.variable is not None]
+    found: dict[str, Any] = {}
+    for pattern, pair in limits.items():
+        for name in match(str(pattern), names):
+            found.setdefault(name, pair)
+    return lambda name: found.get(name, (0.0, 1.0))
 
 
 def _policy_sites(model: keras.Model, policy: str, patterns: Any) -> list[Sites]:
-    if policy not in POLICIES:
-        raise InputError(f"policy {policy!r}: expected one of {', '.join(POLICIES)}{nearest(policy, POLICIES)}")
+    if not isinstance(policy, str) or policy not in POLICIES:
+        raise InputError(f"policy {policy!r}: expected one of {', '.join(POLICIES)}{nearest(str(policy), POLICIES)}")
     if patterns != "*":
         raise InputError("policy= chooses the sites itself: leave sites= out")
     return [glob.escape(name) for name in POLICIES[policy](carry(model)[0])]
@@ -161,7 +167,7 @@ def cluster(
     gradient: str = "mean",
     soft: float | None = None,
     seed: int = 0,
-    sites: str | Sequence[str] = "*",
+    sites: Sites | Sequence[Sites] = "*",
 ) -> keras.Model:
     """A trainable copy of ``model`` whose weight tensors hold at most ``clusters`` distinct values each.
 
@@ -173,7 +179,8 @@ def cluster(
         gradient: of a shared value: "mean" of its members' or their "sum".
         soft: temperature of a differentiable assignment in training, such as 0.1 (see
             :class:`kompakt.transforms.Cluster`).
-        sites: glob patterns of weight sites.
+        sites: glob patterns of weight sites, types of layers, or predicates on a ``Site``. "*" leaves out depthwise
+            kernels.
 
     Raises:
         InputError: no such site, nothing to cluster, or both or neither of ``clusters`` and ``keep``.
@@ -327,7 +334,7 @@ def plan(
             continue
         check_finite(site)
         transform = make(site)
-        reason = transform.unfit(site.variable.shape, site.axis)
+        reason = _unfit(transform, site)
         if reason is None:
             chosen[name] = [transform]
         elif name in named:
@@ -340,6 +347,13 @@ def plan(
     return Planned(transforms=chosen, left=left)
 
 
+def _unfit(transform: Transform, site: Site) -> str | None:
+    """Why the weight of ``site`` cannot have ``transform``, or None."""
+    if transform.along_inputs and _is_depthwise(site):
+        return NO_INPUTS
+    return transform.unfit(site.variable.shape, site.axis)
+
+
 def _select(choice: Sites, known: Mapping[str, Site]) -> list[str]:
     """The names of the ``known`` sites that one choice takes."""
     if isinstance(choice, str):
@@ -347,6 +361,8 @@ def _select(choice: Sites, known: Mapping[str, Site]) -> list[str]:
     if isinstance(choice, type):
         found = [name for name, site in known.items() if isinstance(site.layer, choice)]
         what = f"layer of type {choice.__name__}"
+    elif not callable(choice):
+        raise InputError(f"sites= has {choice!r}: expected glob patterns, types of layers or predicates on a Site")
     else:
         found = [name for name, site in known.items() if choice(site)]
         what = "site that the predicate takes"
@@ -355,7 +371,7 @@ def _select(choice: Sites, known: Mapping[str, Site]) -> list[str]:
     return found
 
 
-def _few_values(site: Site) -> bool:
+def _is_depthwise(site: Site) -> bool:
     return isinstance(site.layer, SMALL) or site.slot.endswith("depthwise_kernel")
 
 
@@ -373,7 +389,7 @@ def unreached(model: keras.Model) -> list[str]:
 
 def _spared(known: Mapping[str, Site], *, spares_ends: bool) -> dict[str, str]:
     """Site -> why "*" does not include it."""
-    left = {name: FEW_VALUES for name, site in known.items() if _few_values(site)}
+    left = {name: FEW_VALUES for name, site in known.items() if _is_depthwise(site)}
     owners = list({id(site.layer): site.layer for name, site in known.items() if name not in left}.values())
     if spares_ends and len(owners) >= FEWEST_LAYERS:
         ends = (owners[0], owners[-1])
@@ -430,6 +446,6 @@ def _mark_inputs(model: keras.Model) -> keras.Model:
 
 def _one_of(keep: str | None, word: str, value: Any, name: str) -> None:
     if keep is not None and keep != word:
-        raise InputError(f"keep={keep!r}: expected {word!r}{nearest(keep, [word])}")
+        raise InputError(f"keep={keep!r}: expected {word!r}{nearest(str(keep), [word])}")
     if (keep is None) == (value is None):
         raise InputError(f"give {name} or keep={word!r}, one of the two")

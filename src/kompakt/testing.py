@@ -132,6 +132,32 @@ def check_exactly_k(mask: Any, k: int) -> None:
         raise LawBroken(f"exactly k: {k} ones were asked for, the mask holds {values.sum()} of {values.size}")
 
 
+def check_lowest_go(mask: Any, scores: Any, groups: Any, k: int) -> None:
+    """Law 6: exactly ``k`` groups of weights are masked, each whole, and they are those of the lowest mean score.
+
+    Args:
+        mask, scores: one value a weight. groups: a whole number a weight, the same for those that go together.
+
+    Example:
+        >>> check_lowest_go([1, 1, 0, 0], scores=[4.0, 3.0, 2.0, 1.0], groups=[0, 0, 1, 1], k=1)
+    """
+    values, score = (np.asarray(a, "float64").ravel() for a in (mask, scores))
+    names, group = np.unique(np.ravel(groups), return_inverse=True)
+    other = values[~np.isin(values, (0.0, 1.0))]
+    if other.size:
+        raise LawBroken(f"lowest go: the mask holds {other[0]:g}, expected zeros and ones alone")
+    sizes, kept = np.bincount(group), np.bincount(group, values)
+    gone, parted = kept == 0, (kept > 0) & (kept < sizes)
+    if parted.any():
+        raise LawBroken(f"lowest go: {parted.sum()} of {len(names)} groups are masked in part")
+    if gone.sum() != k:
+        raise LawBroken(f"lowest go: {k} groups were to be masked, {gone.sum()} of {len(names)} are")
+    means = np.bincount(group, score) / sizes
+    highest, lowest = means[gone].max(initial=-np.inf), means[~gone].min(initial=np.inf)
+    if highest > lowest:
+        raise LawBroken(f"lowest go: a group of score {highest:g} is masked, one of {lowest:g} is kept")
+
+
 def check_undo(factory: Factory, model: keras.Model, inputs: Any) -> None:
     """Law 3: ``finalize`` gives plain layers that predict as the attached model does, to float rounding."""
     attached = _on_weights(factory, model)
@@ -230,6 +256,7 @@ __all__ = [
     "check_frozen_idempotent",
     "check_gradient_law",
     "check_layer_law",
+    "check_lowest_go",
     "check_resume",
     "check_round_trip",
     "check_transform",

@@ -42,6 +42,9 @@ class Transform(keras.layers.Layer):  # type: ignore[misc]
     on_weights = True
     """Whether it belongs on weights (True) or on activations too (False)."""
 
+    along_inputs = False
+    """Whether it groups weights along the input channels, of which a depthwise kernel has one a channel."""
+
     spares_ends = False
     """Whether the pattern "*" leaves out the first and last layer of a model, where it costs most accuracy."""
 

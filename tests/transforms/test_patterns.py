@@ -29,6 +29,11 @@ def array(tensor):
     return np.array(ops.convert_to_numpy(tensor))
 
 
+def masked(share, groups):
+    """The nearest whole number of groups; one is always kept."""
+    return min(int(share * groups + 0.5), groups - 1)
+
+
 def by_rows(mask, axis):
     return array(rows_of(ops.convert_to_tensor(mask), axis))
 
@@ -48,7 +53,7 @@ def test_single_weights(data, share, kind):
     axis = KERNELS[kind][1]
     scores = drawn(data, (8, 6) if kind == "Dense" else (8, 2, 3))
     mask = array(Unstructured().mask(ops.convert_to_tensor(scores), share, axis))
-    assert (mask == 0).sum() == int(share * mask.size + 0.5)
+    assert (mask == 0).sum() == masked(share, mask.size)
     assert scores[mask == 0].max(initial=-1) <= scores[mask == 1].min(initial=9)
 
 
@@ -79,7 +84,7 @@ def test_blocks_are_whole_and_exactly_as_many_as_asked(data, share, rows, column
     mask = by_rows(pattern.mask(scores, share, (-1,)), (-1,))[:, 0]
     blocks = [mask[i : i + rows, j : j + columns] for i in range(0, 6, rows) for j in range(0, 8, columns)]
     assert all(block.min() == block.max() for block in blocks)
-    assert sum(block.max() == 0 for block in blocks) == int(share * len(blocks) + 0.5)
+    assert sum(block.max() == 0 for block in blocks) == masked(share, len(blocks))
     assert pattern.groups((8, 6), (-1,)) == len(blocks)
 
 
@@ -97,6 +102,31 @@ def test_channels_go_whole(kind):
     assert (rows.min(-1) == rows.max(-1)).all() and rows.max(-1).sum() == 3
     means = by_rows(scores, axis).reshape(6, -1).mean(-1)
     assert set(np.argsort(means)[3:]) == set(np.flatnonzero(rows.max(-1)))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.75, 0.99])
+@pytest.mark.parametrize("pattern", [Unstructured(), Block(1, 4), Channels()])
+def test_a_share_below_one_never_masks_a_whole_tensor(pattern, share):
+    """tfmot #979: kernels of 1x1 convolutions lost."""
+    mask = array(pattern.mask(ops.convert_to_tensor(np.ones((1, 1, 8, 2), "float32")), share, (-1,)))
+    assert 0 < mask.sum() < mask.size
+    assert array(pattern.mask(ops.ones((1, 1, 8, 2)), 1.0, (-1,))).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("pattern", "shape", "text"),
+    [
+        (Channels(), (1, 1, 8, 1), "Channels() makes one group of it, which is all or nothing"),
+        (Block(1, 16), (1, 1, 8, 1), "Block(rows=1, columns=16) makes one group of it, which is all or nothing"),
+        (Unstructured(), (1, 1, 1, 1), "Unstructured() makes one group of it, which is all or nothing"),
+        (Block(1, 16), (1, 1, 8, 2), None),
+        (Block(1, 4), (1, 1, 8, 1), None),
+        (Channels(), (1, 1, 8, 2), None),
+        (Unstructured(), (1, 1, 2, 1), None),
+    ],
+)
+def test_one_group_alone_is_unfit(pattern, shape, text):
+    assert pattern.unfit(shape, (-1,)) == text
 
 
 @pytest.mark.parametrize("pattern", [Unstructured(), NofM(1, 4), Block(2, 3), Channels()])

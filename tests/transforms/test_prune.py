@@ -1,6 +1,7 @@
 """Pruning: schedules, scores, scope, rewinding, and what is left out and said."""
 
 import logging
+import re
 
 import keras
 import numpy as np
@@ -241,6 +242,46 @@ def test_an_unfit_layer_is_left_by_a_star_and_refused_by_name(caplog):
         kp.prune(deep_model(), pattern="3:8", sites="second/kernel")
 
 
+def narrow_model():
+    """With a 1x1 convolution of one filter in the middle."""
+    keras.utils.set_random_seed(0)
+    parts = [layers.Conv2D(8, 3, name="first"), layers.Conv2D(1, 1, name="narrow"), layers.Conv2D(4, 3, name="wide")]
+    parts += [layers.Flatten(), layers.Dense(3, name="last")]
+    return keras.Sequential([keras.Input((8, 8, 2)), *parts])
+
+
+@pytest.mark.parametrize(("pattern", "name"), [("channels", "Channels()"), ("1x16", "Block(rows=1, columns=16)")])
+def test_a_layer_of_one_group_is_left_by_a_star_and_refused_by_name(pattern, name, caplog):
+    """It was masked whole without a word, as tfmot does with kernels of 1x1 convolutions (its issue 979)."""
+    with caplog.at_level(logging.WARNING, logger="kompakt"):
+        _, encodings = finalize(kp.prune(narrow_model(), 0.5, pattern=pattern))
+    assert sorted(encodings) == ["wide/kernel"]
+    assert any(text.startswith(f"narrow/kernel: left as it is ({name} makes one group") for text in caplog.messages)
+    text = rf"narrow/kernel, of shape \(1, 1, 8, 1\): {re.escape(name)} makes one group of it, which is all or nothing"
+    with pytest.raises(kp.InputError, match=text):
+        kp.prune(narrow_model(), 0.5, pattern=pattern, sites=["narrow/*", "wide/*"])
+
+
+def test_a_share_that_comes_to_all_groups_keeps_one_and_says_so():
+    _, encodings = finalize(kp.prune(narrow_model(), 0.9, pattern="channels", sites="wide/*"))
+    assert encodings["wide/kernel"].zeros == 27 and encodings["wide/kernel"].shortfall == (
+        "1 of its 4 groups of weights is kept, though a share of 0.9 of them comes to all: no tensor is masked whole"
+    )
+    _, encodings = finalize(kp.prune(narrow_model(), 0.75, pattern="channels", sites="wide/*"))
+    assert encodings["wide/kernel"].zeros == 27 and encodings["wide/kernel"].shortfall == ""
+
+
+def test_all_tensors_ranked_together_empty_none_of_them():
+    model = deep_model()
+    model.get_layer("point").kernel.assign(model.get_layer("point").kernel * 1e-6)
+    options = {"scope": "global", "sites": ["second/*", "point/*"], "pattern": "channels"}
+    _, encodings = finalize(kp.prune(model, 0.5, **options))
+    assert encodings["point/kernel"].zeros == 56 and encodings["point/kernel"].shortfall == (
+        "1 of its 8 groups of weights is kept, the least in scope 'global': give lower limits= to keep more"
+    )
+    assert encodings["second/kernel"].zeros == 108 and encodings["second/kernel"].shortfall == ""
+
+
 @pytest.mark.parametrize(
     ("given", "text"),
     [
@@ -251,8 +292,7 @@ def test_an_unfit_layer_is_left_by_a_star_and_refused_by_name(caplog):
         ({"sparsity": 0.5, "score": "taylor"}, "score 'taylor' is gathered in training: give a schedule= that begins"),
         ({"sparsity": 0.5, "scope": "all"}, "scope 'all': expected one of layer, global"),
         ({"sparsity": 0.5, "limits": (0.1, 0.9)}, "limits= belongs to scope='global'"),
-        ({"sparsity": 0.5, "scope": "global", "limits": (0.9, 0.1)}, r"limits \(0.9, 0.1\): expected \(least, most\)"),
-        ({"sparsity": 0.5, "rewind": 1}, "rewind=1: expected a step from 0 to the schedule's begin"),
+        ({"sparsity": 0.5, "rewind": 1}, "rewind=1: expected a step, a whole number from 0 to the schedule's begin"),
         ({"sparsity": 0.75, "pattern": "2:4"}, r"NofM\(n=2, m=4\) masks a share of 0.5: received 0.75"),
         ({"pattern": "2:4", "scope": "global"}, "it masks the same share everywhere; leave scope out"),
         ({"sparsity": 0.5, "policy": "xnpack"}, "policy 'xnpack': expected one of xnnpack; nearest: 'xnnpack'"),
@@ -264,6 +304,115 @@ def test_an_unfit_layer_is_left_by_a_star_and_refused_by_name(caplog):
 def test_what_cannot_be_asked(given, text):
     with pytest.raises(kp.InputError, match=text):
         kp.prune(deep_model(), **given)
+
+
+SHARE = "expected a share from 0 to below 1, such as 0.75"
+PAIR = "expected (least, most), two shares from 0 to 1, the lower first"
+STEP = (
+    "expected a step, a whole number from 0 to the schedule's begin, and a schedule= that masks in rounds, such as "
+    "kompakt.schedules.Iterative"
+)
+RISES = "Polynomial(initial=0.0, final=1.0, begin=0, end=9, power=3.0, frequency=1)"
+FALLS = "Cosine(initial=1.0, final=0.5, begin=0, end=9, frequency=1)"
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"sparsity": "0.5"}, f"sparsity '0.5': {SHARE}"),
+        ({"sparsity": float("nan")}, f"sparsity nan: {SHARE}"),
+        ({"sparsity": True}, f"sparsity True: {SHARE}"),
+        (
+            {"schedule": "x"},
+            "schedule 'x': expected one of kompakt.schedules, such as Polynomial(0.0, 0.75, begin=0, end=1000)",
+        ),
+        (
+            {"schedule": Polynomial(0.0, 1.0, begin=0, end=9, frequency=1)},
+            f"{RISES} reaches 1, which leaves no weight: expected shares below 1, such as 0.75",
+        ),
+        (
+            {"schedule": Cosine(1.0, 0.5, begin=0, end=9, frequency=1)},
+            f"{FALLS} reaches 1, which leaves no weight: expected shares below 1, such as 0.75",
+        ),
+        ({"schedule": Iterative(0.5, rounds=2, begin=4, every=2), "rewind": 2.5}, f"rewind=2.5: {STEP}"),
+        ({"schedule": Iterative(0.5, rounds=2, begin=4, every=2), "rewind": "2"}, f"rewind='2': {STEP}"),
+        ({"schedule": Iterative(0.5, rounds=2, begin=4, every=2), "rewind": 5}, f"rewind=5: {STEP}"),
+        ({"sparsity": 0.5, "seed": "a"}, "seed 'a': expected a whole number"),
+        ({"sparsity": 0.5, "seed": 1.5, "score": "random"}, "seed 1.5: expected a whole number"),
+        (
+            {"sparsity": 0.5, "score": ["l1"]},
+            "score ['l1']: expected one of l1, l2, taylor, movement, random; nearest: 'l1'",
+        ),
+        ({"sparsity": 0.5, "policy": ["x"]}, "policy ['x']: expected one of xnnpack; known: xnnpack"),
+        ({"sparsity": 0.5, "keep": 3}, "keep=3: expected 'zeros'; known: zeros"),
+        (
+            {"sparsity": 0.5, "sites": ["point/*", 3]},
+            "sites= has 3: expected glob patterns, types of layers or predicates on a Site",
+        ),
+        ({"sparsity": 0.5, "scope": "global", "limits": (0.9, 0.1)}, f"limits (0.9, 0.1): {PAIR}"),
+        ({"sparsity": 0.5, "scope": "global", "limits": (0.1,)}, f"limits (0.1,): {PAIR}"),
+        ({"sparsity": 0.5, "scope": "global", "limits": (0.1, 0.5, 0.9)}, f"limits (0.1, 0.5, 0.9): {PAIR}"),
+        ({"sparsity": 0.5, "scope": "global", "limits": (-0.1, 0.9)}, f"limits (-0.1, 0.9): {PAIR}"),
+        ({"sparsity": 0.5, "scope": "global", "limits": (0.1, 1.5)}, f"limits (0.1, 1.5): {PAIR}"),
+        ({"sparsity": 0.5, "scope": "global", "limits": 0.9}, f"limits 0.9: {PAIR}"),
+        ({"sparsity": 0.5, "scope": "global", "limits": ("0", "1")}, f"limits ('0', '1'): {PAIR}"),
+        ({"sparsity": 0.5, "scope": "global", "limits": {"point/*": (0.1,)}}, f"limits (0.1,): {PAIR}"),
+        (
+            {"sparsity": 0.5, "scope": "global", "limits": {"*": (0, 0.9), "pint/*": (0, 0.1)}},
+            "no site matches 'pint/*'; nearest: 'point/kernel'",
+        ),
+    ],
+)
+def test_what_is_refused_in_one_line(given, text):
+    with pytest.raises(kp.InputError) as caught:
+        kp.prune(deep_model(), **given)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    ("given", "goal", "admitted"),
+    [
+        ({"sparsity": 0.9, "limits": (0, 0.3)}, "0.9", "0 to 0.3"),
+        ({"sparsity": 0.1, "limits": (0.5, 1)}, "0.1", "0.5 to 1"),
+        ({"schedule": OneShot(0.9, begin=5), "limits": (0, 0.3)}, "0.9", "0 to 0.3"),
+        ({"sparsity": 0.5, "limits": {"second/*": (0, 0.25)}}, "0.5", "0 to 0.386"),
+    ],
+)
+def test_limits_that_do_not_admit_the_share_asked_are_refused_before_training(given, goal, admitted):
+    with pytest.raises(kp.InputError) as caught:
+        kp.prune(deep_model(), scope="global", sites=["second/*", "point/*"], **given)
+    assert str(caught.value) == (
+        f"sparsity {goal} with limits= that admit shares from {admitted} of all 2 tensors together: expected one "
+        "between, change either"
+    )
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_limits_that_just_admit_the_share_asked_are_taken(share):
+    limits = (0, 0.3) if share == 0.3 else (0.7, 1)
+    options = {"scope": "global", "sites": ["second/*", "point/*"], "limits": limits}
+    _, encodings = finalize(kp.prune(deep_model(), share, **options))
+    assert encodings["second/kernel"].zeros / 288 == pytest.approx(share, abs=1 / 288)
+    assert encodings["point/kernel"].zeros / 64 == pytest.approx(share, abs=1 / 64)
+
+
+def test_the_limits_of_a_site_that_is_left_out_are_no_mistake():
+    _, encodings = finalize(kp.prune(deep_model(), 0.5, scope="global", limits={"first/*": (0.0, 0.1)}))
+    assert "first/kernel" not in encodings
+
+
+def test_n_of_m_is_refused_on_a_depthwise_kernel():
+    """It would group along the width of the kernel, which is 4 here: no input channels are there to group."""
+    inputs = keras.Input((8, 8, 4))
+    x = layers.DepthwiseConv2D(4, name="depthwise")(inputs)
+    model = keras.Model(inputs, layers.SeparableConv2D(8, 4, name="separable")(x))
+    reason = "the pattern groups weights along input channels, and a depthwise kernel has one input channel each"
+    for name, shape in (("depthwise/kernel", (4, 4, 4, 1)), ("separable/depthwise_kernel", (4, 4, 4, 1))):
+        with pytest.raises(kp.InputError) as caught:
+            kp.prune(model, pattern="2:4", sites=[name, "separable/pointwise_kernel"])
+        assert str(caught.value) == f"{name}, of shape {shape}: {reason}"
+    assert list(finalize(kp.prune(model, pattern="2:4"))[1]) == ["separable/pointwise_kernel"]
+    assert kp.finalize(kp.prune(model, 0.5, sites="depthwise/kernel"))[1]["depthwise/kernel"].zeros == 32
 
 
 def test_a_schedule_gives_the_sparsity_by_itself():

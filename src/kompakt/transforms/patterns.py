@@ -19,9 +19,12 @@ class Pattern(ABC):
     r"""Groups of weights that are kept or masked together.
 
     A share :math:`s` of the :math:`G` groups is masked: :math:`\lfloor s G + 1/2 \rfloor` of them, exactly, those of
-    the lowest score; the score of a group is the mean over its weights. Kernels are seen in TFLite's layout,
-    (output channels, places, input channels).
+    the lowest score, but never all for a share below 1; the score of a group is the mean over its weights. Kernels
+    are seen in TFLite's layout, (output channels, places, input channels).
     """
+
+    along_inputs: ClassVar[bool] = False
+    """Whether groups make sense along input channels alone, of which a depthwise kernel has one a channel."""
 
     rankable: ClassVar[bool] = True
     """Whether groups of several tensors can be ranked together."""
@@ -49,7 +52,7 @@ class Pattern(ABC):
 
     def unfit(self, shape: Sequence[int], axis: Sequence[int]) -> str | None:
         """Why a tensor of ``shape`` cannot have this pattern, or None."""
-        return None
+        return None if self.groups(shape, axis) > 1 else f"{self} makes one group of it, which is all or nothing"
 
     def natural(self) -> float | None:
         """The sparsity that the pattern's own name says, or None."""
@@ -90,6 +93,7 @@ class NofM(Pattern):
 
     n: int
     m: int
+    along_inputs: ClassVar[bool] = True
     rankable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -120,6 +124,8 @@ class NofM(Pattern):
 @dataclass(frozen=True)
 class Block(Pattern):
     """Blocks of ``rows`` output channels by ``columns`` input channels; those at the edge may be smaller.
+
+    In a depthwise kernel the columns are those of the kernel.
 
     Narang, Undersander and Diamos 2017, "Block-Sparse Recurrent Neural Networks", arXiv:1711.02782, section 3.
 
@@ -173,7 +179,7 @@ class Channels(Pattern):
         return rows_back(rows, shape, axis)
 
     def unfit(self, shape: Sequence[int], axis: Sequence[int]) -> str | None:
-        return None if axis else "it has no output channels"
+        return super().unfit(shape, axis) if axis else "it has no output channels"
 
 
 PATTERNS: dict[str, type[Pattern]] = {kind.__name__: kind for kind in (Unstructured, NofM, Block, Channels)}
@@ -218,5 +224,15 @@ def _from_config(config: Mapping[str, Any]) -> Pattern:
 
 
 def dropped(groups: int, sparsity: float) -> int:
-    """Whole groups that a share of them comes to, halves up."""
+    """Whole groups that a share of them comes to, halves up; not all of them unless the share is 1.
+
+    Example:
+        >>> dropped(8, 0.75), dropped(8, 0.95), dropped(8, 1.0)
+        (6, 7, 8)
+    """
+    return min(rounded(groups, sparsity), groups - (sparsity < 1.0))
+
+
+def rounded(groups: int, sparsity: float) -> int:
+    """The whole number nearest to a share of ``groups``, halves up."""
     return int(sparsity * groups + 0.5)

@@ -14,9 +14,9 @@ from keras import ops
 from kompakt.errors import InputError
 from kompakt.numerics import share_out
 from kompakt.records import Encoding
-from kompakt.schedules import Schedule, from_config
+from kompakt.schedules import Schedule, from_config, is_share, is_whole
 from kompakt.transform import Members, Tensor, Transform
-from kompakt.transforms.patterns import Pattern, dropped, find_pattern
+from kompakt.transforms.patterns import Pattern, dropped, find_pattern, rounded
 from kompakt.transforms.scores import find_score, masked_and_watched
 
 SCOPES = ("layer", "global")
@@ -70,11 +70,11 @@ class Prune(Transform):
     ) -> None:
         super().__init__(**kwargs)
         self.sparsity = sparsity
-        self.schedule = from_config(schedule) if isinstance(schedule, Mapping) else schedule
+        self.schedule = _schedule(schedule)
         self.pattern = find_pattern(pattern)
         self.score = score
         self.scope = scope
-        self.limits = (float(limits[0]), float(limits[1]))
+        self.limits = _pair(limits)
         self.rewind = rewind
         self.seed = seed
         self._score = find_score(score)
@@ -85,8 +85,14 @@ class Prune(Transform):
             self.frozen = True
 
     def _check(self) -> None:
-        if self.sparsity is not None and not 0.0 <= self.sparsity < 1.0:
-            raise InputError(f"sparsity {self.sparsity}: expected a share from 0 to below 1, such as 0.75")
+        if self.sparsity is not None and not (is_share(self.sparsity) and self.sparsity < 1.0):
+            raise InputError(f"sparsity {self.sparsity!r}: expected a share from 0 to below 1, such as 0.75")
+        if self.schedule is not None and max(self.schedule(self.schedule.begin), self.goal or 0.0) >= 1.0:
+            raise InputError(
+                f"{self.schedule} reaches 1, which leaves no weight: expected shares below 1, such as 0.75"
+            )
+        if not is_whole(self.seed):
+            raise InputError(f"seed {self.seed!r}: expected a whole number")
         if self.scope not in SCOPES:
             raise InputError(f"scope {self.scope!r}: expected one of {', '.join(SCOPES)}")
         self._check_scope()
@@ -94,9 +100,6 @@ class Prune(Transform):
         self._check_steps()
 
     def _check_scope(self) -> None:
-        low, high = self.limits
-        if not 0.0 <= low <= high <= 1.0:
-            raise InputError(f"limits {self.limits}: expected (least, most), two shares from 0 to 1")
         if self.scope == "global" and not self.pattern.rankable:
             raise InputError(f"scope 'global' with {self.pattern}: it masks the same share everywhere; leave scope out")
         if self.scope == "layer" and self.limits != (0.0, 1.0):
@@ -115,16 +118,23 @@ class Prune(Transform):
                 f"score {self.score!r} is gathered in training: give a schedule= that begins after step 0, such as "
                 "kompakt.schedules.Polynomial(0.0, 0.75, begin=100, end=1000)"
             )
-        if self.rewind is not None and (self.schedule is None or not 0 <= self.rewind <= self.schedule.begin):
+        if self.rewind is None:
+            return
+        if not is_whole(self.rewind) or self.schedule is None or not 0 <= self.rewind <= self.schedule.begin:
             raise InputError(
-                f"rewind={self.rewind}: expected a step from 0 to the schedule's begin, and a schedule= that masks "
-                "in rounds, such as kompakt.schedules.Iterative"
+                f"rewind={self.rewind!r}: expected a step, a whole number from 0 to the schedule's begin, and a "
+                "schedule= that masks in rounds, such as kompakt.schedules.Iterative"
             )
 
     @property
     def trains_alone(self) -> bool:  # type: ignore[override]
         """A mask with a schedule needs somebody to count the steps."""
         return self.schedule is None
+
+    @property
+    def along_inputs(self) -> bool:  # type: ignore[override]
+        """Whether its pattern has groups of input channels, all of the same size."""
+        return not self.keeps and self.pattern.along_inputs
 
     @property
     def goal(self) -> float | None:
@@ -212,6 +222,7 @@ class Prune(Transform):
     def update_pool(cls, step: int, members: Members) -> None:
         """Mask what is least among all tensors together, to the share of the schedule or the one asked."""
         first = members[0][0]
+        _check_within(first.goal or 0.0, members)
         if first.schedule is not None and not first.schedule.acts(step):
             return
         share = first.sparsity or 0.0 if first.schedule is None else first.schedule(step)
@@ -221,7 +232,7 @@ class Prune(Transform):
             [t.pattern.group_scores(score, t.axis or ()) for t, score, _ in found],
             [size // n for (_, _, size), n in zip(found, groups, strict=True)],
             dropped(sum(size for _, _, size in found), share),
-            [(dropped(n, t.limits[0]), int(t.limits[1] * n)) for (t, _, _), n in zip(found, groups, strict=True)],
+            [_least_and_most(n, t.limits) for (t, _, _), n in zip(found, groups, strict=True)],
         )
         for (transform, score, _), count in zip(found, counts, strict=True):
             transform.mask.assign(transform.pattern.keep(score, count, transform.axis or ()))
@@ -263,16 +274,31 @@ class Prune(Transform):
 
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
         zeros = int(ops.convert_to_numpy(ops.sum(ops.cast(value == 0, "int32"))))
-        return dataclasses.replace(so_far, zeros=zeros, shortfall=self._shortfall())
+        return dataclasses.replace(so_far, zeros=zeros, shortfall=self._shortfall(value.shape))
 
-    def _shortfall(self) -> str:
-        """What the schedule would still have done, in words."""
-        if self.schedule is None:
+    def _shortfall(self, shape: Sequence[int]) -> str:
+        """What was asked of a tensor of ``shape`` and is not there, in words."""
+        goal = self.goal or 0.0
+        reached = goal if self.schedule is None else self.schedule(self.last_step())
+        if reached < goal:
+            return (
+                f"pruned to {reached:.3g} of the {goal:g} asked: training ended before the schedule {self.schedule} did"
+            )
+        return "" if self.keeps else self._spared(shape, goal)
+
+    def _spared(self, shape: Sequence[int], goal: float) -> str:
+        """The one group that is kept where all of them would have been masked, in words."""
+        groups = self.pattern.groups(shape, self.axis or ())
+        text = f"1 of its {groups} groups of weights is kept"
+        if self.scope == "layer":
+            whole = rounded(groups, goal) == groups
+            return (
+                f"{text}, though a share of {goal:g} of them comes to all: no tensor is masked whole" if whole else ""
+            )
+        kept = int(ops.convert_to_numpy(ops.sum(self.pattern.group_scores(self.mask, self.axis or ()))))
+        if kept > 1 or int(self.limits[1] * groups) < groups:
             return ""
-        reached, goal = self.schedule(self.last_step()), self.goal or 0.0
-        if reached >= goal:
-            return ""
-        return f"pruned to {reached:.3g} of the {goal:g} asked: training ended before the schedule {self.schedule} did"
+        return f"{text}, the least in scope 'global': give lower limits= to keep more"
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -286,6 +312,43 @@ class Prune(Transform):
             "rewind": self.rewind,
             "seed": self.seed,
         }
+
+
+def _schedule(given: Any) -> Schedule | None:
+    if given is None or isinstance(given, Schedule):
+        return given
+    if isinstance(given, Mapping):
+        return from_config(given)
+    raise InputError(
+        f"schedule {given!r}: expected one of kompakt.schedules, such as Polynomial(0.0, 0.75, begin=0, end=1000)"
+    )
+
+
+def _pair(limits: Any) -> tuple[float, float]:
+    try:
+        low, high = limits
+    except (TypeError, ValueError):
+        low = high = None
+    if not (is_share(low) and is_share(high) and low <= high):
+        raise InputError(f"limits {limits!r}: expected (least, most), two shares from 0 to 1, the lower first")
+    return float(low), float(high)
+
+
+def _check_within(goal: float, members: Members) -> None:
+    """Refuse a share that the limits of the tensors do not admit."""
+    sizes = [math.prod(value.shape) for _, value in members]
+    least, most = (sum(n * t.limits[i] for n, (t, _) in zip(sizes, members, strict=True)) / sum(sizes) for i in (0, 1))
+    if not least - 1e-6 <= goal <= most + 1e-6:
+        raise InputError(
+            f"sparsity {goal:g} with limits= that admit shares from {least:.3g} to {most:.3g} of all {len(members)} "
+            "tensors together: expected one between, change either"
+        )
+
+
+def _least_and_most(groups: int, limits: tuple[float, float]) -> tuple[int, int]:
+    """Fewest and most groups that may go; not all of them where fewer are enough."""
+    least = dropped(groups, limits[0])
+    return least, max(least, min(int(limits[1] * groups), groups - 1))
 
 
 def _copied(value: Tensor) -> np.ndarray:

@@ -103,7 +103,7 @@ def find_score(name: str) -> Score:
         >>> find_score("l1").learn is None
         True
     """
-    if name not in SCORES:
+    if not isinstance(name, str) or name not in SCORES:
         raise InputError(f"score {name!r}: expected one of {', '.join(SCORES)}{nearest(str(name), SCORES)}")
     return SCORES[name]
 
