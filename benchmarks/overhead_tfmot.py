@@ -52,8 +52,8 @@ def preserving(model: Any, scheme: Any) -> Any:
 
 VARIANTS: dict[str, Callable[[Any], Any]] = {
     "pruned 75 %": pruned,
-    "pruned 75 %, mask anew every 10 steps": lambda m: pruned(m, 10),
-    "pruned 75 %, mask anew at every step": lambda m: pruned(m, 1),
+    "pruned 75 %, every 10 steps": lambda m: pruned(m, 10),
+    "pruned 75 %, every step": lambda m: pruned(m, 1),
     "pruned 2:4": lambda m: pruned(m, sparsity_m_by_n=(2, 4)),
     "pruned 75 %, 1x16 blocks": lambda m: pruned(m, block_size=(1, 16)),
     "pruned 75 %, 4x4 blocks": lambda m: pruned(m, block_size=(4, 4)),

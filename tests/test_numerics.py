@@ -293,3 +293,19 @@ def test_channels_first_puts_each_channel_in_a_row():
     assert np.array_equal(n.channels_first(ops.array(kernel), (-1,)), kernel.reshape(6, 4).T)
     assert np.array_equal(n.channels_first(ops.array(kernel), (-2, -1)), kernel.reshape(2, 12).T)
     assert np.array_equal(n.channels_first(ops.array(kernel), ()), kernel.reshape(1, 24))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize("kind", ["normal", "ties", "sorted", "rows that differ", "all the same"])
+def test_the_value_at_a_rank_is_that_of_a_sort(kind, share):
+    random = np.random.default_rng(0)
+    size = n.MANY * 2
+    values = {
+        "normal": lambda: random.normal(size=size),
+        "ties": lambda: random.integers(0, 5, size),
+        "sorted": lambda: np.sort(random.normal(size=size)),
+        "rows that differ": lambda: (random.normal(size=(size // 512, 512)) * np.arange(512)).ravel(),
+        "all the same": lambda: np.ones(size),
+    }[kind]().astype("float32")
+    rank = min(int(share * size), size - 1)
+    assert n.nth_smallest(values, rank) == np.sort(values)[rank]

@@ -154,16 +154,6 @@ def test_training_that_ends_before_the_schedule_is_told_in_the_file(tmp_path):
         assert any(note.startswith(f"dense/kernel: {text}") for note in artifact.notes)
 
 
-def test_steps_that_keras_runs_at_once_are_all_counted():
-    schedule = Polynomial(0.0, 0.75, begin=0, end=13, power=1.0, frequency=1)
-    attached = kp.prune(laws.toy_model(), schedule=schedule)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    attached.compile("sgd", loss, steps_per_execution=4)
-    x, y = laws.toy_data(64)
-    attached.fit(x, y, batch_size=4, epochs=1, verbose=0, callbacks=[kp.callbacks.Update()])
-    assert finalize(attached)[1]["conv/kernel"].zeros == 50  # the last execution starts at step 12 of 13
-
-
 def test_weights_quantized_by_hand_in_a_sequential_model_are_exported(tmp_path):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("converting needs Keras on TensorFlow")

@@ -74,6 +74,8 @@ class _Chained:
                 chain.build_for(())
             elif slot in known:
                 chain.build_for(known[slot][1].shape)
+                if not known[slot][1].trainable:
+                    chain.trainable = False  # centroids would train a weight that is not to be trained
             else:
                 raise InputError(f"{layer.name!r} has no tensor {slot!r}{nearest(slot, known)}")
         self.transformed_layer = layer

@@ -15,7 +15,8 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
     """Counts training steps for the schedules of the model's transforms.
 
     In your own loop call ``set_model(model)``, ``on_train_begin()``, ``on_train_batch_begin(step)`` before each
-    step and ``on_train_end()`` at the end.
+    step and ``on_train_end()`` at the end. Where Keras runs several steps at once (``steps_per_execution``), what
+    is due between them acts after the last of them.
 
     Example:
         >>> import kompakt as kp, numpy as np
@@ -28,8 +29,9 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.step: int | None = None
+        self.step: int | None = None  # the next that nothing has acted at yet
         self._before = 0
+        self._epoch = 0
         self._chains: list[tuple[Chain, Any]] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -37,29 +39,45 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
         self._drive(True)
         self.step = None
 
+        self._epoch = 0
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch
         self._before = self.step if self.step is not None else 0
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.step is None:
             self.step = self._steps_done()
             self._before = self.step - batch
-            self._check_plan(self.step)
-        # Keras may run several steps at once (steps_per_execution): what was due in between acts now.
-        now = max(self.step, self._before + batch)
-        for step in range(self.step, now + 1):
+            self._check_plan(self.step, batch)
+        self._act_up_to(self._before + batch)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Here ``batch`` is the last of the steps that were run at once, or would have been in a longer epoch."""
+        steps = (self.params or {}).get("steps")
+        if self.step is not None:
+            self._act_up_to(self._before + (min(batch, steps - 1) if steps else batch))
+
+    def _act_up_to(self, last: int) -> None:
+        assert self.step is not None
+        for step in range(self.step, last + 1):
             if any(chain.acts(step) for chain, _ in self._chains):
                 self._sync()
                 drive(self.model, step)
-        self.step = now + 1
+        self.step = max(self.step, last + 1)
 
-    def _check_plan(self, first: int) -> None:
-        """A schedule that would never act is an error before the first step, where the number of steps is known."""
+    def _check_plan(self, first: int, batch: int) -> None:
+        """What training would spoil, or never do, is an error before its first step."""
         params = self.params or {}
-        planned = int(params.get("epochs") or 0) * int(params.get("steps") or 0)
-        for chain, _ in self._chains if planned else ():
+        epochs, steps = int(params.get("epochs") or 0) - self._epoch, int(params.get("steps") or 0)
+        planned = epochs * steps - batch if steps else 0
+        optimizer = getattr(self.model, "optimizer", None)
+        for chain, _ in self._chains:
             for transform in chain:
-                transform.check_plan(first, first + planned - 1)
+                if optimizer is not None:
+                    transform.check_optimizer(optimizer)
+                if planned > 0:
+                    transform.check_plan(first, first + planned - 1)
 
     def _steps_done(self) -> int:
         """Steps trained before: by the optimizer's count, or, where it is a new one, by the transforms' own."""
@@ -74,7 +92,7 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _sync(self) -> None:
         """Take the weights back from the JAX trainer, which keeps them to itself between batches."""
-        if hasattr(self.model, "jax_state_sync"):
+        if keras.backend.backend() == "jax" and isinstance(self.model, keras.Model):
             self.model.jax_state_sync()
 
     def _drive(self, on: bool) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from kompakt.errors import InputError
+
 Array = Any
 SEEDED_FROM = 2**16
 """Values that k-means++ draws from; more are first put together in neighbouring groups of equal size."""
@@ -24,6 +26,9 @@ def starting_codebook(values: Array, k: int, start: str, *, pin_zero: bool = Fal
     Returns:
         (m,) float32, m <= k.
 
+    Raises:
+        InputError: a value is NaN or infinite.
+
     Example:
         >>> starting_codebook(np.array([0.0, 1.0, 2.0, 9.0]), 3, "linear").tolist()
         [0.0, 4.5, 9.0]
@@ -31,6 +36,8 @@ def starting_codebook(values: Array, k: int, start: str, *, pin_zero: bool = Fal
         [0.0, 1.0, 2.0]
     """
     present, counts = np.unique(np.asarray(values, "float32").ravel(), return_counts=True)
+    if not np.isfinite(present).all():
+        raise InputError("values with NaN or infinities cannot be clustered: go back to weights from before them")
     fixed = np.zeros(1 if pin_zero else 0, "float32")
     if len(np.union1d(present, fixed)) <= k:
         return np.union1d(present, fixed)

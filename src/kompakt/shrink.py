@@ -17,7 +17,7 @@ from kompakt.ranking import Evidence, relative, scores
 from kompakt.rewrite.channel_groups import OF_MODEL, Fixed, Reading, read_channels
 from kompakt.rewrite.remove_channels import Masks, masks_by_group, remove_channels
 from kompakt.selection import OF, Choice, Costs, Size, Steps, search
-from kompakt.sites import nearest
+from kompakt.sites import check_finite, nearest, sites
 
 log = logging.getLogger("kompakt")
 
@@ -164,6 +164,8 @@ def plan_shrink(
         raise InputError("the model holds transforms: shrink the plain one, kompakt.finalize(model)[0]")
     reading = read_channels(model, layer_norms=layer_norms)
     costs = Costs(model, reading)
+    for site in sites(model):
+        check_finite(site)
     if isinstance(keep, Mapping):
         return _plan(reading, costs, masks_by_group(reading, keep))
     _check(keep, of, scope, round_to, min_channels)

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from keras import Model, Sequential, layers
+import numpy as np
+from keras import Model, Sequential, layers, ops
 
 from kompakt.errors import InputError
 
@@ -198,6 +199,18 @@ def sites(model: Model) -> Iterator[Site]:
         for slot, (owner, variable, axis) in weight_slots(inner).items():
             yield Site(name=start + slot, unit=unit, slot=slot, layer=owner, variable=variable, axis=axis)
         yield Site(name=start + OUTPUT, unit=unit, slot=OUTPUT, layer=inner, variable=None, axis=())
+
+
+def check_finite(site: Site) -> None:
+    """Raise where the weight at ``site`` has NaN or infinities: no mask, ranking, codebook or grid comes of them."""
+    if site.variable is None:
+        return
+    values = np.asarray(ops.convert_to_numpy(site.variable))
+    bad = 0 if values.dtype.kind in "iub" else int((~np.isfinite(values.astype("float32"))).sum())
+    if bad:
+        raise InputError(
+            f"{site.name}: {bad} of {values.size} values are NaN or infinite; go back to weights from before them"
+        )
 
 
 def match(pattern: str, names: Iterable[str]) -> list[str]:

@@ -27,7 +27,7 @@ from kompakt.rewrite.plain_operators import plain_operators
 from kompakt.rewrite.split_activation import split_activation
 from kompakt.rewrite.split_separable import split_separable
 from kompakt.schedules import Schedule, is_whole
-from kompakt.sites import Site, match, nearest, sites
+from kompakt.sites import Site, check_finite, match, nearest, sites
 from kompakt.transform import Transform
 from kompakt.transforms.cluster import Cluster
 from kompakt.transforms.patterns import Pattern, find_pattern
@@ -332,6 +332,7 @@ def plan(
     for name, site in known.items():
         if name in left or not (name in named or "*" in given):
             continue
+        check_finite(site)
         transform = make(site)
         reason = _unfit(transform, site)
         if reason is None:

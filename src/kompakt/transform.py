@@ -96,6 +96,13 @@ class Transform(keras.layers.Layer):  # type: ignore[misc]
             InputError: it would not act once.
         """
 
+    def check_optimizer(self, optimizer: Any) -> None:
+        """Refuse a keras optimizer that would spoil what the transform gathers in training.
+
+        Raises:
+            InputError: it would.
+        """
+
     def unfit(self, shape: Sequence[int], axis: Sequence[int]) -> str | None:
         """Why a tensor of ``shape`` with the channel axes ``axis`` cannot have this transform, or None."""
         return None

@@ -368,8 +368,10 @@ def test_quantized_after_clustering_no_channel_has_more_values():
         ({"start": "kmeans"}, "start 'kmeans': expected one of linear, kmeans++, density, random"),
         ({"gradient": "average"}, "gradient 'average': expected one of mean, sum"),
         ({"soft": 0.0}, "soft 0.0: expected a temperature above 0, such as 0.1, or None"),
-        ({"iterations": 0}, "iterations 0: expected at least 1"),
-        ({"members": 0}, "members 0: expected at least 1, or None for all"),
+        ({"soft": "x"}, "soft 'x': expected a temperature above 0, such as 0.1, or None"),
+        ({"iterations": 2.5}, "iterations 2.5: expected a whole number from 1"),
+        ({"iterations": 0}, "iterations 0: expected a whole number from 1"),
+        ({"members": 0}, "members 0: expected a whole number from 1, or None for all"),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line(options, text):
@@ -387,3 +389,36 @@ def test_options_reach_the_transform_from_python_and_from_a_recipe():
     rule = {"transforms": [{"name": "Cluster", "clusters": 8, "start": "random", "soft": 0.1, "members": None}]}
     recipe = load_recipe({"name": "soft", "stages": [{"rules": [rule], "train": 1.0}]})
     assert recipe.stages[0].rules[0].transforms[0]["soft"] == 0.1
+
+
+@pytest.mark.parametrize("inputs", [4, 16])
+@pytest.mark.parametrize("asked", [None, 16])
+def test_values_that_a_tensor_shares_stay_those_of_the_tensor(inputs, asked):
+    """A channel of a 1x1 kernel has fewer values than the tensor: no reason to let the channels drift apart."""
+    kernel = prepared(Cluster(16), normal(1, 1, inputs, 16))(normal(1, 1, inputs, 16))
+    kept = prepared(Cluster(asked=asked), numpy(kernel))
+    assert not kept.per_channel and len(np.unique(numpy(kernel))) == kept.clusters == 16
+
+
+def test_values_of_channels_that_were_scaled_are_those_of_the_channels():
+    kernel = numpy(prepared(Cluster(4), normal(3, 3, 8, 6))(normal(3, 3, 8, 6))) * np.linspace(0.5, 2.0, 6)
+    kept = prepared(Cluster(asked=4), kernel.astype("float32"))
+    assert kept.per_channel and kept.clusters == 4
+
+
+def test_a_kept_codebook_outlives_training():
+    model = keras.Sequential(
+        [keras.Input((5, 5, 16)), layers.Conv2D(16, 1, name="c"), layers.Flatten(), layers.Dense(3)]
+    )
+    x, y = normal(32, 5, 5, 16), np.arange(32) % 3
+    plain = finalize(kp.cluster(model, 16, sites="c/kernel"))[0]
+    kept = kp.cluster(plain, keep="clusters", sites="c/kernel")
+    kept.compile(keras.optimizers.Adam(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    kept.fit(x, y, epochs=3, verbose=0)
+    assert len(np.unique(numpy(finalize(kept)[0].get_layer("c").kernel))) <= 16
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_values_that_are_not_finite_have_no_codebook(start):
+    with pytest.raises(kp.InputError, match="values with NaN or infinities cannot be clustered"):
+        starting_codebook(np.array([1.0, np.nan, 2.0, 3.0, 4.0]), 2, start)

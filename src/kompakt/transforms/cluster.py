@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import keras
@@ -18,6 +18,10 @@ from kompakt.records import Encoding
 from kompakt.transform import Tensor, Transform
 
 GRADIENTS = ("mean", "sum")
+
+
+def _counts(number: Any) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool) and number >= 1
 
 
 @keras.saving.register_keras_serializable(package="kompakt")
@@ -36,7 +40,7 @@ class Cluster(Transform):
 
     Args:
         clusters: number of values; None keeps the values that are there ("keep"): those of the tensor, or of
-            each channel where a channel alone has fewer.
+            each channel where the channels share none.
         start: of the codebook: "kmeans++", "linear", "density" or "random" (see :mod:`kompakt.codebook`).
         per_channel: a codebook for each output channel rather than one for the tensor.
         pin_zero: one centroid is 0 and stays 0; None pins where the tensor already has zeros.
@@ -69,7 +73,7 @@ class Cluster(Transform):
         gradient: str = "mean",
         soft: float | None = None,
         iterations: int = 5,
-        members: int | None = 2**18,
+        members: int | None = 2**16,
         seed: int = 0,
         asked: int | None = None,
         **kwargs: Any,
@@ -83,12 +87,12 @@ class Cluster(Transform):
             raise InputError(f"start {start!r}: expected one of {', '.join(STARTS)}")
         if gradient not in GRADIENTS:
             raise InputError(f"gradient {gradient!r}: expected one of {', '.join(GRADIENTS)}")
-        if soft is not None and not soft > 0.0:
-            raise InputError(f"soft {soft}: expected a temperature above 0, such as 0.1, or None")
-        if iterations < 1:
-            raise InputError(f"iterations {iterations}: expected at least 1")
-        if members is not None and members < 1:
-            raise InputError(f"members {members}: expected at least 1, or None for all")
+        if soft is not None and not (isinstance(soft, Real) and soft > 0.0):
+            raise InputError(f"soft {soft!r}: expected a temperature above 0, such as 0.1, or None")
+        if not _counts(iterations):
+            raise InputError(f"iterations {iterations!r}: expected a whole number from 1")
+        if members is not None and not _counts(members):
+            raise InputError(f"members {members!r}: expected a whole number from 1, or None for all")
         self.clusters: int | None = None if clusters is None else int(clusters)
         self.asked = asked
         self.start = start
@@ -145,10 +149,16 @@ class Cluster(Transform):
         return [starting_codebook(row, clusters, self.start, pin_zero=pinned, seed=self.seed) for row in rows]
 
     def _present(self, value: Tensor) -> list[Any]:
-        """The distinct values: of the tensor, or of each channel where none of them has that many."""
+        """The distinct values: of the tensor, or of each channel where no two have the same.
+
+        Shared by a tensor, a value is in many channels, until a BatchNormalization is folded into them: then each
+        has the values times a factor of its own.
+        """
         whole = np.unique(ops.convert_to_numpy(value))
         books = [np.unique(row) for row in ops.convert_to_numpy(channels_first(value, self.axis or ()))]
-        self.per_channel = self.per_channel or max(len(book) for book in books) < len(whole)
+        apart = np.count_nonzero(whole) > 0.5 * sum(np.count_nonzero(book) for book in books)
+        few = self.asked is not None and len(whole) <= self.asked
+        self.per_channel = self.per_channel or (apart and not few and max(map(len, books)) < len(whole))
         return books if self.per_channel else [whole]
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:

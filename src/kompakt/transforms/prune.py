@@ -243,11 +243,33 @@ class Prune(Transform):
     def check_plan(self, first: int, last: int) -> None:
         if self.schedule is None or self.frozen or first > self.schedule.end >= 0 or self.last_step():
             return
+        if self.rewind is not None and self.rewind < first and not np.any(ops.convert_to_numpy(self.early)):
+            raise InputError(
+                f"rewind={self.rewind}: this training starts at step {first}, and the weights of that step were not "
+                f"kept: give a rewind= from {first} to the schedule's begin, or compile with a new optimizer"
+            )
         act = self.schedule.last_act(first, last)
         if act is None or self.schedule(act) == 0.0:
             raise InputError(
                 f"{self.schedule} would do nothing in the {last - first + 1} steps of this training (steps are "
                 "batches): begin earlier, act more often (frequency=), or train longer"
+            )
+
+    def check_optimizer(self, optimizer: Any) -> None:
+        if self._score.learn is None or self.frozen:
+            return
+        spoils = {
+            "gradient_accumulation_steps": optimizer.gradient_accumulation_steps,
+            "use_ema": optimizer.use_ema,
+            "a loss scale that changes (compile with auto_scale_loss=False)": isinstance(
+                optimizer, keras.optimizers.LossScaleOptimizer
+            ),
+        }
+        found = [name for name, used in spoils.items() if used]
+        if found:
+            raise InputError(
+                f"score {self.score!r} is gathered from the gradients of each step, which the optimizer changes by "
+                f"{' and '.join(found)}: leave that out, or give score='l1'"
             )
 
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
