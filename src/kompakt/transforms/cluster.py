@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import keras
@@ -15,13 +15,10 @@ from kompakt.codebook import STARTS, starting_codebook
 from kompakt.errors import InputError
 from kompakt.numerics import along_channels, attend_centroids, channels_back, channels_first, share_values
 from kompakt.records import Encoding
+from kompakt.schedules import is_whole
 from kompakt.transform import Tensor, Transform
 
 GRADIENTS = ("mean", "sum")
-
-
-def _counts(number: Any) -> bool:
-    return isinstance(number, Integral) and not isinstance(number, bool) and number >= 1
 
 
 @keras.saving.register_keras_serializable(package="kompakt")
@@ -79,7 +76,7 @@ class Cluster(Transform):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if clusters is not None and (not isinstance(clusters, Integral) or isinstance(clusters, bool)):
+        if clusters is not None and not is_whole(clusters):
             raise InputError(f"clusters {clusters!r}: expected a whole number of values")
         if clusters is not None and clusters < 2:
             raise InputError(f"clusters {clusters}: expected at least 2 values")
@@ -89,9 +86,9 @@ class Cluster(Transform):
             raise InputError(f"gradient {gradient!r}: expected one of {', '.join(GRADIENTS)}")
         if soft is not None and not (isinstance(soft, Real) and soft > 0.0):
             raise InputError(f"soft {soft!r}: expected a temperature above 0, such as 0.1, or None")
-        if not _counts(iterations):
+        if not is_whole(iterations) or iterations < 1:
             raise InputError(f"iterations {iterations!r}: expected a whole number from 1")
-        if members is not None and not _counts(members):
+        if members is not None and (not is_whole(members) or members < 1):
             raise InputError(f"members {members!r}: expected a whole number from 1, or None for all")
         self.clusters: int | None = None if clusters is None else int(clusters)
         self.asked = asked
@@ -156,9 +153,9 @@ class Cluster(Transform):
         """
         whole = np.unique(ops.convert_to_numpy(value))
         books = [np.unique(row) for row in ops.convert_to_numpy(channels_first(value, self.axis or ()))]
-        apart = np.count_nonzero(whole) > 0.5 * sum(np.count_nonzero(book) for book in books)
+        apart = 2 * np.count_nonzero(whole) > sum(np.count_nonzero(book) for book in books)
         few = self.asked is not None and len(whole) <= self.asked
-        self.per_channel = self.per_channel or (apart and not few and max(map(len, books)) < len(whole))
+        self.per_channel = self.per_channel or bool(apart and not few and max(map(len, books)) < len(whole))
         return books if self.per_channel else [whole]
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
