@@ -5,7 +5,7 @@ that a look-up-table code of its int8 weights could reach (their entropy), zeros
 one thread, alternated with the float file. All variants start from the same trained float model; "trained on" is
 that model with the same further training and no technique, so that training alone is not taken for a gain.
 
-    python benchmarks/fashion.py [--shared ../shared/data] [--epochs 6] [--tune 2] [--seed 0] [--only NAME ...] [--json]
+    python benchmarks/fashion.py [--shared ../shared/data] [--epochs 6] [--tune 3] [--seed 0] [--only NAME ...] [--json]
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from kompakt.measure import latency_ratio
 from kompakt.targets import find_target
 from kompakt.targets.tflite_file import TFLiteFile
 
-BATCH = 128
+BATCH = 256
 CALIBRATION = 512
 EVERY = "*/*kernel"
 """All kernels, those of the first and last layer too."""
@@ -102,8 +102,8 @@ class Bench:
         return model
 
     def rise(self, final: float) -> kp.schedules.Schedule:
-        """Sparsity that has risen to ``final`` in the first half of the training."""
-        return kp.schedules.Polynomial(0.0, final, begin=0, end=self.steps // 2, frequency=max(1, self.steps // 40))
+        """Sparsity that has risen to ``final`` in the first third of the training."""
+        return kp.schedules.Polynomial(0.0, final, begin=0, end=self.steps // 3, frequency=max(1, self.steps // 60))
 
     def once(self, name: str, make: Callable[[], keras.Model]) -> keras.Model:
         """What ``make`` made the first time: combinations start from the variants before them."""
@@ -244,7 +244,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     options.add_argument("--shared", type=Path, default=Path("../shared/data"))
     options.add_argument("--epochs", type=int, default=6, help="of the float model")
-    options.add_argument("--tune", type=int, default=2, help="epochs each technique trains on")
+    options.add_argument("--tune", type=int, default=3, help="epochs each technique trains on")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--only", nargs="+", metavar="VARIANT", help="these variants alone")
     options.add_argument("--json", action="store_true")

@@ -1,5 +1,8 @@
 """Model files: what is read, what is refused and with which words."""
 
+import json
+import subprocess
+import sys
 import zipfile
 
 import keras
@@ -7,6 +10,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 
+import kompakt as kp
 from kompakt.errors import InputError
 from kompakt.loading import load_model
 
@@ -163,3 +167,27 @@ def test_a_folder(tmp_path):
     with pytest.raises(InputError) as caught:
         load_model(tmp_path)
     assert str(caught.value) == f"model file {tmp_path} is a folder; give the path of a .keras file"
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        "import keras, kompakt; model = keras.saving.load_model('m.keras')",
+        "import kompakt; model = kompakt.load_model('m.keras', compiled=True)",
+    ],
+    ids=["keras", "kompakt"],
+)
+def test_an_attached_model_is_loaded_in_another_process(load, tmp_path):
+    """Nothing has touched a technique there."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(8), keras.layers.Dense(2)])
+    model = kp.quantize(kp.cluster(kp.prune(model, 0.5), 4))
+    model.compile("adam", "mse")
+    x = np.ones((8, 4), "float32")
+    model.fit(x, np.ones((8, 2)), verbose=0)
+    model.save(tmp_path / "m.keras")
+    show = "print(int(model.optimizer.iterations), model.predict(numpy.ones((8, 4)), verbose=0).tolist())"
+    code = f"{load}; import numpy; {show}"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    steps, values = ran.stdout.split(maxsplit=1)
+    assert int(steps) == 1
+    assert np.allclose(json.loads(values), model.predict(x, verbose=0), atol=1e-6)

@@ -197,3 +197,32 @@ def test_calibration_data_that_is_no_array(given, text):
     with pytest.raises(InputError) as caught:
         kp.quantize(model, calibration=given)
     assert str(caught.value) == f"calibration data: {text}"
+
+
+def test_what_a_schedule_did_not_come_to_is_told_after_the_next_technique_too():
+    schedule = Polynomial(0.0, 0.75, begin=0, end=100, power=1.0, frequency=1)
+    pruned = kp.prune(laws.toy_model(), schedule=schedule)
+    pruned.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = laws.toy_data(40)
+    pruned.fit(x, y, batch_size=8, verbose=0, callbacks=[kp.callbacks.Update()])
+    told = finalize(pruned)[1]["conv/kernel"].shortfall
+    assert told.startswith("pruned to 0.03 of the 0.75 asked")
+    assert finalize(kp.quantize(kp.cluster(pruned, 4), "dynamic_int8"))[1]["conv/kernel"].shortfall == told
+
+
+def test_a_layer_is_no_site():
+    model = laws.toy_model()
+    with pytest.raises(InputError) as caught:
+        kp.prune(model, 0.5, sites=[model.get_layer("conv")])
+    assert str(caught.value) == (
+        "sites= has the layer 'conv': expected glob patterns such as 'name/kernel', types of layers or predicates on a "
+        "Site"
+    )
+
+
+def test_training_without_the_callback_is_one_line():
+    model = kp.prune(laws.toy_model(), schedule=Polynomial(0.0, 0.75, begin=1, end=9))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(InputError) as caught:
+        model.fit(*laws.toy_data(16), verbose=0)
+    assert "callbacks.Update" in str(caught.value) and "\n" not in str(caught.value)

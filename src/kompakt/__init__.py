@@ -103,3 +103,9 @@ sys.modules[__name__].__class__ = _Package
 
 def __dir__() -> list[str]:
     return list(__all__)
+
+
+if "keras" in sys.modules:
+    # Keras is there already, so that it costs nothing to tell it the classes of saved models.
+    importlib.import_module("kompakt.transforms")
+    importlib.import_module("kompakt.attach")

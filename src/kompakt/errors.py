@@ -11,6 +11,8 @@ class InputError(KompaktError, ValueError):
     The command line prints it on one line and exits with code 2.
     """
 
+    _keras_call_info_injected = True  # else Keras puts a page of a layer's arguments around it
+
 
 class VerificationError(KompaktError):
     """A file was made, run and found not to be what was asked for; the text names the layer.

@@ -9,15 +9,20 @@ from pathlib import Path
 
 import keras
 
+from kompakt import attach, transforms
 from kompakt.errors import InputError
 from kompakt.files import write_atomic
 
+REGISTERED = (attach, transforms)
+"""Modules that tell Keras the classes of attached models."""
 
-def load_model(path: str | Path, *, safe: bool = True) -> keras.Model:
+
+def load_model(path: str | Path, *, safe: bool = True, compiled: bool = False) -> keras.Model:
     """The Keras model in a ``.keras`` file. Nothing is unpickled; code in the file (Lambda) is refused.
 
     Args:
         path: of the file. safe: False lets a file that you trust run the code in its Lambda layers.
+        compiled: as it was compiled, optimizer and all, to train on.
 
     Raises:
         InputError: missing, not a Keras file, damaged, or made of classes that are not known here.
@@ -39,7 +44,7 @@ def load_model(path: str | Path, *, safe: bool = True) -> keras.Model:
             "model.save('name.keras')"
         )
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=safe)
+        model = keras.saving.load_model(path, compile=compiled, safe_mode=safe)
     except Exception as error:
         raise InputError(f"{path}: {_reason(error)}") from error
     if not isinstance(model, keras.Model):

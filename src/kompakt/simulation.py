@@ -15,6 +15,7 @@ from kompakt.numerics import along, fake_quantize, round_half_away, round_half_u
 from kompakt.placement import AVERAGES, SAME_GRID, input_grids, output_grids
 from kompakt.records import Encoding
 from kompakt.sites import BOTH, OUTPUT
+from kompakt.targets.quiet import quiet
 
 LINEAR = (
     layers.Dense,
@@ -264,7 +265,8 @@ def integer_bias(bias: np.ndarray, kernel: Encoding, given: Encoding) -> np.ndar
 
 def simulate(model: keras.Model, inputs: Any, batch_size: int = 256) -> list[np.ndarray]:
     """Outputs of a Keras model at inference, one float array an output."""
-    return [np.asarray(v) for v in tree.flatten(model.predict(inputs, batch_size=batch_size, verbose=0))]
+    with quiet():  # TensorFlow warns of models that come one after the other
+        return [np.asarray(v) for v in tree.flatten(model.predict(inputs, batch_size=batch_size, verbose=0))]
 
 
 def at_sites(model: keras.Model, sites: Sequence[str]) -> keras.Model:

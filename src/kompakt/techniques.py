@@ -361,8 +361,11 @@ def _select(choice: Sites, known: Mapping[str, Site]) -> list[str]:
     if isinstance(choice, type):
         found = [name for name, site in known.items() if isinstance(site.layer, choice)]
         what = f"layer of type {choice.__name__}"
-    elif not callable(choice):
-        raise InputError(f"sites= has {choice!r}: expected glob patterns, types of layers or predicates on a Site")
+    elif isinstance(choice, layers.Layer) or not callable(choice):
+        what = f"the layer {choice.name!r}" if isinstance(choice, layers.Layer) else repr(choice)
+        raise InputError(
+            f"sites= has {what}: expected glob patterns such as 'name/kernel', types of layers or predicates on a Site"
+        )
     else:
         found = [name for name, site in known.items() if choice(site)]
         what = "site that the predicate takes"

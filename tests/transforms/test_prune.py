@@ -347,7 +347,7 @@ FALLS = "Cosine(initial=1.0, final=0.5, begin=0, end=9, frequency=1)"
         ({"sparsity": 0.5, "keep": 3}, "keep=3: expected 'zeros'; known: zeros"),
         (
             {"sparsity": 0.5, "sites": ["point/*", 3]},
-            "sites= has 3: expected glob patterns, types of layers or predicates on a Site",
+            "sites= has 3: expected glob patterns such as 'name/kernel', types of layers or predicates on a Site",
         ),
         ({"sparsity": 0.5, "scope": "global", "limits": (0.9, 0.1)}, f"limits (0.9, 0.1): {PAIR}"),
         ({"sparsity": 0.5, "scope": "global", "limits": (0.1,)}, f"limits (0.1,): {PAIR}"),

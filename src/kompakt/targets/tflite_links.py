@@ -19,6 +19,7 @@ from kompakt.graph import symbolic_inputs
 from kompakt.records import Encoding
 from kompakt.sites import BOTH, OUTPUT, is_graph, sites
 from kompakt.targets import tflite_runtime
+from kompakt.targets.quiet import quiet
 from kompakt.targets.tflite_file import CHANNELS, FLOATS, MOVES, PRODUCERS, Op, Tensor, TFLiteFile
 
 
@@ -155,7 +156,8 @@ def activation_links(
         return []
     probe = keras.Model(model.inputs, [tensor for _, tensor in wanted])
     samples = _whole_batches(file, samples)
-    values = [np.asarray(v) for v in tree.flatten(probe.predict(samples, verbose=0))]
+    with quiet():
+        values = [np.asarray(v) for v in tree.flatten(probe.predict(samples, verbose=0))]
     found = all_activations(file, samples, moved=False)
     links: list[Link] = []
     taken: set[int] = set()

@@ -84,7 +84,10 @@ class Cluster(Transform):
             raise InputError(f"start {start!r}: expected one of {', '.join(STARTS)}")
         if gradient not in GRADIENTS:
             raise InputError(f"gradient {gradient!r}: expected one of {', '.join(GRADIENTS)}")
-        if soft is not None and not (isinstance(soft, Real) and soft > 0.0):
+        for name, flag in (("per_channel", per_channel), ("pin_zero", pin_zero)):
+            if not isinstance(flag, (bool, np.bool_, type(None))):
+                raise InputError(f"{name} {flag!r}: expected True or False")
+        if soft is not None and not (isinstance(soft, Real) and not isinstance(soft, bool) and soft > 0.0):
             raise InputError(f"soft {soft!r}: expected a temperature above 0, such as 0.1, or None")
         if not is_whole(iterations) or iterations < 1:
             raise InputError(f"iterations {iterations!r}: expected a whole number from 1")

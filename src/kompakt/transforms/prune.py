@@ -41,6 +41,7 @@ class Prune(Transform):
         rewind: training step whose weights are restored each time the mask grows (Frankle et al. 2020, "Linear
             Mode Connectivity and the Lottery Ticket Hypothesis", arXiv:1912.05671, section 4); None: no rewinding.
         seed: of the score "random".
+        shortfall: what an earlier Prune, whose zeros this one keeps, did not come to; told with the file.
 
     Raises:
         InputError: a value out of range, an unknown pattern or score, or options that exclude each other.
@@ -66,10 +67,12 @@ class Prune(Transform):
         limits: Sequence[float] = (0.0, 1.0),
         rewind: int | None = None,
         seed: int = 0,
+        shortfall: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.sparsity = sparsity
+        self.shortfall = shortfall
         self.schedule = _schedule(schedule)
         self.pattern = find_pattern(pattern)
         self.score = score
@@ -199,7 +202,7 @@ class Prune(Transform):
         return self.schedule is not None and (step == self.rewind or self.schedule.acts(step))
 
     def keep(self) -> Prune:
-        return Prune()
+        return Prune(shortfall=self._shortfall(tuple(self.mask.shape)))
 
     def pool(self) -> Hashable | None:
         if self.scope == "layer" or self.keeps:
@@ -278,13 +281,15 @@ class Prune(Transform):
 
     def _shortfall(self, shape: Sequence[int]) -> str:
         """What was asked of a tensor of ``shape`` and is not there, in words."""
+        if self.keeps:
+            return self.shortfall
         goal = self.goal or 0.0
         reached = goal if self.schedule is None else self.schedule(self.last_step())
         if reached < goal:
             return (
                 f"pruned to {reached:.3g} of the {goal:g} asked: training ended before the schedule {self.schedule} did"
             )
-        return "" if self.keeps else self._spared(shape, goal)
+        return self._spared(shape, goal)
 
     def _spared(self, shape: Sequence[int], goal: float) -> str:
         """The one group that is kept where all of them would have been masked, in words."""
@@ -311,6 +316,7 @@ class Prune(Transform):
             "limits": list(self.limits),
             "rewind": self.rewind,
             "seed": self.seed,
+            "shortfall": self.shortfall,
         }
 
 
