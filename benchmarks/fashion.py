@@ -126,7 +126,7 @@ class Bench:
         return self.fit(kp.quantize(model, "int8", calibration=self.x[:CALIBRATION]), 2e-4)
 
     def shrunk(self, share: float) -> keras.Model:
-        return self.fit(kp.shrink(self.model, share, of="macs", scope="group"), 2e-3)
+        return self.fit(kp.shrink(self.model, share, of="macs"), 2e-3)
 
 
 def variants(bench: Bench) -> dict[str, Callable[[], keras.Model]]:
