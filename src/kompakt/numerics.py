@@ -395,11 +395,13 @@ def _nearest_value(x: Tensor, centroids: Tensor) -> Tensor:
 @functools.cache
 def _member_means(turns: int) -> Any:
     def means(values: Tensor, x: Tensor, centroids: Tensor, turn: Tensor) -> Tensor:
+        table = centroids
         if turns > 1:
             values, x = (_block(t, turn, turns) for t in (values, x))
+            table = ops.reshape(centroids, (centroids.shape[0], 1, 1))  # of the block's rank
         pairs = ops.stack([values, ops.ones_like(values)], axis=-1)  # sums and counts in one pass
-        sums = _member_totals(pairs, x, centroids)
-        return sums[..., 0] / ops.maximum(sums[..., 1], 1.0)
+        sums = _member_totals(pairs, x, table)
+        return ops.reshape(sums[..., 0] / ops.maximum(sums[..., 1], 1.0), centroids.shape)
 
     return compiled(means)
 

@@ -17,6 +17,8 @@ STEPS, BATCH = 20, 4
 
 
 def pruned(schedule, optimizer="sgd", at_once=1, **options):
+    if at_once > 1 and keras.backend.backend() == "torch":
+        pytest.skip("Keras runs one step at a time on torch")
     model = kp.prune(laws.toy_model(), schedule=schedule, **options)
     model.compile(optimizer, LOSS, steps_per_execution=at_once)
     return model
