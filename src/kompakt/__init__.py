@@ -107,5 +107,4 @@ def __dir__() -> list[str]:
 
 if "keras" in sys.modules:
     # Keras is there already, so that it costs nothing to tell it the classes of saved models.
-    importlib.import_module("kompakt.transforms")
-    importlib.import_module("kompakt.attach")
+    importlib.import_module("kompakt.loading")

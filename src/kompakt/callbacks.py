@@ -38,7 +38,6 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
         self._chains = [(chain, variable) for _, chain, variable in chains_of(self.model)]
         self._drive(True)
         self.step = None
-
         self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -54,7 +53,7 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Here ``batch`` is the last of the steps that were run at once, or would have been in a longer epoch."""
-        steps = (self.params or {}).get("steps")
+        steps = self._planned("steps")
         if self.step is not None:
             self._act_up_to(self._before + (min(batch, steps - 1) if steps else batch))
 
@@ -68,8 +67,7 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _check_plan(self, first: int, batch: int) -> None:
         """What training would spoil, or never do, is an error before its first step."""
-        params = self.params or {}
-        epochs, steps = int(params.get("epochs") or 0) - self._epoch, int(params.get("steps") or 0)
+        epochs, steps = self._planned("epochs") - self._epoch, self._planned("steps")
         planned = epochs * steps - batch if steps else 0
         optimizer = getattr(self.model, "optimizer", None)
         for chain, _ in self._chains:
@@ -78,6 +76,10 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
                     transform.check_optimizer(optimizer)
                 if planned > 0:
                     transform.check_plan(first, first + planned - 1)
+
+    def _planned(self, what: str) -> int:
+        """How many "epochs", or "steps" an epoch, ``fit`` is to run; 0 where nobody knows."""
+        return int((self.params or {}).get(what) or 0)
 
     def _steps_done(self) -> int:
         """Steps trained before: by the optimizer's count, or, where it is a new one, by the transforms' own."""
@@ -92,7 +94,7 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _sync(self) -> None:
         """Take the weights back from the JAX trainer, which keeps them to itself between batches."""
-        if keras.backend.backend() == "jax" and isinstance(self.model, keras.Model):
+        if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
 
     def _drive(self, on: bool) -> None:

@@ -20,7 +20,7 @@ from kompakt.rewrite.full_precision import full_precision
 from kompakt.rewrite.inline import inline
 from kompakt.rewrite.unshare import unshare
 from kompakt.simulation import dynamic_simulation, simulation
-from kompakt.sites import BOTH, OUTPUT, is_graph, sites, units
+from kompakt.sites import BOTH, OUTPUT, finite_fault, is_graph, sites, units
 from kompakt.techniques import TRAINABLE_MODES, quantize
 
 RANDOM_SAMPLES = 64
@@ -112,11 +112,9 @@ def not_finite_weights(model: keras.Model) -> list[str]:
     lines = []
     state = {id(weight) for _, chain, _ in chains_of(model) for weight in chain.weights}
     for weight in (weight for weight in model.weights if id(weight) not in state):
-        values = np.asarray(keras.ops.convert_to_numpy(weight))
-        bad = 0 if values.dtype.kind in "iub" else int((~np.isfinite(values.astype("float32"))).sum())
-        if bad:
-            path = weight.path.removeprefix(f"{model.name}/")
-            lines.append(f"{path}: {bad} of {values.size} values are NaN or infinite")
+        fault = finite_fault(weight)
+        if fault:
+            lines.append(f"{weight.path.removeprefix(f'{model.name}/')}: {fault}")
     return lines
 
 

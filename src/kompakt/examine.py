@@ -132,7 +132,7 @@ def _apart_from_trained(expected: Sequence[np.ndarray], outputs: Outputs, argmax
     A tie of the model's: a file whose outputs are all the same, saturated, has the model's largest among its own.
     """
     ties = [MOST_LSB * (1.0 + SLACK) * (lsb or 0.0) for lsb in outputs.lsb]
-    near = argmax_or_tie(outputs.values, expected, ties)
+    near = min(_near(*each) for each in zip(expected, outputs.values, ties, strict=True))
     if max(argmax, near) >= LEAST_TRAINED:
         return []
     return [
@@ -159,7 +159,7 @@ def apart_from_given(
     classes = [(e, f) for e, f in pairs if has_classes(e)]
     if classes:
         argmax = agreement([e for e, _ in classes], [f for _, f in classes], [None] * len(classes)).argmax
-        near = min(_near(e, f) for e, f in classes)
+        near = min(_near(e, f, NEAR * float(e.std())) for e, f in classes)
         if max(argmax, near) < least:
             ties = f" ({near:.4f} with ties)" if near > argmax else ""
             lines.append(f"argmax agreement with the {name} {argmax:.4f}{ties}, expected at least {least}")
@@ -170,18 +170,20 @@ def apart_from_given(
     return lines
 
 
-def _near(expected: np.ndarray, found: np.ndarray) -> float:
-    """Share of samples whose largest value in ``found`` is one of the largest in ``expected``."""
+def _near(expected: np.ndarray, found: np.ndarray, tie: float) -> float:
+    """Share of samples whose largest value in ``found`` is at most ``tie`` under the largest in ``expected``."""
     if expected.shape != found.shape or not np.isfinite(found).all():
         return 0.0
-    return argmax_or_tie([found], [expected], [NEAR * float(expected.std())])
+    return argmax_or_tie([found], [expected], [tie])
 
 
 def _few_agree(agree: Agreement, expected: Sequence[np.ndarray], outputs: Outputs) -> list[str]:
     """A line where the argmax is not the given model's though that is no breach."""
     if agree.given_argmax is None or agree.given_argmax >= LEAST_GIVEN:
         return []
-    near = min(_near(e, f) for e, f in zip(expected, outputs.values, strict=True) if has_classes(e))
+    near = min(
+        _near(e, f, NEAR * float(e.std())) for e, f in zip(expected, outputs.values, strict=True) if has_classes(e)
+    )
     return [
         f"argmax {agree.given_argmax:.4f} with the model given, {near:.4f} with those that it rates within "
         f"{NEAR:.0%} of the spread of its first"

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import keras
 
-from kompakt import attach, transforms
+# These tell Keras the classes of attached models.
+import kompakt.attach
+import kompakt.transforms  # noqa: F401
 from kompakt.errors import InputError
 from kompakt.files import write_atomic
-
-REGISTERED = (attach, transforms)
-"""Modules that tell Keras the classes of attached models."""
 
 
 def load_model(path: str | Path, *, safe: bool = True, compiled: bool = False) -> keras.Model:

@@ -31,6 +31,11 @@ def integer_limits(bits: int, *, symmetric: bool) -> tuple[int, int]:
     return (-top, top) if symmetric else (-top - 1, top)
 
 
+def incoming(args: Sequence[Tensor], upstream: Tensor | None) -> Tensor:
+    """The gradient that Keras hands to a ``custom_gradient``: as ``upstream`` on torch, by place elsewhere."""
+    return args[0] if upstream is None else upstream
+
+
 def reduce_axes(rank: int, axis: Sequence[int]) -> tuple[int, ...]:
     """The axes that are not channels.
 
@@ -142,7 +147,7 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, sy
 
     def forward(x: Tensor, scale: Tensor, zero_point: Tensor) -> Any:
         def backward(*args: Tensor, upstream: Tensor = None) -> tuple[Tensor, Tensor, Tensor]:
-            gradient = args[0] if upstream is None else upstream
+            gradient = incoming(args, upstream)
             # Half a step more on either side: what rounds onto the grid has not been clipped.
             low, high = (q_min - zero_point - 0.5) * scale, (q_max - zero_point + 0.5) * scale
             inside = ops.logical_and(x >= low, x <= high)
@@ -172,7 +177,7 @@ def fake_quantize_weight(x: Tensor, bits: int, axis: Sequence[int]) -> Tensor:
 
     def forward(x: Tensor) -> Any:
         def backward(*args: Tensor, upstream: Tensor = None) -> Tensor:
-            return args[0] if upstream is None else upstream
+            return incoming(args, upstream)
 
         return on_grid(x), backward
 
@@ -369,7 +374,7 @@ def share_values(x: Tensor, centroids: Tensor, *, mean: bool = True, turn: Tenso
 
     def forward(x: Tensor, centroids: Tensor) -> Any:
         def backward(*args: Tensor, upstream: Tensor = None) -> tuple[Tensor, Tensor]:
-            gradient = args[0] if upstream is None else upstream
+            gradient = incoming(args, upstream)
             to_centroids = _member_means(turns) if mean else _member_sums
             return gradient, to_centroids(gradient, x, centroids, turn)
 

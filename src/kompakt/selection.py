@@ -51,11 +51,12 @@ class Costs:
     def __init__(self, model: keras.Model, reading: Reading, file: int | None = None) -> None:
         self._model = as_functional(model)
         self._file = file
-        self._stored = {
+        self._folded = {
             id(weight)
             for layer in self._model._flatten_layers()
-            for weight in layer._trainable_variables + layer._non_trainable_variables
-            if not isinstance(layer, keras.layers.BatchNormalization) or weight is layer.moving_mean
+            if isinstance(layer, keras.layers.BatchNormalization)
+            for weight in layer.weights
+            if weight is not layer.moving_mean
         }
         self._groups = reading.found.groups
         self._weights = [
@@ -77,17 +78,20 @@ class Costs:
             key: tuple(self._shape(shape, key, masks, gone)) for key, shape, _ in self._weights if key in self._axes
         }
         values = [(math.prod(shapes.get(key, shape)), width) for key, shape, width in self._weights]
-        gone_from_file = 4 * sum(
-            math.prod(shape) - math.prod(shapes[key])
-            for key, shape, _ in self._weights
-            if key in shapes and key in self._stored
-        )
         return Size(
             macs=sum(row.macs or 0 for row in layer_costs(self._model, shapes)) if self.counted else None,
             parameters=sum(count for count, _ in values),
             bytes=sum(count * width for count, width in values),
             channels=sum(group.size - gone.get(group.name, 0) for group in self._groups),
-            file=None if self._file is None else self._file - gone_from_file,
+            file=None if self._file is None else self._file - self._gone_from_file(shapes),
+        )
+
+    def _gone_from_file(self, shapes: Mapping[int, tuple[int, ...]]) -> int:
+        """Bytes that a float file is less where weights have ``shapes``."""
+        return 4 * sum(
+            math.prod(shape) - math.prod(shapes[key])
+            for key, shape, _ in self._weights
+            if key in shapes and key not in self._folded
         )
 
     def _shape(

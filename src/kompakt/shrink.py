@@ -16,6 +16,7 @@ from kompakt.errors import InputError
 from kompakt.ranking import Evidence, relative, scores
 from kompakt.rewrite.channel_groups import OF_MODEL, Fixed, Reading, read_channels
 from kompakt.rewrite.remove_channels import Masks, masks_by_group, remove_channels
+from kompakt.schedules import is_share, is_whole
 from kompakt.selection import OF, Choice, Costs, Size, Steps, search
 from kompakt.sites import check_finite, nearest, sites
 from kompakt.targets import find_target
@@ -166,12 +167,12 @@ def plan_shrink(
     if wrapped(model):
         raise InputError("the model holds transforms: shrink the plain one, kompakt.finalize(model)[0]")
     reading = read_channels(model, layer_norms=layer_norms)
-    costs = Costs(model, reading, _file_bytes(model) if of == "file" and not isinstance(keep, Mapping) else None)
     for site in sites(model):
         check_finite(site)
     if isinstance(keep, Mapping):
-        return _plan(reading, costs, masks_by_group(reading, keep))
+        return _plan(reading, Costs(model, reading), masks_by_group(reading, keep))
     _check(keep, of, scope, round_to, min_channels)
+    costs = Costs(model, reading, _file_bytes(model) if of == "file" else None)
     evidence = Evidence(model=model, reading=reading, layer_norms=layer_norms, data=data, loss=loss, seed=seed)
     if not reading.found.groups:
         raise InputError(f"no channel of the model {model.name!r} can be removed: {_reasons(reading.found.fixed)}")
@@ -192,13 +193,13 @@ def _file_bytes(model: keras.Model) -> int:
 
 
 def _check(keep: Any, of: str, scope: str, round_to: Any, min_channels: Any) -> None:
-    if isinstance(keep, bool) or not isinstance(keep, (int, float, np.number)) or not 0.0 < float(keep) <= 1.0:
+    if not is_share(keep) or not keep > 0.0:
         raise InputError(f"keep={keep!r}: expected a share over 0 and at most 1, such as 0.5, or masks by layer")
     for name, value, known in (("of", of, OF), ("scope", scope, SCOPES)):
         if value not in known:
             raise InputError(f"{name}={value!r}: expected one of {', '.join(known)}")
     for name, number in (("round_to", round_to), ("min_channels", min_channels)):
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+        if not is_whole(number) or number < 1:
             raise InputError(f"{name}={number!r}: expected a whole number from 1")
 
 

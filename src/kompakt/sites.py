@@ -203,14 +203,16 @@ def sites(model: Model) -> Iterator[Site]:
 
 def check_finite(site: Site) -> None:
     """Raise where the weight at ``site`` has NaN or infinities: no mask, ranking, codebook or grid comes of them."""
-    if site.variable is None:
-        return
-    values = np.asarray(ops.convert_to_numpy(site.variable))
+    fault = "" if site.variable is None else finite_fault(site.variable)
+    if fault:
+        raise InputError(f"{site.name}: {fault}; go back to weights from before them")
+
+
+def finite_fault(variable: Any) -> str:
+    """'3 of 64 values are NaN or infinite', or nothing where all are finite."""
+    values = np.asarray(ops.convert_to_numpy(variable))
     bad = 0 if values.dtype.kind in "iub" else int((~np.isfinite(values.astype("float32"))).sum())
-    if bad:
-        raise InputError(
-            f"{site.name}: {bad} of {values.size} values are NaN or infinite; go back to weights from before them"
-        )
+    return f"{bad} of {values.size} values are NaN or infinite" if bad else ""
 
 
 def match(pattern: str, names: Iterable[str]) -> list[str]:

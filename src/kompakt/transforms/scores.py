@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from kompakt.errors import InputError
-from kompakt.numerics import Tensor
+from kompakt.numerics import Tensor, incoming
 from kompakt.sites import nearest
 
 MOMENTUM = 0.9
@@ -116,7 +116,7 @@ def masked_and_watched(x: Tensor, mask: Tensor, product: Tensor) -> Any:
     """
 
     def gradient(*args: Tensor, upstream: Tensor | None = None, **_: Any) -> tuple[Tensor, Tensor, Tensor]:
-        g = args[0] if upstream is None else upstream
+        g = incoming(args, upstream)
         return g * mask, ops.zeros_like(mask), g * x + 0.0 * product
 
     return x * mask, gradient
