@@ -248,3 +248,18 @@ def test_labels_stay_off_the_line_of_the_front() -> None:
     (on,) = plot.place_labels([(100.0, 100.0)], [(80.0, 14.0)], frame)
     (off,) = plot.place_labels([(100.0, 100.0)], [(80.0, 14.0)], frame, [line])
     assert on.overlaps(line) and not off.overlaps(line) and off.inside(frame)
+
+
+def test_a_label_does_not_cover_the_numbers_of_the_scale() -> None:
+    """The smallest file is near the left edge, the least accurate near a number: as the demo's shrunk models are."""
+    rows = [("float", 162_456, 0.9867), ("qat_int8", 48_808, 0.9956), ("shrink_ptq_int8", 27_032, 0.9844)]
+    points = [facts.Point(index=i, label=name, size=size, value=value) for i, (name, size, value) in enumerate(rows)]
+    points.append(facts.Point(index=3, label="shrink_qat_int8", size=27_032, value=0.9844))
+    figure = plot._figure(points, facts.Metric())
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    numbers = [tick.get_window_extent() for tick in axes.get_yticklabels() if tick.get_text()]
+    labels = [text for text in axes.texts if "int8" in text.get_text() or text.get_text() == "float"]
+    assert len(numbers) > 3 and len(labels) == 3
+    for label in labels:
+        assert not any(label.get_window_extent().overlaps(number) for number in numbers), label.get_text()

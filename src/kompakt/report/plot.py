@@ -188,6 +188,7 @@ def _figure(points: Sequence[facts.Point], metric: facts.Metric) -> Figure:
     _draw_axes(axes, points, metric, unit, factor)
     axes.set_xlabel(f"file size, {name}", color=MUTED, fontsize=LABEL_SIZE, loc="right")
     _draw_points(axes, points, metric, unit, factor)
+    figure.draw_without_rendering()  # puts the numbers of the scale where they will stand
     _draw_labels(axes, points, metric, unit, factor)
     return figure
 
@@ -267,6 +268,12 @@ def _front_lines(
     return lines
 
 
+def _scale_boxes(axes: Axes) -> list[Box]:
+    """Where the numbers of the upright axis stand."""
+    extents = [tick.get_window_extent() for tick in axes.get_yticklabels() if tick.get_text()]
+    return [Box(extent.x0, extent.y0, extent.x1, extent.y1) for extent in extents]
+
+
 def _draw_labels(axes: Axes, points: Sequence[facts.Point], metric: facts.Metric, unit: float, factor: float) -> None:
     shown = [(point.size / unit, point.value * factor) for point in points]
     places = [(float(x), float(y)) for x, y in axes.transData.transform(shown)]
@@ -278,7 +285,7 @@ def _draw_labels(axes: Axes, points: Sequence[facts.Point], metric: facts.Metric
     extents = [text.get_window_extent() for text in texts]
     anchors = list(groups)
     frame = Box(4, axes.bbox.y0 + 2, WIDTH - 4, axes.bbox.y1 + 2)
-    lines = _front_lines(axes, points, metric, unit, factor)
+    lines = [*_front_lines(axes, points, metric, unit, factor), *_scale_boxes(axes)]
     boxes = place_labels(anchors, [(extent.width + 2, extent.height) for extent in extents], frame, lines)
     for text, extent, anchor, box in zip(texts, extents, anchors, boxes, strict=True):
         text.set_position((box.left + 1, box.bottom - extent.y0))
