@@ -13,7 +13,8 @@ import pytest
 
 LEVELS = (
     ("errors", "compiled"),
-    ("numerics", "codebook", "schedules", "records", "files", "images"),
+    ("precision",),
+    ("numerics", "codebook", "requantize", "schedules", "records", "files", "images"),
     ("data",),
     ("sites", "transform"),
     ("graph", "checks"),
@@ -29,9 +30,10 @@ LEVELS = (
     ("targets.target", "targets.quiet", "targets.sparse_format"),
     ("targets.tflite_file", "targets.tflite_runtime"),
     ("targets.tflite_links", "targets.tflite_islands", "targets.tflite_sparse"),
+    ("targets.tflite_widths",),
     ("targets.tflite_quantize",),
     ("targets.*", "calibrate", "callbacks", "placement", "measure", "loading"),
-    ("targets", "simulation"),
+    ("targets", "simulation", "assignment"),
     ("techniques", "testing", "shrink"),
     ("deploy",),
     ("examine",),

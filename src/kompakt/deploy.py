@@ -12,8 +12,9 @@ from keras import tree
 
 from kompakt.attach import chains_of, finalize, wrapped
 from kompakt.errors import InputError
-from kompakt.graph import as_functional, symbolic_inputs
-from kompakt.placement import last_logits, output_grids
+from kompakt.graph import as_functional, calls, symbolic_inputs
+from kompakt.placement import FOLLOWS, activation_grids, is_marker, last_logits, output_grids
+from kompakt.precision import GRIDDED, INTEGER, MIXED, mode_of
 from kompakt.records import Encoding
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.full_precision import full_precision
@@ -37,6 +38,7 @@ class Job:
         trained: the fake-quantized model, where the reference computes otherwise (in integers), else None.
         logits: the site before a final softmax or sigmoid, or None.
         owners: activation site -> the layers whose result is rounded there (a convolution and its ReLU).
+        mode: of the file. floats: layers that stay float in a mixed one.
     """
 
     plain: keras.Model
@@ -47,37 +49,46 @@ class Job:
     trained: keras.Model | None = None
     logits: str | None = None
     owners: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mode: str = "float"
+    floats: tuple[str, ...] = ()
 
 
 def quantized_mode(model: keras.Model) -> str | None:
     """The mode of ``quantize`` that an attached model is in, or None."""
-    slots = {
-        name.rsplit("/", 1)[-1]
+    grids = [
+        (name.rsplit("/", 1)[-1] in (OUTPUT, BOTH), transform)
         for name, chain, _ in chains_of(model)
-        if any(getattr(transform, "bits", None) for transform in chain)
-    }
-    if not slots:
-        return None
-    return "int8" if slots & {OUTPUT, BOTH} else "dynamic_int8"
+        for transform in chain
+        if getattr(transform, "bits", None)
+    ]
+    asked = {getattr(transform, "mode", None) for _, transform in grids} - {None}
+    if len(asked) == 1:
+        return str(asked.pop())
+    bits = {side: [transform.bits for on_activation, transform in grids if on_activation is side] for side in (0, 1)}
+    return mode_of(bits[False], bits[True]) if grids else None
 
 
-def make_job(model: keras.Model, mode: str, calibration: Any) -> Job:
+def make_job(model: keras.Model, mode: str, calibration: Any, rules: Mapping[str, Any] | None = None) -> Job:
     """``model`` made ready for a file of ``mode``; a float model is quantized on ``calibration`` where needed.
+
+    Args:
+        rules: of :func:`kompakt.quantize`; with them ``mode`` is what the layers that they do not name have.
 
     Raises:
         InputError: int8 without ranges and without calibration data.
     """
     given, model = model, full_precision(model)
     if mode in TRAINABLE_MODES and quantized_mode(model) is None:
-        if mode == "int8" and calibration is None:
+        if mode in INTEGER and calibration is None:
             raise InputError(
-                "quantization='int8' of a float model needs calibration=: some hundred samples of real input"
+                f"quantization={mode!r} of a float model needs calibration=: some hundred samples of real input"
             )
         _check_finite(model)
-        model = quantize(model, mode, calibration=calibration, ranges="minmax")
+        model = quantize(model, mode, rules=rules, calibration=calibration, ranges="minmax")
+        mode = quantized_mode(model) or mode
     if not wrapped(model):
         return Job(plain=model, encodings={}, reference=model, name="float model", given=given)
-    if mode not in TRAINABLE_MODES:
+    if mode not in (*TRAINABLE_MODES, MIXED):
         reference, asked = finalize(model)
         plain, held = _folded(reference, asked)
         return Job(plain=plain, encodings=held, reference=reference, name="simulation", given=given)
@@ -85,10 +96,14 @@ def make_job(model: keras.Model, mode: str, calibration: Any) -> Job:
     _check_ranges(model)
     single = unshare(as_functional(model)) if is_graph(model) else model
     plain, encodings = finalize(single)
-    if mode != "int8":
-        reference = dynamic_simulation(plain) if is_graph(plain) else plain
-        return Job(plain=plain, encodings=encodings, reference=reference, name="simulation", given=given)
+    if mode not in GRIDDED:
+        reference = dynamic_simulation(plain) if is_graph(plain) and mode == "dynamic_int8" else plain
+        return Job(
+            plain=plain, encodings=encodings, reference=reference, name="simulation", given=given, mode=mode
+        )
     return Job(
+        mode=mode,
+        floats=_floats(single, plain, encodings) if mode == MIXED else (),
         plain=plain,
         encodings=encodings,
         reference=simulation(single, plain, encodings),
@@ -150,6 +165,23 @@ def _folded(model: keras.Model, encodings: Mapping[str, Encoding]) -> tuple[kera
         slot = site.slot if unit is not None else site.slot.rsplit("/", 1)[-1]
         renamed[site.name] = f"{unit or layer}/{slot}" if unit or layer else site.name
     return fold_batchnorm(flat)[0], {renamed.get(name, name): encoding for name, encoding in encodings.items()}
+
+
+def _floats(model: keras.Model, plain: keras.Model, encodings: Mapping[str, Encoding]) -> tuple[str, ...]:
+    """Layers of an attached ``model`` that a rule leaves float: no grid where they would have one, or none at all."""
+    held = {site for site, encoding in encodings.items() if encoding.bits is not None}
+    weights = {site.unit.split("/")[0] for site in sites(plain) if site.variable is not None}
+    integer = {site.split("/")[0] for site in held if site.rsplit("/", 1)[-1] not in (OUTPUT, BOTH)}
+    gridless = {grid.site.rsplit("/", 1)[0] for grid in activation_grids(plain) if grid.site not in held}
+    named = (weights | gridless) - integer
+    made: set[int] = set()
+    found: list[str] = []
+    for call in calls(plain):
+        follows = isinstance(call.layer, FOLLOWS) and any(id(t) in made for t in call.inputs[:1])
+        if (call.layer.name in named or follows) and not is_marker(call.layer):
+            found.append(call.layer.name)
+            made.update(id(t) for t in call.outputs)
+    return tuple(found)
 
 
 def _owners(model: keras.Model) -> dict[str, tuple[str, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from kompakt.deploy import Job, not_finite_weights, quantized_mode
 from kompakt.errors import InputError
 from kompakt.files import gzip_bytes, sha256
 from kompakt.graph import as_functional, calls, users
+from kompakt.precision import GRIDDED
 from kompakt.records import Agreement, Artifact, Census, Encoding, SiteFact
 from kompakt.rewrite.inline import inline
 from kompakt.simulation import at_sites, simulate
@@ -33,13 +35,19 @@ simulation, has 0.984. A simulation and a file that are wrong in the same way ha
 LEAST_GIVEN = 0.95
 """Least argmax agreement with the model that was given."""
 
+USUAL_BITS = 8
+"""Weights of fewer bits may cost accuracy, as was asked."""
+
+NEAREST = {"float": "float16", "weight_only_int8": "dynamic_int8"}
+"""Mode -> the mode whose distance to the model given is allowed: that may compute in half precision."""
+
 NEAR = 0.05
 """Of the spread of an output: a class that the model given rates within it of its first is as good as that.
 
 Without it an autoencoder, whose largest output means nothing, would have 0.72 in int8.
 """
 
-MOST_RELATIVE = {"float": 1e-4, "float16": 1e-2, "dynamic_int8": 0.05, "int8": 0.05}
+MOST_RELATIVE = {"float": 1e-4, "float16": 1e-2, "weight_only_int8": 1e-4, "dynamic_int8": 0.05, "int8": 0.05}
 """Mode -> largest relative error to the reference.
 
 Measured over the models of tests/parity/test_kinds.py, 256 samples each: at most 5e-7, 1.2e-3 and 5e-3 with
@@ -47,7 +55,7 @@ the simulation. One that has no simulation (a layer that is not followed) is com
 which dynamic_int8 files are at most 0.02 from. An int8 file is held to steps, and to this where an output has none.
 """
 
-FOUND = {"float": 1e-3, "float16": 0.03, "dynamic_int8": 0.1}
+FOUND = {"float": 1e-3, "weight_only_int8": 1e-3, "float16": 0.03, "dynamic_int8": 0.1}
 """Mode -> relative error within which a tensor of the file is a layer's output: looser than the outputs' own."""
 
 LOOKED_AT = 32
@@ -77,13 +85,18 @@ def examine(place: Target, made: Converted, job: Job, inputs: Any, *, mode: str,
         expected = simulate(job.given, inputs)
         agree = _with_given(agree, expected, outputs)
         if quantized_mode(job.given) is None:  # else it is the fake-quantized model, and compared as that
-            near = "float16" if mode == "float" else mode  # it may compute in half precision
-            lost = apart_from_given(expected, outputs, LEAST_GIVEN, name="model given", mode=near)
+            near = NEAREST.get(mode, mode)
+            narrow = [e for e in job.encodings.values() if e.bits is not None and e.bits < USUAL_BITS]
+            if narrow:  # it may lose accuracy by what was asked; the file must be what the narrow weights make
+                wanted = simulate(job.plain, inputs)
+                lost = apart_from_given(wanted, outputs, LEAST_GIVEN, name="model with these weights", mode=near)
+            else:
+                lost = apart_from_given(expected, outputs, LEAST_GIVEN, name="model given", mode=near)
         notes += [] if lost else _few_agree(agree, expected, outputs)
     census, facts = place.census(made.data), place.facts(made.data, job.encodings)
     if apart:
         few = _worst(simulated, outputs.values, inputs)
-        first = _first_apart if mode == "int8" else functools.partial(_first_off, mode=mode)
+        first = _first_apart if mode in GRIDDED else functools.partial(_first_off, mode=mode)
         apart += first(place, made.data, job, few)
     return artifact(
         place,
@@ -97,7 +110,7 @@ def examine(place: Target, made: Converted, job: Job, inputs: Any, *, mode: str,
         notes=(*notes, *unseen_properties(facts, job.encodings)),
         breaches=(
             *made.breaches,
-            *islands(census, mode),
+            *islands(census, mode, job.floats),
             *lost_properties(facts),
             *place.regridded(made.data, job.encodings),
             *not_finite_weights(job.plain),
@@ -164,7 +177,7 @@ def apart_from_given(
             ties = f" ({near:.4f} with ties)" if near > argmax else ""
             lines.append(f"argmax agreement with the {name} {argmax:.4f}{ties}, expected at least {least}")
     error = max((relative_error(e, f) for e, f in pairs if not has_classes(e)), default=0.0)
-    most = MOST_LOST if mode == "int8" else MOST_RELATIVE.get(mode, MOST_LOST)
+    most = MOST_LOST if mode in GRIDDED else MOST_RELATIVE.get(mode, MOST_LOST)
     if error > most:
         lines.append(f"outputs differ from the {name} by {error:.3g} of their spread, expected at most {most:g}")
     return lines
@@ -271,14 +284,23 @@ def _worst(expected: Sequence[np.ndarray], found: Sequence[np.ndarray], inputs: 
     return keras.tree.map_structure(lambda a: np.asarray(a)[rows], inputs)
 
 
-def islands(census: Census, mode: str) -> list[str]:
-    """One line for each operator that computes with floats in an int8 file."""
-    if mode != "int8":
+def islands(census: Census, mode: str, floats: Sequence[str] = ()) -> list[str]:
+    """One line for each operator that computes with floats in an integer file, and that no rule left float.
+
+    Args:
+        floats: the layers that a mixed file may compute in floats.
+    """
+    if mode not in GRIDDED:
         return []
-    lines = [f"float operator in an int8 file: {op}" for op in census.float_ops]
-    if census.float_tensors:
-        lines.append(f"float tensors in an int8 file: {', '.join(census.float_tensors[:5])}")
+    lines = [f"float operator in an {mode} file: {op}" for op in census.float_ops if _layer_of(op) not in floats]
+    if census.float_tensors and not floats:
+        lines.append(f"float tensors in an {mode} file: {', '.join(census.float_tensors[:5])}")
     return lines
+
+
+def _layer_of(op: str) -> str:
+    """The layer of ``CONV_2D (conv1/output)`` or ``CONV_2D (conv1:t12)``."""
+    return re.split("[/:]", op.split(" (", 1)[-1].rstrip(")"))[0]
 
 
 def lost_properties(facts: Sequence[SiteFact]) -> list[str]:
@@ -323,14 +345,14 @@ def disagreement(agree: Agreement, mode: str) -> list[str]:
         lines.append(
             f"argmax agreement with the {agree.reference} {agree.argmax:.4f}, expected at least {LEAST_ARGMAX}"
         )
-    error, most = agree.relative, MOST_RELATIVE.get(mode)
-    stepless = mode != "int8" or agree.max_lsb is None
+    error, most = agree.relative, MOST_RELATIVE.get("int8" if mode in GRIDDED else mode)
+    stepless = mode not in GRIDDED or agree.max_lsb is None
     if error is not None and most is not None and stepless and most < error < LARGEST:
         lines.append(
             f"outputs differ from the {agree.reference} by {error:.3g} of their spread (up to {agree.max_abs:.3g}), "
             f"expected at most {most:g}"
         )
-    if mode == "int8" and agree.max_lsb is not None and agree.max_lsb > MOST_LSB + SLACK:
+    if mode in GRIDDED and agree.max_lsb is not None and agree.max_lsb > MOST_LSB + SLACK:
         lines.append(
             f"outputs differ from the {agree.reference} by up to {agree.max_lsb:.1f} LSB, "
             f"expected at most {MOST_LSB:.0f}"

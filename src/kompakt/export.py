@@ -29,12 +29,21 @@ from kompakt.examine import (
 )
 from kompakt.files import writable_folder, write_atomic
 from kompakt.graph import symbolic_inputs
+from kompakt.precision import GRIDDED, INTEGER, MIXED
 from kompakt.records import Artifact, Census, Encoding, SiteFact
 from kompakt.rewrite.full_precision import full_precision
 from kompakt.simulation import simulate
-from kompakt.sites import check_built, nearest
+from kompakt.sites import OUTPUT, check_built, nearest
 from kompakt.targets import find_target
 from kompakt.targets.target import IO, Request, Target
+
+IO_OF: dict[str, tuple[str, ...]] = {
+    "int8": ("int8", "uint8", "float32"),
+    "w4a8": ("int8", "uint8", "float32"),
+    "int16x8": ("int16", "float32"),
+    MIXED: ("float32", "int8", "uint8"),
+}
+"""Mode -> what the inputs and outputs of its files may be, first the usual; float32 for all others."""
 
 ON_BREACH = ("raise", "warn")
 COMPARED = 256
@@ -51,6 +60,7 @@ def export(
     path: str | Path,
     *,
     quantization: str | None = None,
+    rules: Mapping[str, Any] | None = None,
     calibration: Any = None,
     verify: Any = None,
     io: str | None = None,
@@ -64,12 +74,14 @@ def export(
     Args:
         model: plain, or from ``prune`` / ``cluster`` / ``quantize``; not changed.
         path: of the file; written by rename, and not at all where verification fails.
-        quantization: "float", "float16", "dynamic_int8" or "int8"; by default what ``quantize`` was asked
-            for, else "float".
-        calibration: samples for activation ranges; needed for "int8" from a model that has none.
+        quantization: "float", "float16", "dynamic_int8", "weight_only_int8", "int8", "w4a8" or "int16x8"; by default
+            what ``quantize`` was asked for, else "float".
+        rules: layers of another precision, as in :func:`kompakt.quantize`.
+        calibration: samples for activation ranges; needed for integer modes from a model that has none.
         verify: inputs to compare on, or a pair (inputs, labels), which gives a note with the accuracy; by
             default up to 256 calibration samples, failing those random numbers.
-        io: type of the inputs and outputs of an int8 file, "int8" (default), "uint8" or "float32".
+        io: type of the inputs and outputs of an integer file: "int8" (default of int8 and w4a8), "uint8", "int16"
+            (default of int16x8, alone there) or "float32" (default of a mixed file).
         batch: fixed batch size; None for one that can be resized (float modes).
         sparse: store weights with many zeros sparse, each where that takes fewer bytes; on x86-64
             the file computes the same bits, no faster. Not for "dynamic_int8".
@@ -95,12 +107,13 @@ def export(
         raise InputError(f"on_breach={on_breach!r}: expected one of {', '.join(ON_BREACH)}")
     check_built(model)
     place = find_target(target)
-    mode = _mode(model, quantization, place)
-    io = _io(io, mode)
+    mode = _mode(model, quantization, place, rules)
+    io = _io(io, MIXED if rules else mode)
     _check_batch(batch, mode)
     writable_folder(Path(path).parent)
     inputs = _compared_on(model, verify, calibration)
-    job = make_job(model, mode, calibration)
+    job = make_job(model, mode, calibration, rules)
+    mode = MIXED if job.mode == MIXED else mode
     short = tuple(f"{site}: {e.shortfall}" for site, e in job.encodings.items() if e.shortfall)
     notes = short if inputs is not None else (UNSEEN, *short)
     if inputs is None:
@@ -112,6 +125,7 @@ def export(
             quantization=mode,
             io=io,
             batch=batch,
+            floats=[f"{layer}/{OUTPUT}" for layer in job.floats],
             samples=sample_rows(inputs, FOR_RANGES),
             sparse=sparse,
         )
@@ -183,7 +197,7 @@ def _verified(place: Target, data: bytes, model: keras.Model, inputs: Any, least
     expected = simulate(full_precision(model), inputs)
     agree = compare_outputs(expected, outputs, name="float model")
     breaches = [
-        *islands(census, mode),
+        *islands(census, mode, note.get("floats", ())),
         *lost_properties(facts),
         *_gone(asked, facts),
         *not_finite(outputs),
@@ -211,9 +225,9 @@ def read_file(path: str | Path) -> bytes:
         raise InputError(f"cannot read {path}: {error.strerror}; give the path of a .tflite file") from None
 
 
-def _mode(model: keras.Model, asked: str | None, place: Target) -> str:
+def _mode(model: keras.Model, asked: str | None, place: Target, rules: Any) -> str:
     quantized = quantized_mode(model)
-    mode = asked or quantized or "float"
+    mode = asked or quantized or ("int8" if rules else "float")
     if mode not in place.modes:
         raise InputError(f"quantization={mode!r}: expected one of {', '.join(place.modes)}{nearest(mode, place.modes)}")
     if quantized is not None and mode != quantized:
@@ -221,22 +235,27 @@ def _mode(model: keras.Model, asked: str | None, place: Target) -> str:
             f"quantization={mode!r}, but the model was quantized as {quantized!r}: export it as that, or "
             "export the model it was made from"
         )
+    if rules and quantized is not None:
+        raise InputError("rules=: the model is quantized already; give them to quantize()")
+    if rules and mode not in INTEGER:
+        raise InputError(f"rules= with quantization={mode!r}: expected one of {', '.join(INTEGER)}")
+    if mode == MIXED and quantized is None:
+        raise InputError("quantization='mixed': say which layers are what, rules={'head': 'float', 'block1_*': 4}")
     return mode
 
 
 def _io(io: str | None, mode: str) -> str:
-    if mode != "int8":
-        if io not in (None, "float32"):
-            raise InputError(f"io={io!r}: a {mode} file has float32 inputs and outputs; integer I/O needs int8")
-        return "float32"
-    if io not in (None, *IO):
+    allowed = IO_OF.get(mode, ("float32",))
+    if io is not None and io not in IO:
         raise InputError(f"io={io!r}: expected one of {', '.join(IO)}")
-    return io or "int8"
+    if io is not None and io not in allowed:
+        raise InputError(f"io={io!r}: a {mode} file has {' or '.join(allowed)} inputs and outputs")
+    return io or allowed[0]
 
 
 def _check_batch(batch: int | None, mode: str) -> None:
-    if batch is None and mode == "int8":
-        raise InputError("batch=None: an int8 file has a fixed batch size; give a number, 1 is usual")
+    if batch is None and mode in GRIDDED:
+        raise InputError(f"batch=None: a file in {mode} has a fixed batch size; give a number, 1 is usual")
     if batch is not None and (not isinstance(batch, int) or batch < 1):
         raise InputError(f"batch={batch!r}: expected a whole number from 1, or None for one that can be resized")
 
@@ -345,4 +364,8 @@ def _guess_mode(census: Census) -> str:
         return "float16"
     if "INT8" not in census.tensors:
         return "float"
+    if "INT16" in census.tensors:
+        return "int16x8"
+    if "INT4" in census.tensors:
+        return "w4a8" if not census.float_ops else MIXED
     return "int8" if len(census.float_ops) < sum(census.ops.values()) / 2 else "dynamic_int8"

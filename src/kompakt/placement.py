@@ -10,7 +10,7 @@ from keras import layers
 
 from kompakt.graph import Call, Copier, Names, calls, rebuild, users
 from kompakt.rewrite.split_activation import fused
-from kompakt.sites import BOTH, OUTPUT
+from kompakt.sites import BOTH, MARK, OUTPUT
 
 MOVES = (
     layers.Flatten,
@@ -68,6 +68,9 @@ SILENT = (
 )
 """Layers that do nothing at inference: no operator, no tensor."""
 
+FOLLOWS = (*MOVES, *AVERAGES, *SILENT)
+"""Layers that compute in the precision of what comes in."""
+
 SAME_GRID = (layers.Concatenate, layers.Maximum, layers.Minimum)
 """Layers whose TFLite operator has one grid for its inputs and its output."""
 
@@ -101,9 +104,30 @@ class Grid:
     high: float | None = None
 
 
-def input_marker(name: str) -> str:
-    """Name of the Identity layer that carries the grid of the model input ``name``."""
-    return f"{name}_grid"
+FIXED_WIDE = 32767.0 / 32768.0
+"""The reach of all of these in 16 bits: the step is 2^-15."""
+
+
+def marker(name: str) -> str:
+    """Name of the Identity layer that carries the grid of ``name``: an input, or a tensor put on another grid."""
+    return f"{name}{MARK}"
+
+
+def is_marker(layer: Any) -> bool:
+    """Whether ``layer`` does nothing but carry a grid."""
+    return isinstance(layer, layers.Identity) and layer.name.endswith(MARK)
+
+
+def fixed_range(grid: Grid, bits: int) -> tuple[float | None, float | None]:
+    """(low, high) where the runtime fixes them for ``bits``, else (None, None)."""
+    if grid.low is None or bits == 8:
+        return grid.low, grid.high
+    return -FIXED_WIDE, FIXED_WIDE
+
+
+def sole_reader(call: Call, readers: Any) -> bool:
+    """Whether the output of ``call`` is read once, layers that do nothing at inference aside."""
+    return len(_effective(call, readers)) == 1
 
 
 def grids_per_call(model: keras.Model) -> keras.Model:
@@ -158,8 +182,7 @@ def activation_grids(model: keras.Model) -> tuple[Grid, ...]:
 
 def _needs_grid(call: Call, readers: Any) -> bool:
     layer = call.layer
-    marks_input = isinstance(layer, layers.Identity) and layer.name.endswith(input_marker(""))
-    if (isinstance(layer, SILENT) and not marks_input) or isinstance(layer, (*MOVES, *AVERAGES)):
+    if (isinstance(layer, SILENT) and not is_marker(layer)) or isinstance(layer, (*MOVES, *AVERAGES)):
         return False
     if not isinstance(layer, layers.Layer) or isinstance(layer, layers.Embedding):
         return False
@@ -179,7 +202,7 @@ def _effective(call: Call, readers: Any) -> list[Call | None]:
     found: list[Call | None] = []
     for tensor in call.outputs:
         for reader in readers[id(tensor)]:
-            if reader is not None and isinstance(reader.layer, SILENT):
+            if reader is not None and isinstance(reader.layer, SILENT) and not is_marker(reader.layer):
                 found += _effective(reader, readers)
             else:
                 found.append(reader)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops, tree
 
+from kompakt import requantize
 from kompakt.attach import Transformed
 from kompakt.graph import copy_layer, map_layers
 from kompakt.numerics import along, fake_quantize, round_half_away, round_half_up, scale_from_range
@@ -28,6 +29,17 @@ LINEAR = (
 """Layers that the runtime computes in 32-bit integers and requantizes with one multiplier a channel."""
 
 
+MEANS = (layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalAveragePooling3D)
+
+CONVOLUTIONS = (layers.Conv1D, layers.Conv2D)
+"""Layers that XNNPACK does not compute with 4-bit weights: TFLite's own kernels do."""
+
+NARROW_BITS = 4
+"""Most bits of a weight that is stored in 4."""
+
+WIDE = 16
+"""Bits of activations that XNNPACK does not compute with."""
+
 DYNAMIC = LINEAR
 """Layers whose inputs a dynamic_int8 file quantizes at run time."""
 
@@ -36,14 +48,14 @@ SUMS: dict[type, float] = {layers.Add: 1.0, layers.Subtract: -1.0}
 
 
 class IntegerLayer(layers.Layer):  # type: ignore[misc]
-    r"""A linear layer in integers, as XNNPACK computes it.
+    r"""A linear layer in integers, as the runtime computes it.
 
     .. math:: acc = \sum q_w (q_x - z_x) + b_q, \quad y = s_y \cdot round(acc \cdot (s_x s_w / s_y))
 
-    Jacob et al. 2018, section 2.2, equations (4) and (7), with the multiplier and its product in float32
-    (XNNPACK's ``fp32`` requantization) and :math:`b_q = round(b / (s_x s_w))`, section 2.4. The sum is exact
-    (float64). Training leaves these roundings out; they move a value in a thousand by one step, but each
-    layer multiplies that.
+    Jacob et al. 2018, section 2.2, equations (4) and (7), and :math:`b_q = round(b / (s_x s_w))`, section 2.4. The
+    sum is exact (float64); the product is rounded as the kernel does (:mod:`kompakt.requantize`): XNNPACK's in
+    float32, of 4-bit convolutions twice, of 16-bit activations with 16-bit multipliers. Training leaves these
+    roundings out; they move a value in a thousand by one step, but each layer multiplies that.
 
     Args:
         layer: plain, its weights on the grid of ``kernel``. given, result: the grids of its input and output.
@@ -54,7 +66,15 @@ class IntegerLayer(layers.Layer):  # type: ignore[misc]
         self.activation = layer.activation
         self.step_in, self.step_out = np.float32(given.scale[0]), np.float32(result.scale[0])
         scale = np.asarray(kernel.scale, "float32")
-        self.multiplier = self.step_in * scale / self.step_out
+        multiplier = self.step_in * scale / self.step_out
+        exact = np.float64(self.step_in) * scale.astype("float64") / np.float64(self.step_out)
+        if result.bits == WIDE:
+            biased = layer.use_bias and bool(np.any(layer.bias))  # without it the kernel sums in 32 bits
+            self.rounded = requantize.wide(exact) if biased or not isinstance(layer, layers.Dense) else requantize.twice(exact)
+        elif (kernel.bits or 8) <= NARROW_BITS and isinstance(layer, CONVOLUTIONS):
+            self.rounded = requantize.twice(exact, halves="up")
+        else:
+            self.rounded = requantize.once(multiplier)
         config = {**layer.get_config(), "dtype": "float64", "activation": None}
         self.exact = layer.__class__.from_config(config)
         self.exact.build(layer._build_shapes_dict["input_shape"])
@@ -65,8 +85,8 @@ class IntegerLayer(layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         steps = ops.round(ops.cast(x, "float32") / self.step_in)
-        total = ops.cast(self.exact(ops.cast(steps, "float64")), "float32")
-        return self.activation(ops.round(total * self.multiplier) * self.step_out)
+        total = self.exact(ops.cast(steps, "float64"))
+        return self.activation(self.rounded(total) * self.step_out)
 
     def compute_output_shape(self, shape: Any) -> Any:
         return self.exact.compute_output_shape(shape)
@@ -100,6 +120,8 @@ class IntegerAdd(layers.Layer):  # type: ignore[misc]
     .. math:: y = s_y \lfloor (m_a (q_a - z_a) \pm m_b (q_b - z_b) + 2^{n-1}) / 2^n \rfloor,
         \quad m_i = round(2^n s_i / s_y)
 
+    In 16 bits as TFLite's own kernel does: each term times 2^15 and rounded to twice the larger step first.
+
     with :math:`n = 20 - \lfloor \log_2 \max(s_a, s_b) / s_y \rfloor`, so that the multipliers have 21 bits.
     """
 
@@ -112,17 +134,35 @@ class IntegerAdd(layers.Layer):  # type: ignore[misc]
         self.unit = 2.0**shift
         self.multipliers = [float(np.round(np.float64(ratio) * self.unit)) for ratio in ratios]
         self.multipliers[1] *= sign
+        self.wide = _wide_sum(self.steps, self.step_out, sign) if result.bits == WIDE else None
 
     def call(self, inputs: Any) -> Any:
-        terms = [
-            ops.cast(ops.round(ops.cast(x, "float32") / step), "float64") * multiplier
-            for x, step, multiplier in zip(inputs, self.steps, self.multipliers, strict=True)
+        integers = [
+            ops.cast(ops.round(ops.cast(x, "float32") / step), "float64")
+            for x, step in zip(inputs, self.steps, strict=True)
         ]
+        if self.wide is not None:
+            return self.wide(integers) * self.step_out
+        terms = [x * multiplier for x, multiplier in zip(integers, self.multipliers, strict=True)]
         steps = ops.floor((terms[0] + terms[1] + self.unit / 2) / self.unit)
         return ops.cast(steps, "float32") * self.step_out
 
     def compute_output_shape(self, shapes: Any) -> Any:
         return layers.Add().compute_output_shape(shapes)
+
+
+def _wide_sum(steps: Sequence[np.float32], step_out: np.float32, sign: float) -> Callable[[Sequence[Any]], Any]:
+    """The sum of two tensors of 16-bit integers, in steps of the result."""
+    twice = 2.0 * max(float(step) for step in steps)
+    scaled = [requantize.twice(np.float64(step) / twice) for step in steps]
+    shift = 2.0**15
+    last = requantize.twice(np.float64(twice / (shift * float(step_out))))
+
+    def total(integers: Sequence[Any]) -> Any:
+        first, second = (ops.cast(to(x * shift), "float64") for to, x in zip(scaled, integers, strict=True))
+        return last(first + sign * second)
+
+    return total
 
 
 class IntegerMerge(layers.Layer):  # type: ignore[misc]
@@ -145,8 +185,10 @@ class IntegerMerge(layers.Layer):  # type: ignore[misc]
     def _onto(self, x: Any, grid: Encoding | None) -> Any:
         step, zero = np.float32(self.result.scale[0]), np.float32(self.result.zero_point[0])
         if grid is None:
-            return fake_quantize(x, step, zero, 8, symmetric=False)
+            return fake_quantize(x, step, zero, self.result.bits or 8, symmetric=self.result.symmetric)
         old = np.float32(grid.scale[0])
+        if self.result.bits == WIDE:
+            return requantize.twice(np.float64(old) / np.float64(step))(ops.round(x / old)) * step
         multiplier = np.float32(np.round(256.0 * old / step))
         steps = ops.floor((ops.round(x / old) * multiplier + 128.0) / 256.0)
         return (ops.clip(steps + zero, -128.0, 127.0) - zero) * step
@@ -176,6 +218,26 @@ class IntegerLeaky(layers.Layer):  # type: ignore[misc]
 
     def compute_output_shape(self, shape: Any) -> Any:
         return shape
+
+
+class WideMean(layers.Layer):  # type: ignore[misc]
+    """Global average pooling of 16-bit integers, as TFLite's own kernel computes it."""
+
+    def __init__(self, layer: Any, given: Encoding, result: Encoding) -> None:
+        super().__init__(name=layer.name, dtype="float32")
+        self.pooling = copy_layer(layer)
+        self.step_in, self.step_out = np.float32(given.scale[0]), np.float32(result.scale[0])
+
+    def call(self, x: Any) -> Any:
+        axes = tuple(range(1, len(x.shape) - 1))
+        if self.pooling.data_format == "channels_first":
+            axes = tuple(range(2, len(x.shape)))
+        count = int(np.prod([x.shape[a] for a in axes]))
+        total = ops.sum(ops.cast(ops.round(x / self.step_in), "float64"), axis=axes, keepdims=self.pooling.keepdims)
+        return requantize.mean(float(self.step_in) / float(self.step_out), count)(total) * self.step_out
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return self.pooling.compute_output_shape(shape)
 
 
 class IntegerAverage(layers.Layer):  # type: ignore[misc]
@@ -225,6 +287,8 @@ def simulation(model: keras.Model, plain: keras.Model, encodings: Mapping[str, E
             return copy_layer(layer)
         if isinstance(inner, LINEAR) and kernel is not None:
             integer = IntegerLayer(plain.get_layer(layer.name), kernel, known[0], after)
+        elif isinstance(inner, MEANS) and after.bits == WIDE:
+            integer = WideMean(inner, known[0], after)
         elif isinstance(inner, layers.LeakyReLU):
             integer = IntegerLeaky(inner, known[0], after)
         elif type(inner) in SUMS and len(known) == 2:

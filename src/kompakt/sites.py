@@ -24,6 +24,9 @@ AxisRule = Callable[[Layer], tuple[int, ...]]
 OUTPUT = "output"
 """Slot of a layer's output tensor."""
 
+MARK = "_grid"
+"""End of the name of an Identity layer that does nothing but carry a grid."""
+
 BOTH = "io"
 """Slot of the input and the output of a layer that must have one grid on both sides."""
 

@@ -12,12 +12,14 @@ from typing import Any
 import keras
 from keras import layers
 
+from kompakt.assignment import assign, meet
 from kompakt.attach import attach, chains_of, finalize, wrapped
 from kompakt.calibrate import calibrate
 from kompakt.errors import InputError
 from kompakt.graph import Copier, copy_layer, rebuild
-from kompakt.placement import Grid, activation_grids, grids_per_call, input_marker
+from kompakt.placement import Grid, activation_grids, fixed_range, grids_per_call, marker
 from kompakt.policies import POLICIES
+from kompakt.precision import GRIDDED, MIXED, PRECISIONS
 from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise
 from kompakt.rewrite.float_inputs import float_inputs
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
@@ -36,8 +38,8 @@ from kompakt.transforms.quantize import RANGES, FakeQuant
 
 log = logging.getLogger("kompakt")
 
-TRAINABLE_MODES = ("int8", "dynamic_int8")
-"""Modes of ``quantize``: int8 weights and activations, or int8 weights alone."""
+TRAINABLE_MODES = tuple(name for name in PRECISIONS if name != "float")
+"""Modes of ``quantize``."""
 
 QUANTIZE_OPTIONS = ("ranges", "momentum", "method")
 """Keyword arguments of ``quantize`` that a recipe may set."""
@@ -212,6 +214,7 @@ def quantize(
     model: keras.Model,
     mode: str = "int8",
     *,
+    rules: Mapping[str, Any] | None = None,
     calibration: Any = None,
     ranges: str = "moving_average",
     momentum: float = 0.99,
@@ -225,7 +228,12 @@ def quantize(
 
     Args:
         model: a float model or one from ``prune`` / ``cluster``; not changed.
-        mode: "int8" (weights a scale a channel, activations a scale a tensor) or "dynamic_int8" (weights alone).
+        mode: "int8" (weights a scale a channel, activations a scale a tensor), "w4a8" (4-bit weights), "int16x8"
+            (16-bit activations), "dynamic_int8" (int8 weights, inputs rounded at run time) or "weight_only_int8"
+            (int8 weights, unpacked at run time).
+        rules: mixed precision: glob pattern of layers or weight sites -> "float", "int8", "w4a8", "int16x8" or 2..8
+            bits for the weights, e.g. ``{"head": "float", "block2_*": 4}``; the last that matches counts. For
+            modes with integer activations.
         calibration: samples (or an iterable of batches) that activation ranges start from. Without them they
             start from the first training batch.
         ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated.
@@ -249,27 +257,38 @@ def quantize(
         )
     if method not in RANGES:
         raise InputError(f"method {method!r}: expected one of {', '.join(RANGES)}")
+    base = PRECISIONS[mode]
+    if rules and not base.integer:
+        raise InputError(f"rules= with mode={mode!r}: expected int8, w4a8 or int16x8, whose layers can be mixed")
     flat, keeps = _deployable(model)
     grids: tuple[Grid, ...] = ()
-    if mode == "int8":
+    if base.integer:
         flat = grids_per_call(flat)
+    assignment = assign(flat, base, rules, known=[layer.name for layer in model._flatten_layers()])
+    if base.integer:
+        flat, assignment = meet(flat, assignment)
         grids = activation_grids(flat)
+    name = MIXED if rules else mode
     for path in unreached(flat):
         log.warning(UNREACHED, path)
     wanted: dict[str, list[Transform]] = {}
     for site in sites(flat):
         if site.variable is not None:
-            wanted[site.name] = [*keeps.get(site.name, []), FakeQuant(8, symmetric=True)]
+            kept, bits = keeps.get(site.name, []), assignment.weight_bits(site)
+            wanted[site.name] = [*kept, *([FakeQuant(bits, symmetric=True, mode=name)] if bits else [])]
     if not wanted:
         raise InputError(
             f"the model {model.name!r} has no layer to quantize: expected at least one Dense, convolution, "
             "embedding or recurrent layer"
         )
     for grid in grids:
-        wanted[grid.site] = [
-            FakeQuant(8, symmetric=False, ranges=ranges, momentum=momentum, low=grid.low, high=grid.high)
-        ]
-    attached = attach(flat, wanted)
+        bits = assignment.layers[grid.site.rsplit("/", 1)[0]].activations
+        if bits is not None:
+            low, high = fixed_range(grid, bits)
+            wanted[grid.site] = [
+                FakeQuant(bits, symmetric=False, ranges=ranges, momentum=momentum, low=low, high=high, mode=name)
+            ]
+    attached = attach(flat, {site: chain for site, chain in wanted.items() if chain})
     if calibration is not None:
         calibrate(attached, calibration, method=method)
     return attached
@@ -438,7 +457,7 @@ def _mark_inputs(model: keras.Model) -> keras.Model:
     def mark(tensor: Any) -> Any:
         if not keras.backend.is_float_dtype(tensor.dtype):
             return tensor
-        name = input_marker(tensor.name.split(":")[0])
+        name = marker(tensor.name.split(":")[0])
         if name in taken:
             raise InputError(f"a layer is called {name!r}, which quantize needs for the input's grid: rename it")
         return layers.Identity(name=name)(tensor)

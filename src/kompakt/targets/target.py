@@ -13,10 +13,10 @@ import numpy as np
 from kompakt.errors import InputError
 from kompakt.records import Census, Encoding, SiteFact
 
-MODES = ("float", "float16", "dynamic_int8", "int8")
+MODES = ("float", "float16", "dynamic_int8", "weight_only_int8", "int8", "w4a8", "int16x8", "mixed")
 """What a file may be quantized to."""
 
-IO = ("int8", "uint8", "float32")
+IO = ("int8", "uint8", "int16", "float32")
 """What the inputs and outputs of an integer file may be."""
 
 
@@ -30,6 +30,7 @@ class Request:
         quantization: a mode of the target, "float" for none.
         io: type of inputs and outputs in an integer file: "int8", "uint8" or "float32".
         batch: the fixed batch size, or None for one that can be resized.
+        floats: sites of the outputs of layers that stay float in a mixed file.
         samples: some inputs in the model's structure; an integer file needs them.
         sparse: store weights with many zeros sparse, where that takes fewer bytes.
     """
@@ -39,6 +40,7 @@ class Request:
     quantization: str = "float"
     io: str = "float32"
     batch: int | None = 1
+    floats: Sequence[str] = ()
     samples: Any = None
     sparse: bool = False
 

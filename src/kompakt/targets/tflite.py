@@ -19,14 +19,19 @@ from keras import tree
 from kompakt.compare import zeros_and_distinct
 from kompakt.errors import InputError, first_line
 from kompakt.graph import symbolic_inputs
+from kompakt.precision import GRIDDED
 from kompakt.records import Census, Encoding, SiteFact
+from kompakt.sites import MARK, OUTPUT
 from kompakt.targets import tflite_runtime
 from kompakt.targets.quiet import quiet
 from kompakt.targets.target import IO, MODES, Converted, Outputs, Request, Target, check_sparse
 from kompakt.targets.tflite_file import FLOATS, Tensor, TFLiteFile, census
 from kompakt.targets.tflite_links import Link, activation_links, give_names, restore_biases, weight_links
-from kompakt.targets.tflite_quantize import INPUT_SITE, quantized
+from kompakt.targets.tflite_quantize import quantized
 from kompakt.targets.tflite_sparse import stored_sparse
+
+MARKED = f"{MARK}/{OUTPUT}"
+"""End of the name of the site of a layer that does nothing but carry a grid."""
 
 PROBES = 2
 """Real samples on which tensors are told apart."""
@@ -54,9 +59,11 @@ class TFLite(Target):
         floats = request.quantization in ("float", "float16")
         file = _float_file(request.model, request.batch, half=request.quantization == "float16")
         links = weight_links(request.model, file, folded=floats)
-        if request.quantization == "int8":
+        if request.quantization in GRIDDED:
             restore_biases(file, links, request.model)
-            links += activation_links(request.model, request.encodings, file, _probes(request.samples))
+            links += activation_links(
+                request.model, [*request.floats, *request.encodings], file, _probes(request.samples)
+            )
         give_names(file, links, request.model)
         _name_in_loops(file, links, request.model)
         made = Converted(data=file.pack()) if floats else quantized(file, request, links)
@@ -184,6 +191,8 @@ def _with_note(made: Converted, request: Request) -> Converted:
     names = {tensor.name for part in file.parts() for tensor in part.tensors}
     held = {site: [each.zeros, each.palette] for site, each in asked.items() if site in names}
     note = {"quantization": request.quantization, "io": request.io, **({"asked": held} if held else {})}
+    if request.floats:
+        note["floats"] = [site.removesuffix(f"/{OUTPUT}") for site in request.floats]
     file.put_metadata("kompakt", json.dumps(note, separators=(",", ":")))
     lost = [site for site in asked if site not in held]
     notes = [f"the file has no tensor of its own for {', '.join(lost)}: their zeros and values were not counted"]
@@ -200,9 +209,9 @@ def _steps(file: TFLiteFile, stored: tuple[float | None, ...]) -> tuple[float | 
 def _at(file: TFLiteFile, site: str) -> Tensor | None:
     """The tensor at a site; that of a float input is the integers it is turned into."""
     tensor = file.named(site)
-    if tensor is not None or not site.endswith(INPUT_SITE):
+    if tensor is not None or not site.endswith(MARKED):
         return tensor
-    tensor = file.named(site.removesuffix(INPUT_SITE))
+    tensor = file.named(site.removesuffix(MARKED))
     reader = next((op for op in file.ops if tensor is not None and tensor.index in op.inputs), None)
     return file.tensors[reader.outputs[0]] if reader is not None and reader.name == "QUANTIZE" else tensor
 

@@ -24,7 +24,9 @@ NUMPY: dict[str, str] = {
     "FLOAT32": "float32",
     "FLOAT16": "float16",
     "INT8": "int8",
+    "INT16": "int16",
     "INT32": "int32",
+    "INT64": "int64",
     "UINT8": "uint8",
 }
 FLOATS = ("FLOAT32", "FLOAT16", "FLOAT64", "BFLOAT16")
@@ -154,6 +156,8 @@ class TFLiteFile:
 
     def _values(self, tensor: Any, kind: str) -> np.ndarray | None:
         data = self.model.buffers[tensor.buffer].data
+        if data is not None and kind == "INT4":
+            return _nibbles(np.asarray(data, "uint8"), tensor.shape)
         if data is None or len(data) == 0 or kind not in NUMPY:
             return None
         values = np.asarray(data, "uint8").view(NUMPY[kind])
@@ -277,6 +281,12 @@ class TFLiteFile:
     def pack(self) -> bytes:
         """The bytes of the file."""
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
+
+
+def _nibbles(data: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Two 4-bit integers a byte, the low half first."""
+    halves = np.stack([data & 15, data >> 4], axis=-1).ravel()[: int(np.prod(shape))]
+    return ((halves ^ 8).astype("int8") - 8).reshape(shape)
 
 
 def census(data: bytes) -> Census:

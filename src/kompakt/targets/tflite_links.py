@@ -17,7 +17,7 @@ from keras import tree
 
 from kompakt.graph import symbolic_inputs
 from kompakt.records import Encoding
-from kompakt.sites import BOTH, OUTPUT, is_graph, sites
+from kompakt.sites import BOTH, MARK, OUTPUT, is_graph, sites
 from kompakt.targets import tflite_runtime
 from kompakt.targets.quiet import quiet
 from kompakt.targets.tflite_file import CHANNELS, FLOATS, MOVES, PRODUCERS, Op, Tensor, TFLiteFile
@@ -116,7 +116,7 @@ def restore_biases(file: TFLiteFile, links: Sequence[Link], model: keras.Model) 
             continue
         held = sites[op.inputs[1]]
         site = held.pop(0) if len(held) > 1 else held[0]
-        wanted = _bias(model, site, file.tensors[op.outputs[0]].shape[-1])
+        wanted = bias_at(model, site, file.tensors[op.outputs[0]].shape[-1])
         place = 3 if op.name == "TRANSPOSE_CONV" else 2
         if wanted is None:
             continue
@@ -127,7 +127,7 @@ def restore_biases(file: TFLiteFile, links: Sequence[Link], model: keras.Model) 
     file.reread()
 
 
-def _bias(model: keras.Model, site: str, channels: int) -> np.ndarray | None:
+def bias_at(model: keras.Model, site: str, channels: int) -> np.ndarray | None:
     """The bias of the layer that has its kernel at ``site``; None where that is inside another layer."""
     unit, slot = site.rsplit("/", 1)
     if slot != "kernel" or not is_graph(model) or "/" in unit:
@@ -144,25 +144,31 @@ def _stored_bias(file: TFLiteFile, op: Op, place: int, like: np.ndarray) -> np.n
 
 
 def activation_links(
-    model: keras.Model, encodings: Mapping[str, Encoding], file: TFLiteFile, samples: Any
+    model: keras.Model, asked: Sequence[str], file: TFLiteFile, samples: Any
 ) -> list[Link]:
-    """Which tensor of the file is the activation at which site, by running both on ``samples``.
+    """Which tensor of the file is the activation at which of the ``asked`` sites, by running both on ``samples``.
 
     Tensors that an operator only moved are left to inherit. Where two sites hold the same numbers (a ReLU
     that cut nothing off), the earlier site takes the earlier tensor.
     """
-    wanted = _site_tensors(model, encodings)
+    wanted = _site_tensors(model, asked)
     if not wanted:
         return []
     probe = keras.Model(model.inputs, [tensor for _, tensor in wanted])
     samples = _whole_batches(file, samples)
     with quiet():
         values = [np.asarray(v) for v in tree.flatten(probe.predict(samples, verbose=0))]
-    found = all_activations(file, samples, moved=False)
+    found = all_activations(file, samples)
+    moved = {i for op in file.ops if op.name in MOVES for i in op.outputs}
+    between = {site for site, _ in wanted if _is_between(model, site)}
     links: list[Link] = []
     taken: set[int] = set()
     for (site, _), value in zip(wanted, values, strict=True):
         matching = [index for index, rows in found.items() if _same_activation(value, rows)]
+        if site in between:  # the last tensor with its numbers, after what moves them; it has a site of its own too
+            links += [Link(site=site, tensor=index) for index in matching[-1:]]
+            continue
+        matching = [index for index in matching if index not in moved]
         free = next((i for i in matching if i not in taken), None)
         chosen = free if free is not None else next(iter(matching), None)
         if chosen is not None:
@@ -171,11 +177,19 @@ def activation_links(
     return links
 
 
-def _site_tensors(model: keras.Model, encodings: Mapping[str, Encoding]) -> list[tuple[str, Any]]:
-    """(site, Keras tensor) of every activation with an encoding; the inputs of two-sided sites come last."""
+def _is_between(model: keras.Model, site: str) -> bool:
+    """Whether a site only carries the grid on which one layer's output enters another."""
+    if not site.endswith(f"{MARK}/{OUTPUT}"):
+        return False
+    tensor = model.get_layer(site.rsplit("/", 1)[0]).input
+    return not any(tensor is given for given in model.inputs)
+
+
+def _site_tensors(model: keras.Model, asked: Sequence[str]) -> list[tuple[str, Any]]:
+    """(site, Keras tensor) of every activation asked for; the inputs of two-sided sites come last."""
     after: list[tuple[str, Any]] = []
     before: list[tuple[str, Any]] = []
-    for site in encodings:
+    for site in asked:
         unit, slot = site.rsplit("/", 1) if "/" in site else ("", site)
         if slot not in (OUTPUT, BOTH) or not is_graph(model):
             continue
@@ -186,18 +200,13 @@ def _site_tensors(model: keras.Model, encodings: Mapping[str, Encoding]) -> list
     return after + before
 
 
-def all_activations(file: TFLiteFile, samples: Any, *, moved: bool = True) -> dict[int, np.ndarray]:
-    """Index -> (batches, batch, ...) of every float activation, in the order they are computed.
-
-    Args:
-        file: a float file. moved: take in the outputs of operators that only move values.
-    """
+def all_activations(file: TFLiteFile, samples: Any) -> dict[int, np.ndarray]:
+    """Index -> (batches, batch, ...) of every activation of a float file, in the order they are computed."""
     interpreter = tflite_runtime.load(file.pack(), kernels="plain", keep_tensors=True)
     samples, batch = _whole_batches(file, samples), _batch(file)
     flat = tree.flatten(samples)
     details = tflite_runtime.input_details(interpreter, samples)
-    still = set() if moved else {i for op in file.ops if op.name in MOVES for i in op.outputs}
-    wanted = [t.index for t in file.activations() if t.kind == "FLOAT32" and t.index not in still]
+    wanted = [t.index for t in file.activations() if t.kind == "FLOAT32"]
     rows: dict[int, list[np.ndarray]] = {index: [] for index in wanted}
     for i in range(0, len(flat[0]), batch):
         for detail, values in zip(details, flat, strict=True):
@@ -251,7 +260,8 @@ def give_names(file: TFLiteFile, links: Sequence[Link], model: keras.Model) -> N
     for index, name in zip(file.inputs, inputs, strict=True):
         put(index, name)
     for link in links:
-        put(link.tensor, link.site)
+        if not link.site.endswith(f"{MARK}/{OUTPUT}"):  # a grid between two layers: the tensor is the first one's
+            put(link.tensor, link.site)
     for op in file.ops:
         bias = op.inputs[-1] if op.name in PRODUCERS and len(op.inputs) > 2 else -1
         if bias >= 0 and file.tensors[bias].values is not None and op.inputs[1] in names:

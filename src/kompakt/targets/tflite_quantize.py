@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
+import keras
 import numpy as np
 
 from kompakt.errors import InputError, first_line
+from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Encoding
+from kompakt.sites import MARK, OUTPUT
 from kompakt.targets.quiet import quiet
 from kompakt.targets.target import Converted, Request
-from kompakt.targets.tflite_file import MOVES, Tensor, TFLiteFile
+from kompakt.targets.tflite_file import MOVES, PRODUCERS, Tensor, TFLiteFile
 from kompakt.targets.tflite_islands import close_islands
-from kompakt.targets.tflite_links import Link, all_activations
-
-INPUT_SITE = "_grid/output"
-"""End of the name of the site of a model's input."""
+from kompakt.targets.tflite_links import Link, all_activations, bias_at
+from kompakt.targets.tflite_widths import Width, stored_bits, widths
 
 Range = tuple[np.ndarray, np.ndarray]
 
@@ -28,16 +30,21 @@ def quantized(file: TFLiteFile, request: Request, links: Sequence[Link]) -> Conv
     """The integer form of the float ``file``, whose tensors have their names (see ``give_names``)."""
     _refuse_loops(file)
     ranges, notes = _ranges(file, request, links)
-    whole = request.quantization == "int8"
-    data = _through_aeq(file.pack(), ranges, dynamic=not whole)
-    done = TFLiteFile(data)  # large constants come appended to the file: packing puts them where all tools look
+    whole = request.quantization in GRIDDED
+    # Large constants come appended to the file: packing puts them where all tools look.
+    done = TFLiteFile(_through_aeq(file, ranges, request, links))
     if whole:
         close_islands(done)
+        _name_meetings(done, file, links)
         if request.io != "float32":
             done = TFLiteFile(_integer_io(done.pack(), request.io))
     done.rename({done.inputs[i]: file.tensors[index].name for i, index in enumerate(file.inputs)}.get)
     inputs = {link.tensor: link.site for link in reversed(links) if link.tensor in file.inputs}
-    _exact_scales(done, request.encodings, {file.tensors[index].name: site for index, site in inputs.items()})
+    mixed = request.quantization == MIXED
+    sources = {file.tensors[index].name: site for index, site in inputs.items()}
+    _exact_scales(done, request.encodings, sources, free=mixed)
+    if mixed:
+        _exact_biases(done, request.model)
     return Converted(data=done.pack(), notes=tuple(notes), breaches=tuple(_unlinked(request.encodings, links)))
 
 
@@ -64,7 +71,9 @@ def _unlinked(encodings: Mapping[str, Encoding], links: Sequence[Link]) -> list[
     lines = []
     for site, encoding in encodings.items():
         held = {owner[link.tensor] for link in links if link.site == site}
-        if encoding.bits is None or any(encodings[other].scale == encoding.scale for other in held):
+        if encoding.bits is None or any(other in encodings and encodings[other].scale == encoding.scale for other in held):
+            continue
+        if held and site.endswith(f"{MARK}/{OUTPUT}"):  # it has a tensor where the quantizer makes one
             continue
         shared = f"; it shares one with {', '.join(sorted(held))}" if held else ""
         lines.append(f"{site}: asked for {encoding.bits} bits, but the file has no tensor with its numbers{shared}")
@@ -76,14 +85,19 @@ def _ranges(
 ) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
     """(tensor name -> the range that leads the quantizer to exactly our scales, what had no grid of ours)."""
     ranges: dict[int, Range] = {}
+    bits: dict[int, int] = {}
     for link in links:
         encoding = request.encodings.get(link.site)
-        if encoding is not None and encoding.bits is not None and link.tensor not in ranges:
+        if encoding is None or encoding.bits is None:
+            continue
+        if link.tensor not in ranges or encoding.bits < bits[link.tensor]:  # where two widths meet, the asymmetric one
             ranges[link.tensor] = _range_of(encoding, file.tensors[link.tensor], file)
+            bits[link.tensor] = encoding.bits
     notes: list[str] = []
-    if request.quantization == "int8":
+    if request.quantization in GRIDDED:
         _inherit(file, ranges)
-        notes = _measure_rest(file, ranges, request.samples)
+        left = {link.tensor for link in links if link.site in request.floats}
+        notes = _measure_rest(file, ranges, request.samples, left)
     return {file.tensors[i].name: {"min": low, "max": high} for i, (low, high) in ranges.items()}, notes
 
 
@@ -96,6 +110,8 @@ def limits(encoding: Encoding) -> tuple[float, float]:
     """
     scale, zero_point = encoding.scale[0], encoding.zero_point[0]
     half = 2 ** ((encoding.bits or 8) - 1)
+    if encoding.symmetric:
+        return -(half - 1) * scale, (half - 1) * scale
     return (-half - zero_point) * scale, (half - 1 - zero_point) * scale
 
 
@@ -105,7 +121,8 @@ def _range_of(encoding: Encoding, tensor: Tensor, file: TFLiteFile) -> Range:
     if tensor.values is None or reader in MOVES:  # a table that is looked up counts as an activation
         low, high = limits(encoding)
         return np.full(shape, low, "float32"), np.full(shape, high, "float32")
-    scale = np.asarray(encoding.scale, "float32") * 127.0  # the quantizer divides a symmetric range by 127
+    largest = 2.0 ** (stored_bits(encoding.bits or 8, reader) - 1) - 1  # what the quantizer divides the range by
+    scale = np.asarray(encoding.scale, "float32") * np.float32(largest)
     if scale.size > 1:
         shape[len(shape) - 1 if reader == "DEPTHWISE_CONV_2D" else 0] = scale.size
     return -scale.reshape(shape), scale.reshape(shape)
@@ -120,7 +137,7 @@ def _inherit(file: TFLiteFile, ranges: dict[int, Range]) -> None:
             ranges[op.outputs[0]] = (low.reshape(shape), high.reshape(shape))
 
 
-def _measure_rest(file: TFLiteFile, ranges: dict[int, Range], samples: Any) -> list[str]:
+def _measure_rest(file: TFLiteFile, ranges: dict[int, Range], samples: Any, floats: Set[int]) -> list[str]:
     """Ranges of the tensors that have no site in Keras (inside a layer of many operators), from the samples."""
     missing = [t for t in file.activations() if t.kind == "FLOAT32" and t.index not in ranges]
     if not missing:
@@ -133,6 +150,9 @@ def _measure_rest(file: TFLiteFile, ranges: dict[int, Range], samples: Any) -> l
             np.full(shape, min(0.0, float(rows.min())), "float32"),
             np.full(shape, max(1e-6, float(rows.max())), "float32"),
         )
+    missing = [tensor for tensor in missing if tensor.index not in {*floats, *file.inputs}]
+    if not missing:
+        return []
     return [
         f"{len(missing)} tensors inside operators have no Keras layer of their own "
         f"({', '.join(t.name for t in missing[:4])}{', ...' if len(missing) > 4 else ''}): their ranges were "
@@ -140,16 +160,26 @@ def _measure_rest(file: TFLiteFile, ranges: dict[int, Range], samples: Any) -> l
     ]
 
 
-def _through_aeq(data: bytes, ranges: Mapping[str, Any], *, dynamic: bool) -> bytes:
+def _through_aeq(file: TFLiteFile, ranges: Mapping[str, Any], request: Request, links: Sequence[Link]) -> bytes:
     with quiet():
         from ai_edge_quantizer import qtyping, quantizer
 
-        worker = quantizer.Quantizer(bytearray(data))
+        worker = quantizer.Quantizer(bytearray(file.pack()))
         every = qtyping.TFLOperationName.ALL_SUPPORTED
-        if dynamic:
+        if request.quantization == "dynamic_int8":
             worker.add_dynamic_config(".*", every, 8)
+        elif request.quantization == "weight_only_int8":
+            worker.add_weight_only_config(".*", every, 8)
         else:
-            worker.add_static_config(".*", every, 8, 8)
+            usual = Width(weights=8, activations=16 if request.quantization == "int16x8" else 8)
+            worker.add_static_config(".*", every, usual.activations, usual.weights)
+            each = widths(file, request.encodings, request.floats, links, usual.activations or 8)
+            for op, width in zip(file.ops, each, strict=True):
+                scope = f"^{re.escape(';'.join(file.tensors[i].name for i in op.outputs))};$"
+                if width.activations is None:
+                    worker.update_quantization_recipe(scope, every, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
+                elif width != usual:
+                    worker.add_static_config(scope, every, width.activations, width.weights)
             for edge in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
                 worker.update_quantization_recipe(".*", edge, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
         try:
@@ -164,10 +194,41 @@ def _through_aeq(data: bytes, ranges: Mapping[str, Any], *, dynamic: bool) -> by
     return bytes(result)
 
 
-def _exact_scales(file: TFLiteFile, encodings: Mapping[str, Encoding], inputs: Mapping[str, str]) -> None:
+def _name_meetings(done: TFLiteFile, file: TFLiteFile, links: Sequence[Link]) -> None:
+    """Call what a QUANTIZE operator makes between two layers by the site of the grid that it is on."""
+    names = {link.site: file.tensors[link.tensor].name for link in links if link.site.endswith(f"{MARK}/{OUTPUT}")}
+    names = {source: site for site, source in names.items() if source != site}
+    inner = [op for op in done.ops if op.name == "QUANTIZE" and op.inputs[0] not in done.inputs]
+    made = {op.outputs[0]: names.get(done.tensors[op.inputs[0]].name) for op in inner}
+    done.rename(made.get)
+
+
+def _exact_biases(file: TFLiteFile, model: keras.Model) -> None:
+    """The integer biases for the scales as they are now: two widths of one tensor have not the quantizer's."""
+    for op in file.ops:
+        place = 3 if op.name == "TRANSPOSE_CONV" else 2
+        if op.name not in PRODUCERS or len(op.inputs) <= place or op.inputs[place] < 0:
+            continue
+        kernel, given = file.tensors[op.inputs[1]], file.tensors[op.inputs[place - 2 if place == 2 else 2]]
+        bias, wanted = file.tensors[op.inputs[place]], bias_at(model, kernel.name, file.tensors[op.outputs[0]].shape[-1])
+        if bias.kind not in ("INT32", "INT64") or wanted is None or not given.scale:
+            continue
+        scale = np.asarray(kernel.scale, "float64") * given.scale[0]
+        integers = np.round(wanted.astype("float64") / scale).astype(bias.kind.lower())
+        held = file.graph.tensors[bias.index]
+        file.model.buffers[held.buffer].data = np.frombuffer(integers.tobytes(), "uint8")
+        held.quantization.scale = [float(s) for s in scale.astype("float32")]
+    file.reread()
+
+
+def _exact_scales(
+    file: TFLiteFile, encodings: Mapping[str, Encoding], inputs: Mapping[str, str], *, free: bool
+) -> None:
     """Our scales to the last bit, where the quantizer arrived at them but for rounding.
 
     Args:
+        free: take ours for activations wherever the quantizer is: it derives both grids of a tensor where two widths
+            meet from one range.
         inputs: name of an input -> its site, which is that of the layer that reads it where both have one grid:
             a concatenation is refused where its scales differ in the last bit.
     """
@@ -180,12 +241,18 @@ def _exact_scales(file: TFLiteFile, encodings: Mapping[str, Encoding], inputs: M
         encoding = next((encodings[name] for name in names if name in encodings), None)
         if encoding is None or len(encoding.scale) != len(tensor.scale) or not tensor.scale:
             continue
-        if np.allclose(tensor.scale, encoding.scale, rtol=1e-5, atol=0.0):
-            file.graph.tensors[tensor.index].quantization.scale = [float(s) for s in encoding.scale]
-    _same_to_the_last_bit(file)
+        ours = free and tensor.values is None and tensor.kind == f"INT{encoding.bits}"
+        if ours or np.allclose(tensor.scale, encoding.scale, rtol=1e-5, atol=0.0):
+            grid = file.graph.tensors[tensor.index].quantization
+            grid.scale = [float(s) for s in encoding.scale]
+            if ours:
+                grid.zeroPoint = [int(z) for z in encoding.zero_point]
+    file.reread()
+    _same_to_the_last_bit(file, rtol=1.0 if free else 1e-5)
+    file.reread()
 
 
-def _same_to_the_last_bit(file: TFLiteFile) -> None:
+def _same_to_the_last_bit(file: TFLiteFile, rtol: float) -> None:
     """One scale, not nearly one, where an operator has a single grid: a runtime compares their bits.
 
     What an operator only moves has its input's scale; what is merged (and may be put on that grid just
@@ -196,7 +263,7 @@ def _same_to_the_last_bit(file: TFLiteFile) -> None:
     def share(index: int, source: int) -> None:
         here, there = file.tensors[index], file.tensors[source]
         alike = len(here.scale) == len(there.scale) == 1 and here.zero_point == there.zero_point
-        if alike and np.isclose(here.scale[0], there.scale[0], rtol=1e-5, atol=0.0):
+        if alike and np.isclose(here.scale[0], there.scale[0], rtol=rtol, atol=0.0):
             held[index].scale = [float(held[source].scale[0])]
 
     for op in file.ops:
@@ -213,5 +280,11 @@ def _integer_io(data: bytes, io: str) -> bytes:
         import tensorflow as tf
         from tensorflow.lite.python.util import modify_model_io_type
 
-        kind = {"int8": tf.int8, "uint8": tf.uint8}[io]
-        return bytes(modify_model_io_type(data, kind, kind))
+        kind = {"int8": tf.int8, "uint8": tf.uint8, "int16": tf.int16}[io]
+        try:
+            return bytes(modify_model_io_type(data, kind, kind))
+        except ValueError as error:
+            raise InputError(
+                f"io={io!r}: an input or output of the file is of another type ({first_line(error)}); "
+                "use io='float32'"
+            ) from error

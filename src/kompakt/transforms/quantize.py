@@ -16,6 +16,9 @@ from kompakt.numerics import fake_quantize, fake_quantize_weight, own_reach, sca
 from kompakt.records import Encoding
 from kompakt.transform import Tensor, Transform
 
+WIDE = 16
+"""Bits of an activation from which on runtimes have no zero point."""
+
 RANGES = ("minmax", "moving_average")
 
 
@@ -25,7 +28,7 @@ class FakeQuant(Transform):
 
     Jacob et al. 2018, arXiv:1712.05877, sections 2.1 and 3; straight-through gradient inside the range, zero
     outside. Weights take a symmetric narrow grid (no lowest integer) with one scale a channel, from their own
-    minimum and maximum at every step; activations an asymmetric grid with one scale, whose range starts from
+    minimum and maximum at every step; activations an asymmetric grid with one scale (16 bits: symmetric, as runtimes have it), whose range starts from
     calibration (or, failing that, from the first training batch, never from a guess) and then follows a moving
     average of each batch's minimum and maximum.
 
@@ -36,6 +39,7 @@ class FakeQuant(Transform):
             fixed) or "moving_average" (activations: keeps following in training).
         momentum: share of the old range kept a training step.
         low, high: a range given in advance, which stays (such as softmax's 0..1); activations only.
+        mode: what the file that this is for is called, e.g. "w4a8".
 
     Example:
         >>> quant = FakeQuant(8, symmetric=True)
@@ -54,6 +58,7 @@ class FakeQuant(Transform):
         momentum: float = 0.99,
         low: float | None = None,
         high: float | None = None,
+        mode: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -70,12 +75,18 @@ class FakeQuant(Transform):
         self.ranges = ranges
         self.momentum = momentum
         self.low, self.high = low, high
+        self.mode = mode
         self.calibrating: str | None = None
 
     @property
     def on_weights(self) -> bool:  # type: ignore[override]
         """A weight is its own calibration; an activation has to be seen."""
         return self.symmetric
+
+    @property
+    def centered(self) -> bool:
+        """The grid is symmetric about 0: of a weight, or of a 16-bit activation."""
+        return self.symmetric or self.bits == WIDE
 
     @property
     def fixed(self) -> bool:
@@ -120,7 +131,7 @@ class FakeQuant(Transform):
         """The batch ``x`` on the grid of the range that it has moved."""
         keep = ops.where(self.seen > 0, self.momentum, 0.0)
         batch = ops.stop_gradient(x)
-        low, high, scale, zero_point = _moved_grid(self.bits)(
+        low, high, scale, zero_point = _moved_grid(self.bits, self.centered)(
             ops.cast(self.range_min, "float32"),
             ops.cast(self.range_max, "float32"),
             ops.min(batch),
@@ -130,11 +141,11 @@ class FakeQuant(Transform):
         self.range_min.assign(low)
         self.range_max.assign(high)
         self.seen.assign(self.seen + 1.0)
-        return fake_quantize(x, scale, zero_point, self.bits, symmetric=False)
+        return fake_quantize(x, scale, zero_point, self.bits, symmetric=self.centered)
 
     def _grid(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        scale, zero_point = scale_from_range(low, high, self.bits, symmetric=self.symmetric)
-        return fake_quantize(x, scale, zero_point, self.bits, symmetric=self.symmetric)
+        scale, zero_point = scale_from_range(low, high, self.bits, symmetric=self.centered)
+        return fake_quantize(x, scale, zero_point, self.bits, symmetric=self.centered)
 
     def observe(self, x: Tensor, method: str = "minmax") -> None:
         """Take a batch ``x`` into the range.
@@ -174,7 +185,7 @@ class FakeQuant(Transform):
                 "an activation's range was never measured: pass calibration= to quantize, or fit the model"
             )
         scale, zero_point = scale_from_range(
-            self.range_min.value, self.range_max.value, self.bits, symmetric=self.symmetric
+            self.range_min.value, self.range_max.value, self.bits, symmetric=self.centered
         )
         flat = ops.convert_to_numpy(scale).ravel(), ops.convert_to_numpy(zero_point).ravel()
         return dataclasses.replace(
@@ -183,7 +194,7 @@ class FakeQuant(Transform):
             scale=tuple(float(s) for s in flat[0]),
             zero_point=tuple(int(z) for z in flat[1]),
             axis=self.axis or () if self.on_weights else (),
-            symmetric=self.symmetric,
+            symmetric=self.centered,
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -195,6 +206,7 @@ class FakeQuant(Transform):
             "momentum": self.momentum,
             "low": self.low,
             "high": self.high,
+            "mode": self.mode,
         }
 
 
@@ -204,11 +216,11 @@ def moved(old: Tensor, new: Tensor, keep: Tensor) -> Tensor:
 
 
 @functools.cache
-def _moved_grid(bits: int) -> Any:
+def _moved_grid(bits: int, centered: bool) -> Any:
     """(low, high, batch's low, batch's high, keep) -> (low, high, scale, zero point), in one piece."""
 
     def moved_grid(low: Tensor, high: Tensor, new_low: Tensor, new_high: Tensor, keep: Tensor) -> tuple[Tensor, ...]:
         low, high = moved(low, new_low, keep), moved(high, new_high, keep)
-        return (low, high, *scale_from_range(low, high, bits, symmetric=False))
+        return (low, high, *scale_from_range(low, high, bits, symmetric=centered))
 
     return compiled(moved_grid)
