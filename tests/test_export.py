@@ -50,16 +50,16 @@ def run_python(code, **environment):
     [
         (
             {"quantization": "int9"},
-            "quantization='int9': expected one of float, float16, dynamic_int8, int8; nearest: 'int8'",
+            "quantization='int9': expected one of float, float16, dynamic_int8, weight_only_int8, int8, w4a8, int16x8, mixed; nearest: 'int8'",
         ),
         (
             {"quantization": "int8"},
             "quantization='int8' of a float model needs calibration=: some hundred samples of real input",
         ),
-        ({"io": "int8"}, "io='int8': a float file has float32 inputs and outputs; integer I/O needs int8"),
+        ({"io": "int8"}, "io='int8': inputs and outputs of float files are float32"),
         (
             {"quantization": "int8", "io": "int16", "calibration": X},
-            "io='int16': expected one of int8, uint8, float32",
+            "io='int16': inputs and outputs of int8 files are int8 or uint8 or float32",
         ),
         ({"target": "coreml"}, "target 'coreml': expected one of tflite"),
         ({"on_breach": "ignore"}, "on_breach='ignore': expected one of raise, warn"),

@@ -12,7 +12,7 @@ from keras import layers
 
 from kompakt.errors import InputError
 from kompakt.graph import Call, Copier, Names, calls, copy_layer, rebuild, users
-from kompakt.placement import FOLLOWS, FUSES, is_marker, marker, sole_reader
+from kompakt.placement import FOLLOWS, FUSES, SAME_GRID, is_marker, marker, sole_reader
 from kompakt.precision import FLOAT, Precision, of_rule
 from kompakt.rewrite.split_activation import fused
 from kompakt.sites import nearest, sites
@@ -40,7 +40,9 @@ class Assignment:
         return len({each.activations for each in self.layers.values()}) == 1
 
 
-def assign(model: keras.Model, base: Precision, rules: Mapping[str, Any] | None, known: Sequence[str] = ()) -> Assignment:
+def assign(
+    model: keras.Model, base: Precision, rules: Mapping[str, Any] | None, known: Sequence[str] = ()
+) -> Assignment:
     """The precision of every layer of the flat functional ``model``.
 
     Args:
@@ -71,7 +73,7 @@ def assign(model: keras.Model, base: Precision, rules: Mapping[str, Any] | None,
             bits = {name: each for name, each in bits.items() if name.split("/")[0] not in found}
         else:
             held += [name for name in weights if name.split("/")[0] in found]
-            bits.update(dict.fromkeys(held, value))
+            bits.update(dict.fromkeys(held, int(value)))
     return Assignment(layers=_spread(model, base, named), bits=bits)
 
 
@@ -97,18 +99,16 @@ def _spread(model: keras.Model, base: Precision, named: Mapping[str, Precision])
         producer = next((fused_into[id(t)] for t in call.inputs if id(t) in fused_into), None)
         if is_marker(layer):
             precision = base
-        elif isinstance(layer, FOLLOWS):
-            precision = before
-        elif producer is not None and fused(layer) and sole_reader(producer, readers):
+        elif isinstance(layer, FOLLOWS) or (producer is not None and fused(layer) and sole_reader(producer, readers)):
             precision = before
         else:
-            precision = _held(layer, named.get(layer.name, base), explicit=layer.name in named)
+            precision = _held(layer, named.get(layer.name, base))
         found[layer.name] = precision
         source.update({id(t): precision for t in call.outputs})
     return _inputs_first(model, found)
 
 
-def _held(layer: Any, precision: Precision, *, explicit: bool) -> Precision:
+def _held(layer: Any, precision: Precision) -> Precision:
     """``precision``, with 8 bits where its 4 have no form in any runtime."""
     if precision.weights == 4 and isinstance(layer, NO_INT4):
         return Precision(weights=8, activations=precision.activations)
@@ -155,10 +155,11 @@ def meet(model: keras.Model, assignment: Assignment) -> tuple[keras.Model, Assig
             source = owner.get(id(tensor))
             if source is None or wanted is None or known[source].activations == wanted:
                 return tensor
-            key = (id(tensor), wanted)
+            key = (id(tensor), 0 if isinstance(call.layer, SAME_GRID) else wanted)
             if key not in made:
                 name = names.free(marker(f"{source}_int{wanted}"))
-                known[name] = Precision(weights=None, activations=wanted)
+                own = isinstance(call.layer, SAME_GRID)  # it puts what comes in on its own grid
+                known[name] = FLOAT if own else Precision(weights=None, activations=wanted)
                 made[key] = layers.Identity(name=name)(tensor)
                 owner[id(made[key])] = name
             return made[key]

@@ -98,12 +98,10 @@ def make_job(model: keras.Model, mode: str, calibration: Any, rules: Mapping[str
     plain, encodings = finalize(single)
     if mode not in GRIDDED:
         reference = dynamic_simulation(plain) if is_graph(plain) and mode == "dynamic_int8" else plain
-        return Job(
-            plain=plain, encodings=encodings, reference=reference, name="simulation", given=given, mode=mode
-        )
+        return Job(plain=plain, encodings=encodings, reference=reference, name="simulation", given=given, mode=mode)
     return Job(
         mode=mode,
-        floats=_floats(single, plain, encodings) if mode == MIXED else (),
+        floats=_floats(plain, encodings) if mode == MIXED else (),
         plain=plain,
         encodings=encodings,
         reference=simulation(single, plain, encodings),
@@ -167,8 +165,8 @@ def _folded(model: keras.Model, encodings: Mapping[str, Encoding]) -> tuple[kera
     return fold_batchnorm(flat)[0], {renamed.get(name, name): encoding for name, encoding in encodings.items()}
 
 
-def _floats(model: keras.Model, plain: keras.Model, encodings: Mapping[str, Encoding]) -> tuple[str, ...]:
-    """Layers of an attached ``model`` that a rule leaves float: no grid where they would have one, or none at all."""
+def _floats(plain: keras.Model, encodings: Mapping[str, Encoding]) -> tuple[str, ...]:
+    """Layers that a rule leaves float: no grid where they would have one, or none at all."""
     held = {site for site, encoding in encodings.items() if encoding.bits is not None}
     weights = {site.unit.split("/")[0] for site in sites(plain) if site.variable is not None}
     integer = {site.split("/")[0] for site in held if site.rsplit("/", 1)[-1] not in (OUTPUT, BOTH)}

@@ -35,6 +35,9 @@ simulation, has 0.984. A simulation and a file that are wrong in the same way ha
 LEAST_GIVEN = 0.95
 """Least argmax agreement with the model that was given."""
 
+WIDE = 16
+"""Bits of the finer activations."""
+
 USUAL_BITS = 8
 """Weights of fewer bits may cost accuracy, as was asked."""
 
@@ -72,6 +75,7 @@ SLACK = 0.01
 def examine(place: Target, made: Converted, job: Job, inputs: Any, *, mode: str, io: str, path: str) -> Artifact:
     """Run the bytes on ``inputs``, compare, and put everything found out into an Artifact."""
     outputs = place.run(made.data, inputs)
+    outputs = dataclasses.replace(outputs, lsb=coarsest(outputs.lsb, job.encodings))
     simulated = simulate(job.reference, inputs)
     agree = compare_outputs(simulated, outputs, name=job.name)
     agree = _at_logits(agree, place, made.data, job, inputs)
@@ -120,6 +124,23 @@ def examine(place: Target, made: Converted, job: Job, inputs: Any, *, mode: str,
         ),
         source_sha256=digest(job.given),
     )
+
+
+def coarsest(lsb: Sequence[float | None], encodings: Mapping[str, Encoding]) -> tuple[float | None, ...]:
+    """Steps to count by: of a 16-bit tensor in a file that has 8-bit ones too, those of 8 bits over the same reach.
+
+    One step of an 8-bit tensor is up to 256 of a 16-bit one that is made from it.
+
+    Example:
+        >>> wide = Encoding(bits=16, scale=(0.5,), zero_point=(0,))
+        >>> coarsest([0.5, None], {"a/output": wide, "b/output": Encoding(bits=8, scale=(1.0,), zero_point=(3,))})
+        (128.0, None)
+    """
+    grids = {site: e for site, e in encodings.items() if site.rsplit("/", 1)[-1] in (OUTPUT, BOTH) and e.scale}
+    wide = [e.scale[0] for e in grids.values() if e.bits == WIDE]
+    if len(wide) == len(grids):
+        return tuple(lsb)
+    return tuple(step * 256.0 if step and np.isclose(step, wide, rtol=1e-4).any() else step for step in lsb)
 
 
 def compare_outputs(expected: Sequence[np.ndarray], outputs: Outputs, *, name: str) -> Agreement:
@@ -217,7 +238,7 @@ def _at_sites(place: Target, data: bytes, job: Job, inputs: Any, sites: Sequence
     expected = simulate(at_sites(job.reference, sites), inputs)
     return [
         agreement([e.reshape(f.shape)], [f], [step])
-        for e, f, step in zip(expected, found.values, found.lsb, strict=True)
+        for e, f, step in zip(expected, found.values, coarsest(found.lsb, job.encodings), strict=True)
     ]
 
 

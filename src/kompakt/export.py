@@ -249,13 +249,13 @@ def _io(io: str | None, mode: str) -> str:
     if io is not None and io not in IO:
         raise InputError(f"io={io!r}: expected one of {', '.join(IO)}")
     if io is not None and io not in allowed:
-        raise InputError(f"io={io!r}: a {mode} file has {' or '.join(allowed)} inputs and outputs")
+        raise InputError(f"io={io!r}: inputs and outputs of {mode} files are {' or '.join(allowed)}")
     return io or allowed[0]
 
 
 def _check_batch(batch: int | None, mode: str) -> None:
     if batch is None and mode in GRIDDED:
-        raise InputError(f"batch=None: a file in {mode} has a fixed batch size; give a number, 1 is usual")
+        raise InputError(f"batch=None: an {mode} file has a fixed batch size; give a number, 1 is usual")
     if batch is not None and (not isinstance(batch, int) or batch < 1):
         raise InputError(f"batch={batch!r}: expected a whole number from 1, or None for one that can be resized")
 

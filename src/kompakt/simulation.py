@@ -13,7 +13,7 @@ from kompakt import requantize
 from kompakt.attach import Transformed
 from kompakt.graph import copy_layer, map_layers
 from kompakt.numerics import along, fake_quantize, round_half_away, round_half_up, scale_from_range
-from kompakt.placement import AVERAGES, SAME_GRID, input_grids, output_grids
+from kompakt.placement import AVERAGES, SAME_GRID, input_grids, is_marker, output_grids
 from kompakt.records import Encoding
 from kompakt.sites import BOTH, OUTPUT
 from kompakt.targets.quiet import quiet
@@ -70,7 +70,9 @@ class IntegerLayer(layers.Layer):  # type: ignore[misc]
         exact = np.float64(self.step_in) * scale.astype("float64") / np.float64(self.step_out)
         if result.bits == WIDE:
             biased = layer.use_bias and bool(np.any(layer.bias))  # without it the kernel sums in 32 bits
-            self.rounded = requantize.wide(exact) if biased or not isinstance(layer, layers.Dense) else requantize.twice(exact)
+            self.rounded = (
+                requantize.wide(exact) if biased or not isinstance(layer, layers.Dense) else requantize.twice(exact)
+            )
         elif (kernel.bits or 8) <= NARROW_BITS and isinstance(layer, CONVOLUTIONS):
             self.rounded = requantize.twice(exact, halves="up")
         else:
@@ -188,7 +190,8 @@ class IntegerMerge(layers.Layer):  # type: ignore[misc]
             return fake_quantize(x, step, zero, self.result.bits or 8, symmetric=self.result.symmetric)
         old = np.float32(grid.scale[0])
         if self.result.bits == WIDE:
-            return requantize.twice(np.float64(old) / np.float64(step))(ops.round(x / old)) * step
+            wide = requantize.twice(np.float64(old) / np.float64(step))(ops.round(x / old))
+            return ops.clip(wide, -32768.0, 32767.0) * step
         multiplier = np.float32(np.round(256.0 * old / step))
         steps = ops.floor((ops.round(x / old) * multiplier + 128.0) / 256.0)
         return (ops.clip(steps + zero, -128.0, 127.0) - zero) * step
@@ -215,6 +218,21 @@ class IntegerLeaky(layers.Layer):  # type: ignore[misc]
         steps = ops.round(ops.cast(x, "float32") / self.step_in)
         scaled = steps * ops.where(steps >= 0, self.above, self.below)
         return ops.floor((scaled + 128.0) / 256.0) * self.step_out
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape
+
+
+class Requantize(layers.Layer):  # type: ignore[misc]
+    """Integers of one width put on a grid of another, as TFLite's own kernel does."""
+
+    def __init__(self, layer: Any, given: Encoding, result: Encoding) -> None:
+        super().__init__(name=layer.name, dtype="float32")
+        self.step_in, self.step_out = np.float32(given.scale[0]), np.float32(result.scale[0])
+        self.rounded = requantize.twice(np.float64(self.step_in) / np.float64(self.step_out))
+
+    def call(self, x: Any) -> Any:
+        return self.rounded(ops.round(x / self.step_in)) * self.step_out
 
     def compute_output_shape(self, shape: Any) -> Any:
         return shape
@@ -282,23 +300,38 @@ def simulation(model: keras.Model, plain: keras.Model, encodings: Mapping[str, E
         both = grid(f"{layer.name}/{BOTH}")
         if isinstance(inner, SAME_GRID) and both is not None:
             return IntegerMerge(inner, before, both)
-        known = [each for each in before if each is not None]
-        if after is None or not known or len(known) < len(before):
-            return copy_layer(layer)
-        if isinstance(inner, LINEAR) and kernel is not None:
-            integer = IntegerLayer(plain.get_layer(layer.name), kernel, known[0], after)
-        elif isinstance(inner, MEANS) and after.bits == WIDE:
-            integer = WideMean(inner, known[0], after)
-        elif isinstance(inner, layers.LeakyReLU):
-            integer = IntegerLeaky(inner, known[0], after)
-        elif type(inner) in SUMS and len(known) == 2:
-            integer = IntegerAdd(layer.name, (known[0], known[1]), after, sign=SUMS[type(inner)])
-        else:
+        integer = _integer(layer.name, inner, before, after, kernel, plain)
+        if integer is None:
             return copy_layer(layer)
         chain = getattr(layer, "chains", {}).get(OUTPUT)
         return integer if chain is None else Transformed(integer, {OUTPUT: copy_layer(chain)})
 
     return map_layers(model, make)
+
+
+def _integer(
+    name: str,
+    inner: Any,
+    before: Sequence[Encoding | None],
+    after: Encoding | None,
+    kernel: Encoding | None,
+    plain: keras.Model,
+) -> Any:
+    """A layer that computes as the integer kernel does; None where fake quantization is all that is known of it."""
+    known = [each for each in before if each is not None]
+    if after is None or not known or len(known) < len(before):
+        return None
+    if isinstance(inner, LINEAR) and kernel is not None and kernel.scale:
+        return IntegerLayer(plain.get_layer(name), kernel, known[0], after)
+    if isinstance(inner, layers.LeakyReLU):
+        return IntegerLeaky(inner, known[0], after)
+    if is_marker(inner):
+        return Requantize(inner, known[0], after)
+    if isinstance(inner, MEANS) and after.bits == WIDE:
+        return WideMean(inner, known[0], after)
+    if type(inner) in SUMS and len(known) == 2:
+        return IntegerAdd(name, (known[0], known[1]), after, sign=SUMS[type(inner)])
+    return None
 
 
 def _is_pointwise(layer: Any) -> bool:

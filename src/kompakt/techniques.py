@@ -12,14 +12,14 @@ from typing import Any
 import keras
 from keras import layers
 
-from kompakt.assignment import assign, meet
+from kompakt.assignment import Assignment, assign, meet
 from kompakt.attach import attach, chains_of, finalize, wrapped
 from kompakt.calibrate import calibrate
 from kompakt.errors import InputError
 from kompakt.graph import Copier, copy_layer, rebuild
-from kompakt.placement import Grid, activation_grids, fixed_range, grids_per_call, marker
+from kompakt.placement import activation_grids, fixed_range, grids_per_call, marker
 from kompakt.policies import POLICIES
-from kompakt.precision import GRIDDED, MIXED, PRECISIONS
+from kompakt.precision import MIXED, PRECISIONS
 from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise
 from kompakt.rewrite.float_inputs import float_inputs
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
@@ -261,37 +261,52 @@ def quantize(
     if rules and not base.integer:
         raise InputError(f"rules= with mode={mode!r}: expected int8, w4a8 or int16x8, whose layers can be mixed")
     flat, keeps = _deployable(model)
-    grids: tuple[Grid, ...] = ()
+    known = [layer.name for layer in model._flatten_layers()]
     if base.integer:
         flat = grids_per_call(flat)
-    assignment = assign(flat, base, rules, known=[layer.name for layer in model._flatten_layers()])
-    if base.integer:
-        flat, assignment = meet(flat, assignment)
-        grids = activation_grids(flat)
+        flat, assignment = meet(flat, assign(flat, base, rules, known))
+    else:
+        assignment = assign(flat, base, rules, known)
     name = MIXED if rules else mode
     for path in unreached(flat):
         log.warning(UNREACHED, path)
-    wanted: dict[str, list[Transform]] = {}
-    for site in sites(flat):
-        if site.variable is not None:
-            kept, bits = keeps.get(site.name, []), assignment.weight_bits(site)
-            wanted[site.name] = [*kept, *([FakeQuant(bits, symmetric=True, mode=name)] if bits else [])]
-    if not wanted:
-        raise InputError(
-            f"the model {model.name!r} has no layer to quantize: expected at least one Dense, convolution, "
-            "embedding or recurrent layer"
-        )
-    for grid in grids:
-        bits = assignment.layers[grid.site.rsplit("/", 1)[0]].activations
-        if bits is not None:
-            low, high = fixed_range(grid, bits)
-            wanted[grid.site] = [
-                FakeQuant(bits, symmetric=False, ranges=ranges, momentum=momentum, low=low, high=high, mode=name)
-            ]
+    wanted = _weight_grids(flat, assignment, keeps, name)
+    wanted |= _activation_grids(flat, assignment, name, ranges=ranges, momentum=momentum) if base.integer else {}
     attached = attach(flat, {site: chain for site, chain in wanted.items() if chain})
     if calibration is not None:
         calibrate(attached, calibration, method=method)
     return attached
+
+
+def _weight_grids(
+    model: keras.Model, assignment: Assignment, keeps: Mapping[str, list[Transform]], mode: str
+) -> dict[str, list[Transform]]:
+    """Weight site -> what was kept there, and its grid."""
+    weights = [site for site in sites(model) if site.variable is not None]
+    if not weights:
+        raise InputError(
+            f"the model {model.name!r} has no layer to quantize: expected at least one Dense, convolution, "
+            "embedding or recurrent layer"
+        )
+    bits = {site.name: assignment.weight_bits(site) for site in weights}
+    return {
+        name: [*keeps.get(name, []), *([FakeQuant(width, symmetric=True, mode=mode)] if width else [])]
+        for name, width in bits.items()
+    }
+
+
+def _activation_grids(
+    model: keras.Model, assignment: Assignment, mode: str, *, ranges: str, momentum: float
+) -> dict[str, list[Transform]]:
+    """Activation site -> its grid, where the layer that makes it is integer."""
+    wanted: dict[str, list[Transform]] = {}
+    for grid in activation_grids(model):
+        bits = assignment.layers[grid.site.rsplit("/", 1)[0]].activations
+        if bits is not None:
+            low, high = fixed_range(grid, bits)
+            options: dict[str, Any] = {"ranges": ranges, "momentum": momentum, "low": low, "high": high, "mode": mode}
+            wanted[grid.site] = [FakeQuant(bits, symmetric=False, **options)]
+    return wanted
 
 
 @dataclass(frozen=True, kw_only=True)

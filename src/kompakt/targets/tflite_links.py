@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ import numpy as np
 from keras import tree
 
 from kompakt.graph import symbolic_inputs
-from kompakt.records import Encoding
 from kompakt.sites import BOTH, MARK, OUTPUT, is_graph, sites
 from kompakt.targets import tflite_runtime
 from kompakt.targets.quiet import quiet
@@ -25,10 +24,14 @@ from kompakt.targets.tflite_file import CHANNELS, FLOATS, MOVES, PRODUCERS, Op, 
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """A site of the Keras model and a tensor of the float file that holds the same numbers."""
+    """A site of the Keras model and a tensor of the float file that holds the same numbers.
+
+    ``between``: the site only carries the grid on which that tensor enters a layer of another width.
+    """
 
     site: str
     tensor: int
+    between: bool = False
 
 
 def weight_links(model: keras.Model, file: TFLiteFile, *, folded: bool = False) -> list[Link]:
@@ -143,9 +146,7 @@ def _stored_bias(file: TFLiteFile, op: Op, place: int, like: np.ndarray) -> np.n
     return np.zeros_like(like) if values is None else values
 
 
-def activation_links(
-    model: keras.Model, asked: Sequence[str], file: TFLiteFile, samples: Any
-) -> list[Link]:
+def activation_links(model: keras.Model, asked: Sequence[str], file: TFLiteFile, samples: Any) -> list[Link]:
     """Which tensor of the file is the activation at which of the ``asked`` sites, by running both on ``samples``.
 
     Tensors that an operator only moved are left to inherit. Where two sites hold the same numbers (a ReLU
@@ -166,7 +167,7 @@ def activation_links(
     for (site, _), value in zip(wanted, values, strict=True):
         matching = [index for index, rows in found.items() if _same_activation(value, rows)]
         if site in between:  # the last tensor with its numbers, after what moves them; it has a site of its own too
-            links += [Link(site=site, tensor=index) for index in matching[-1:]]
+            links += [Link(site=site, tensor=index, between=True) for index in matching[-1:]]
             continue
         matching = [index for index in matching if index not in moved]
         free = next((i for i in matching if i not in taken), None)
@@ -181,8 +182,8 @@ def _is_between(model: keras.Model, site: str) -> bool:
     """Whether a site only carries the grid on which one layer's output enters another."""
     if not site.endswith(f"{MARK}/{OUTPUT}"):
         return False
-    tensor = model.get_layer(site.rsplit("/", 1)[0]).input
-    return not any(tensor is given for given in model.inputs)
+    layer = model.get_layer(site.rsplit("/", 1)[0])
+    return isinstance(layer, keras.layers.Identity) and not any(layer.input is given for given in model.inputs)
 
 
 def _site_tensors(model: keras.Model, asked: Sequence[str]) -> list[tuple[str, Any]]:
@@ -260,7 +261,7 @@ def give_names(file: TFLiteFile, links: Sequence[Link], model: keras.Model) -> N
     for index, name in zip(file.inputs, inputs, strict=True):
         put(index, name)
     for link in links:
-        if not link.site.endswith(f"{MARK}/{OUTPUT}"):  # a grid between two layers: the tensor is the first one's
+        if not link.between:
             put(link.tensor, link.site)
     for op in file.ops:
         bias = op.inputs[-1] if op.name in PRODUCERS and len(op.inputs) > 2 else -1

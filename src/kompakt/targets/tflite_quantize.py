@@ -12,7 +12,6 @@ import numpy as np
 from kompakt.errors import InputError, first_line
 from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Encoding
-from kompakt.sites import MARK, OUTPUT
 from kompakt.targets.quiet import quiet
 from kompakt.targets.target import Converted, Request
 from kompakt.targets.tflite_file import MOVES, PRODUCERS, Tensor, TFLiteFile
@@ -21,6 +20,9 @@ from kompakt.targets.tflite_links import Link, all_activations, bias_at
 from kompakt.targets.tflite_widths import Width, stored_bits, widths
 
 Range = tuple[np.ndarray, np.ndarray]
+
+WIDE = 16
+"""Bits of activations that have no zero point."""
 
 MERGES = ("CONCATENATION", "MAXIMUM", "MINIMUM")
 """Operators whose inputs are on their output's grid."""
@@ -70,10 +72,13 @@ def _unlinked(encodings: Mapping[str, Encoding], links: Sequence[Link]) -> list[
         owner.setdefault(link.tensor, link.site)
     lines = []
     for site, encoding in encodings.items():
-        held = {owner[link.tensor] for link in links if link.site == site}
-        if encoding.bits is None or any(other in encodings and encodings[other].scale == encoding.scale for other in held):
+        at = [link for link in links if link.site == site]
+        if any(link.between for link in at):  # its tensor is the one that the quantizer makes
             continue
-        if held and site.endswith(f"{MARK}/{OUTPUT}"):  # it has a tensor where the quantizer makes one
+        held = {owner[link.tensor] for link in at}
+        if encoding.bits is None or any(
+            other in encodings and encodings[other].scale == encoding.scale for other in held
+        ):
             continue
         shared = f"; it shares one with {', '.join(sorted(held))}" if held else ""
         lines.append(f"{site}: asked for {encoding.bits} bits, but the file has no tensor with its numbers{shared}")
@@ -110,7 +115,7 @@ def limits(encoding: Encoding) -> tuple[float, float]:
     """
     scale, zero_point = encoding.scale[0], encoding.zero_point[0]
     half = 2 ** ((encoding.bits or 8) - 1)
-    if encoding.symmetric:
+    if encoding.bits == WIDE:
         return -(half - 1) * scale, (half - 1) * scale
     return (-half - zero_point) * scale, (half - 1 - zero_point) * scale
 
@@ -196,7 +201,7 @@ def _through_aeq(file: TFLiteFile, ranges: Mapping[str, Any], request: Request, 
 
 def _name_meetings(done: TFLiteFile, file: TFLiteFile, links: Sequence[Link]) -> None:
     """Call what a QUANTIZE operator makes between two layers by the site of the grid that it is on."""
-    names = {link.site: file.tensors[link.tensor].name for link in links if link.site.endswith(f"{MARK}/{OUTPUT}")}
+    names = {link.site: file.tensors[link.tensor].name for link in links if link.between}
     names = {source: site for site, source in names.items() if source != site}
     inner = [op for op in done.ops if op.name == "QUANTIZE" and op.inputs[0] not in done.inputs]
     made = {op.outputs[0]: names.get(done.tensors[op.inputs[0]].name) for op in inner}
@@ -210,7 +215,10 @@ def _exact_biases(file: TFLiteFile, model: keras.Model) -> None:
         if op.name not in PRODUCERS or len(op.inputs) <= place or op.inputs[place] < 0:
             continue
         kernel, given = file.tensors[op.inputs[1]], file.tensors[op.inputs[place - 2 if place == 2 else 2]]
-        bias, wanted = file.tensors[op.inputs[place]], bias_at(model, kernel.name, file.tensors[op.outputs[0]].shape[-1])
+        bias, wanted = (
+            file.tensors[op.inputs[place]],
+            bias_at(model, kernel.name, file.tensors[op.outputs[0]].shape[-1]),
+        )
         if bias.kind not in ("INT32", "INT64") or wanted is None or not given.scale:
             continue
         scale = np.asarray(kernel.scale, "float64") * given.scale[0]
@@ -285,6 +293,5 @@ def _integer_io(data: bytes, io: str) -> bytes:
             return bytes(modify_model_io_type(data, kind, kind))
         except ValueError as error:
             raise InputError(
-                f"io={io!r}: an input or output of the file is of another type ({first_line(error)}); "
-                "use io='float32'"
+                f"io={io!r}: an input or output of the file is of another type ({first_line(error)}); use io='float32'"
             ) from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kompakt.records import Encoding
-from kompakt.sites import BOTH, MARK, OUTPUT
+from kompakt.sites import BOTH, OUTPUT
 from kompakt.targets.tflite_file import MOVES, PRODUCERS, Op, TFLiteFile
 from kompakt.targets.tflite_links import Link
 
@@ -49,7 +49,7 @@ def widths(
         floats: sites of outputs that stay float. usual: bits of activations where nothing says otherwise.
     """
     at: dict[int, list[str]] = defaultdict(list)
-    for link in links:
+    for link in (link for link in links if not link.between):
         at[link.tensor].append(link.site)
     found = [_said(op, at, encodings, floats) for op in file.ops]
     maker = {output: i for i, op in enumerate(file.ops) for output in op.outputs}
@@ -74,7 +74,7 @@ def _said(op: Op, at: Mapping[int, list[str]], encodings: Mapping[str, Encoding]
         return None
     if weights and op.name in PRODUCERS and all(_bits(site, encodings) is None for site in weights):
         return None
-    widths = [_bits(site, encodings) for site in made if not site.endswith(f"{MARK}/{OUTPUT}")]
+    widths = [_bits(site, encodings) for site in made]
     return next((bits for bits in widths if bits is not None), UNSAID)
 
 

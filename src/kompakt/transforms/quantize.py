@@ -28,7 +28,8 @@ class FakeQuant(Transform):
 
     Jacob et al. 2018, arXiv:1712.05877, sections 2.1 and 3; straight-through gradient inside the range, zero
     outside. Weights take a symmetric narrow grid (no lowest integer) with one scale a channel, from their own
-    minimum and maximum at every step; activations an asymmetric grid with one scale (16 bits: symmetric, as runtimes have it), whose range starts from
+    minimum and maximum at every step; activations an asymmetric grid with one scale (16 bits: symmetric, as
+    runtimes have it), whose range starts from
     calibration (or, failing that, from the first training batch, never from a guess) and then follows a moving
     average of each batch's minimum and maximum.
 
