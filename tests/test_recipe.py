@@ -27,8 +27,13 @@ SHIPPED = [
     "prune_ptq_int8",
     "ptq_dynamic_int8",
     "ptq_float16",
+    "ptq_int16x8",
     "ptq_int8",
+    "ptq_w4a8",
+    "ptq_weight_only_int8",
+    "qat_int16x8",
     "qat_int8",
+    "qat_w4a8",
     "shrink_ptq_int8",
     "shrink_qat_int8",
 ]

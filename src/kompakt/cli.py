@@ -81,8 +81,15 @@ def _optimize_options(command: argparse.ArgumentParser) -> None:
 def _export_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL.keras", help="float model")
     command.add_argument("out", metavar="OUT.tflite", help="file to write")
-    command.add_argument("--quantization", metavar="MODE", help="float, float16, dynamic_int8 or int8")
-    command.add_argument("--io", metavar="TYPE", help="of an int8 file: int8 (default), uint8 or float32")
+    command.add_argument("--quantization", metavar="MODE", help="float, float16, dynamic_int8, weight_only_int8, int8, w4a8 or int16x8")
+    command.add_argument(
+        "--rule",
+        action="append",
+        default=[],
+        metavar="LAYERS=WHAT",
+        help="layers of another precision: float, int8, w4a8, int16x8 or 2 to 8 bits for weights, e.g. 'head*=float'",
+    )
+    command.add_argument("--io", metavar="TYPE", help="of an integer file: int8 (default), uint8, int16 or float32")
     command.add_argument(
         "--sparse", action="store_true", help="store weights with many zeros sparse: smaller, no faster"
     )
@@ -223,6 +230,7 @@ def _export(options: argparse.Namespace) -> int:
             model,
             options.out,
             quantization=options.quantization,
+            rules=_rules(options.rule),
             io=options.io,
             calibration=sample_rows(data.x_train, CALIBRATION),
             verify=data.x_test,
@@ -231,6 +239,17 @@ def _export(options: argparse.Namespace) -> int:
         )
     _show_artifact(artifact, options)
     return BREACH if artifact.breaches else OK
+
+
+def _rules(given: Sequence[str]) -> dict[str, str | int] | None:
+    """``["head*=float", "conv1=4"]`` as :func:`kompakt.export` takes it."""
+    rules: dict[str, str | int] = {}
+    for text in given:
+        pattern, _, value = text.rpartition("=")
+        if not pattern:
+            raise InputError(f"--rule {text!r}: expected LAYERS=WHAT, such as 'head*=float' or 'conv1=4'")
+        rules[pattern] = int(value) if value.isdecimal() else value
+    return rules or None
 
 
 def _verify(options: argparse.Namespace) -> int:

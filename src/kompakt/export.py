@@ -45,6 +45,9 @@ IO_OF: dict[str, tuple[str, ...]] = {
 }
 """Mode -> what the inputs and outputs of its files may be, first the usual; float32 for all others."""
 
+UNPACKED = {"weight_only_int8": "dynamic_int8"}
+"""Mode -> the one whose distance to the float model is allowed: its weights have lost as much."""
+
 ON_BREACH = ("raise", "warn")
 COMPARED = 256
 """Calibration samples that a file is compared on where no others are given."""
@@ -201,7 +204,7 @@ def _verified(place: Target, data: bytes, model: keras.Model, inputs: Any, least
         *lost_properties(facts),
         *_gone(asked, facts),
         *not_finite(outputs),
-        *apart_from_given(expected, outputs, least_argmax, name="float model", mode=mode),
+        *apart_from_given(expected, outputs, least_argmax, name="float model", mode=UNPACKED.get(mode, mode)),
     ]
     return artifact(
         place,

@@ -21,6 +21,7 @@ from kompakt import schedules
 from kompakt.attach import attach, chains_of, wrapped
 from kompakt.checks import check_keys, check_type, check_types, check_word, get_list
 from kompakt.errors import InputError
+from kompakt.precision import of_rule
 from kompakt.shrink import plan_shrink, shrink
 from kompakt.sites import Site, nearest
 from kompakt.targets import TARGETS
@@ -325,7 +326,9 @@ def _check_quantize_options(options: Mapping[str, Any], mode: str | None, where:
     for key in options:
         if key not in QUANTIZE_OPTIONS:
             raise InputError(f"{where}: unknown option {key!r}{nearest(str(key), QUANTIZE_OPTIONS)}")
-    check_types(options, {"ranges": str, "momentum": float, "method": str}, where)
+    check_types(options, {"ranges": str, "momentum": float, "method": str, "rules": dict}, where)
+    for value in options.get("rules", {}).values():
+        of_rule(value)
     for key in ("ranges", "method"):
         check_word(options, key, RANGES, where)
     if not 0.0 <= options.get("momentum", 0.0) < 1.0:

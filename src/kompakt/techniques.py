@@ -41,7 +41,7 @@ log = logging.getLogger("kompakt")
 TRAINABLE_MODES = tuple(name for name in PRECISIONS if name != "float")
 """Modes of ``quantize``."""
 
-QUANTIZE_OPTIONS = ("ranges", "momentum", "method")
+QUANTIZE_OPTIONS = ("ranges", "momentum", "method", "rules")
 """Keyword arguments of ``quantize`` that a recipe may set."""
 
 LEFT_OUT = "%s: left as it is (%s; name it in sites= to include it)"

@@ -476,7 +476,9 @@ def test_int8_io(kind, io, tmp_path):
     assert relative_error(model, x, litert(tmp_path / "m.tflite", x)) < 0.2
 
 
-@pytest.mark.parametrize(("mode", "error"), [("float", 1e-5), ("float16", 5e-3), ("dynamic_int8", 0.05)])
+@pytest.mark.parametrize(
+    ("mode", "error"), [("float", 1e-5), ("float16", 5e-3), ("dynamic_int8", 0.05), ("weight_only_int8", 0.05)]
+)
 @pytest.mark.parametrize("kind", SOME)
 def test_float_modes(kind, mode, error, tmp_path):
     model, x = build(kind)
@@ -486,7 +488,7 @@ def test_float_modes(kind, mode, error, tmp_path):
     assert relative_error(model, x, litert(tmp_path / "m.tflite", x)) < error
     if mode == "dynamic_int8":
         assert artifact.agreement.exact > 0.97  # what happens at run time is in the simulation
-    stored = {"float": {"FLOAT32"}, "float16": {"FLOAT16"}, "dynamic_int8": {"INT8"}}[mode]
+    stored = {"float": {"FLOAT32"}, "float16": {"FLOAT16"}}.get(mode, {"INT8"})
     assert {fact.dtype for fact in artifact.sites if fact.site.endswith("kernel")} == stored
 
 
