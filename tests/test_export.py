@@ -50,7 +50,8 @@ def run_python(code, **environment):
     [
         (
             {"quantization": "int9"},
-            "quantization='int9': expected one of float, float16, dynamic_int8, weight_only_int8, int8, w4a8, int16x8, mixed; nearest: 'int8'",
+            "quantization='int9': expected one of float, float16, dynamic_int8, weight_only_int8, int8, w4a8, int16x8, "
+            "mixed; nearest: 'int8'",
         ),
         (
             {"quantization": "int8"},

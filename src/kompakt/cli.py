@@ -81,7 +81,9 @@ def _optimize_options(command: argparse.ArgumentParser) -> None:
 def _export_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL.keras", help="float model")
     command.add_argument("out", metavar="OUT.tflite", help="file to write")
-    command.add_argument("--quantization", metavar="MODE", help="float, float16, dynamic_int8, weight_only_int8, int8, w4a8 or int16x8")
+    command.add_argument(
+        "--quantization", metavar="MODE", help="float, float16, dynamic_int8, weight_only_int8, int8, w4a8 or int16x8"
+    )
     command.add_argument(
         "--rule",
         action="append",

@@ -69,10 +69,8 @@ class IntegerLayer(layers.Layer):  # type: ignore[misc]
         multiplier = self.step_in * scale / self.step_out
         exact = np.float64(self.step_in) * scale.astype("float64") / np.float64(self.step_out)
         if result.bits == WIDE:
-            biased = layer.use_bias and bool(np.any(layer.bias))  # without it the kernel sums in 32 bits
-            self.rounded = (
-                requantize.wide(exact) if biased or not isinstance(layer, layers.Dense) else requantize.twice(exact)
-            )
+            dense = isinstance(layer, layers.Dense)  # sums in 32 bits, convolutions in 64
+            self.rounded = requantize.twice(exact) if dense else requantize.wide(exact)
         elif (kernel.bits or 8) <= NARROW_BITS and isinstance(layer, CONVOLUTIONS):
             self.rounded = requantize.twice(exact, halves="up")
         else:
@@ -213,9 +211,17 @@ class IntegerLeaky(layers.Layer):  # type: ignore[misc]
         self.step_in, self.step_out = np.float32(given.scale[0]), np.float32(result.scale[0])
         ratio = 256.0 * self.step_in / self.step_out
         self.above, self.below = np.round(ratio), np.round(ratio * np.float32(layer.negative_slope))
+        self.wide: tuple[Any, ...] = ()
+        if result.bits == WIDE:
+            exact = np.float64(self.step_in) / np.float64(self.step_out)
+            slope = np.float64(np.float32(layer.negative_slope))
+            self.wide = requantize.twice(exact), requantize.twice(exact * slope)
 
     def call(self, x: Any) -> Any:
         steps = ops.round(ops.cast(x, "float32") / self.step_in)
+        if self.wide:
+            above, below = self.wide
+            return ops.where(steps >= 0, above(steps), below(steps)) * self.step_out
         scaled = steps * ops.where(steps >= 0, self.above, self.below)
         return ops.floor((scaled + 128.0) / 256.0) * self.step_out
 
@@ -246,7 +252,7 @@ class WideMean(layers.Layer):  # type: ignore[misc]
         self.pooling = copy_layer(layer)
         self.step_in, self.step_out = np.float32(given.scale[0]), np.float32(result.scale[0])
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Any, mask: Any = None) -> Any:
         axes = tuple(range(1, len(x.shape) - 1))
         if self.pooling.data_format == "channels_first":
             axes = tuple(range(2, len(x.shape)))

