@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kompakt.rewrite.remove_channels import mask_channels as mask_channels
     from kompakt.rewrite.remove_channels import remove_channels as remove_channels
     from kompakt.run import optimize as optimize
+    from kompakt.sensitivity import sensitivity as sensitivity
     from kompakt.shrink import ShrinkPlan as ShrinkPlan
     from kompakt.shrink import plan_shrink as plan_shrink
     from kompakt.shrink import shrink as shrink
@@ -61,6 +62,7 @@ _HOME = {
     "ShrinkPlan": "shrink",
     "plan_shrink": "shrink",
     "shrink": "shrink",
+    "sensitivity": "sensitivity",
     "sites": "sites",
     "cluster": "techniques",
     "prune": "techniques",

@@ -15,8 +15,10 @@ from keras import layers
 from kompakt.assignment import Assignment, assign, meet
 from kompakt.attach import attach, chains_of, finalize, wrapped
 from kompakt.calibrate import calibrate
+from kompakt.choose import choose
 from kompakt.errors import InputError
 from kompakt.graph import Copier, copy_layer, rebuild
+from kompakt.noise import candidates
 from kompakt.placement import activation_grids, fixed_range, grids_per_call, marker
 from kompakt.policies import POLICIES
 from kompakt.precision import MIXED, PRECISIONS
@@ -219,6 +221,8 @@ def quantize(
     ranges: str = "moving_average",
     momentum: float = 0.99,
     method: str = "moving_average",
+    max_drop: float | None = None,
+    evaluate: Callable[[keras.Model], float] | None = None,
 ) -> keras.Model:
     """A trainable copy of ``model`` that computes as its quantized file will: quantization-aware training.
 
@@ -238,6 +242,10 @@ def quantize(
             start from the first training batch.
         ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated.
         method: how calibration batches are put together: "minmax" or "moving_average".
+        max_drop: choose the precision of each layer (4, 8 or 16 bits, float), so that the score falls by at most this
+            against the float model's, at the fewest bytes; what was chosen and why is logged (see
+            :func:`kompakt.choose.choose`). ``rules`` are what it starts from.
+        evaluate: model -> its score, higher is better (an accuracy, as a share); for ``max_drop``.
 
     Raises:
         InputError: unknown mode, no layer to quantize, bad calibration data.
@@ -260,6 +268,8 @@ def quantize(
     base = PRECISIONS[mode]
     if rules and not base.integer:
         raise InputError(f"rules= with mode={mode!r}: expected int8, w4a8 or int16x8, whose layers can be mixed")
+    if max_drop is not None or evaluate is not None:
+        return _chosen(model, mode, rules, calibration, ranges, momentum, method, max_drop, evaluate)
     flat, keeps = _deployable(model)
     known = [layer.name for layer in model._flatten_layers()]
     if base.integer:
@@ -276,6 +286,43 @@ def quantize(
     if calibration is not None:
         calibrate(attached, calibration, method=method)
     return attached
+
+
+def _chosen(
+    model: keras.Model,
+    mode: str,
+    rules: Mapping[str, Any] | None,
+    calibration: Any,
+    ranges: str,
+    momentum: float,
+    method: str,
+    max_drop: float | None,
+    evaluate: Callable[[keras.Model], float] | None,
+) -> keras.Model:
+    """``quantize`` with the precisions that hold ``max_drop`` at the fewest bytes."""
+    if max_drop is None or evaluate is None or not max_drop >= 0.0:
+        raise InputError(
+            f"max_drop={max_drop}, evaluate={evaluate}: give both, a drop of 0 or more and a function of a model that "
+            "returns its score, higher is better"
+        )
+    if calibration is None or mode != "int8":
+        raise InputError("max_drop= needs mode='int8', which it starts from, and calibration= samples")
+    samples = calibration if hasattr(calibration, "shape") or isinstance(calibration, (dict, list)) else [*calibration]
+    options: dict[str, Any] = {"calibration": samples, "ranges": ranges, "momentum": momentum, "method": method}
+    floor = float(evaluate(carry(model)[0])) - max_drop
+
+    def made(more: Mapping[str, Any]) -> keras.Model:
+        return quantize(model, mode, rules={**(rules or {}), **more}, **options)
+
+    start = made({})
+    choice = choose(candidates(start, samples), lambda more: float(evaluate(made(more))), floor)
+    for line in choice.why:
+        log.warning("max_drop: %s", line)
+    if choice.score < floor:
+        raise InputError(
+            f"max_drop={max_drop}: no assignment scores {floor:.4f}; the best found scores {choice.score:.4f}"
+        )
+    return made(choice.rules)
 
 
 def _weight_grids(

@@ -78,6 +78,7 @@ class FakeQuant(Transform):
         self.low, self.high = low, high
         self.mode = mode
         self.calibrating: str | None = None
+        self.active = True
 
     @property
     def on_weights(self) -> bool:  # type: ignore[override]
@@ -115,6 +116,8 @@ class FakeQuant(Transform):
         self.seen.assign(1.0)
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
+        if not self.active:
+            return x
         x32 = ops.cast(x, "float32")
         if self.calibrating:
             self.observe(x32, self.calibrating)
