@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,12 +61,17 @@ def quantized_mode(model: keras.Model) -> str | None:
     return "int8" if slots & {OUTPUT, BOTH} else "dynamic_int8"
 
 
-def make_job(model: keras.Model, mode: str, calibration: Any) -> Job:
+def make_job(model: keras.Model, mode: str, calibration: Any, repairs: Sequence[str] = ()) -> Job:
     """``model`` made ready for a file of ``mode``; a float model is quantized on ``calibration`` where needed.
 
     Raises:
-        InputError: int8 without ranges and without calibration data.
+        InputError: int8 without ranges and without calibration data, or ``repairs`` of what is not quantized here.
     """
+    if repairs and (mode not in TRAINABLE_MODES or quantized_mode(model) is not None):
+        raise InputError(
+            f"repairs={list(repairs)}: export repairs a float model that it quantizes itself to one of "
+            f"{', '.join(TRAINABLE_MODES)}; for a model from quantize, ask quantize for them"
+        )
     given, model = model, full_precision(model)
     if mode in TRAINABLE_MODES and quantized_mode(model) is None:
         if mode == "int8" and calibration is None:
@@ -74,7 +79,7 @@ def make_job(model: keras.Model, mode: str, calibration: Any) -> Job:
                 "quantization='int8' of a float model needs calibration=: some hundred samples of real input"
             )
         _check_finite(model)
-        model = quantize(model, mode, calibration=calibration, ranges="minmax")
+        model = quantize(model, mode, calibration=calibration, ranges="minmax", repairs=repairs)
     if not wrapped(model):
         return Job(plain=model, encodings={}, reference=model, name="float model", given=given)
     if mode not in TRAINABLE_MODES:

@@ -18,6 +18,7 @@ from kompakt.errors import InputError
 from kompakt.graph import Copier, copy_layer, rebuild
 from kompakt.placement import Grid, activation_grids, grids_per_call, input_marker
 from kompakt.policies import POLICIES
+from kompakt.repairs import before_folding, before_grids, check_repairs, held, on_grids
 from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise
 from kompakt.rewrite.float_inputs import float_inputs
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
@@ -39,7 +40,7 @@ log = logging.getLogger("kompakt")
 TRAINABLE_MODES = ("int8", "dynamic_int8")
 """Modes of ``quantize``: int8 weights and activations, or int8 weights alone."""
 
-QUANTIZE_OPTIONS = ("ranges", "momentum", "method")
+QUANTIZE_OPTIONS = ("ranges", "momentum", "method", "repairs")
 """Keyword arguments of ``quantize`` that a recipe may set."""
 
 LEFT_OUT = "%s: left as it is (%s; name it in sites= to include it)"
@@ -216,6 +217,7 @@ def quantize(
     ranges: str = "moving_average",
     momentum: float = 0.99,
     method: str = "moving_average",
+    repairs: Sequence[str] = (),
 ) -> keras.Model:
     """A trainable copy of ``model`` that computes as its quantized file will: quantization-aware training.
 
@@ -230,9 +232,11 @@ def quantize(
             start from the first training batch.
         ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated.
         method: how calibration batches are put together: "minmax" or "moving_average".
+        repairs: any of "batchnorm", "equalize", "adaround" and "bias" (see :mod:`kompakt.repairs`), done in that
+            order whatever order they are given in. All but "equalize" need calibration.
 
     Raises:
-        InputError: unknown mode, no layer to quantize, bad calibration data.
+        InputError: unknown mode or repair, no layer to quantize, bad calibration data.
 
     Example:
         >>> import numpy as np
@@ -249,7 +253,11 @@ def quantize(
         )
     if method not in RANGES:
         raise InputError(f"method {method!r}: expected one of {', '.join(RANGES)}")
-    flat, keeps = _deployable(model)
+    repairs = check_repairs(repairs, calibration)
+    if repairs and calibration is not None:
+        calibration = held(model, calibration)
+    flat, keeps = _deployable(before_folding(model, repairs, calibration))
+    flat = before_grids(flat, repairs, keeps)
     grids: tuple[Grid, ...] = ()
     if mode == "int8":
         flat = grids_per_call(flat)
@@ -269,7 +277,7 @@ def quantize(
         wanted[grid.site] = [
             FakeQuant(8, symmetric=False, ranges=ranges, momentum=momentum, low=grid.low, high=grid.high)
         ]
-    attached = attach(flat, wanted)
+    attached = on_grids(attach(flat, wanted), repairs, calibration, flat)
     if calibration is not None:
         calibrate(attached, calibration, method=method)
     return attached
