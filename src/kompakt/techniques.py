@@ -18,7 +18,7 @@ from kompakt.errors import InputError
 from kompakt.graph import Copier, copy_layer, rebuild
 from kompakt.placement import Grid, activation_grids, grids_per_call, input_marker
 from kompakt.policies import POLICIES
-from kompakt.repairs import before_folding, before_grids, check_repairs, held, on_grids
+from kompakt.repairs import before_folding, before_grids, on_grids, prepared
 from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise
 from kompakt.rewrite.float_inputs import float_inputs
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
@@ -253,9 +253,7 @@ def quantize(
         )
     if method not in RANGES:
         raise InputError(f"method {method!r}: expected one of {', '.join(RANGES)}")
-    repairs = check_repairs(repairs, calibration)
-    if repairs and calibration is not None:
-        calibration = held(model, calibration)
+    repairs, calibration = prepared(model, repairs, calibration)
     flat, keeps = _deployable(before_folding(model, repairs, calibration))
     flat = before_grids(flat, repairs, keeps)
     grids: tuple[Grid, ...] = ()

@@ -51,6 +51,12 @@ def check_repairs(repairs: Sequence[str], calibration: Any) -> tuple[str, ...]:
     return tuple(word for word in REPAIRS if word in repairs)
 
 
+def prepared(model: keras.Model, repairs: Sequence[str], calibration: Any) -> tuple[tuple[str, ...], Any]:
+    """:func:`check_repairs`, and the calibration data in a form that can be gone over more than once."""
+    words = check_repairs(repairs, calibration)
+    return words, held(model, calibration) if words and calibration is not None else calibration
+
+
 def held(model: keras.Model, data: Any) -> Any:
     """All of ``data`` as arrays in the structure that ``model`` takes: repairs go over it more than once."""
     shapes = [tuple(tensor.shape) for tensor in model.inputs] if is_graph(model) else None
@@ -68,9 +74,7 @@ def before_folding(model: keras.Model, repairs: Sequence[str], data: Any) -> ker
     return reestimate_batchnorm(model, data)
 
 
-def before_grids(
-    model: keras.Model, repairs: Sequence[str], keeps: Mapping[str, Sequence[Transform]]
-) -> keras.Model:
+def before_grids(model: keras.Model, repairs: Sequence[str], keeps: Mapping[str, Sequence[Transform]]) -> keras.Model:
     """A flat float ``model`` with the repairs done that move its weights; zeros and shared values are kept.
 
     Args:

@@ -77,6 +77,8 @@ def adaround(
     for name, value in (("iterations", iterations), ("batch_size", batch_size)):
         if not is_whole(value) or value < 1:
             raise InputError(f"adaround({name}={value!r}): expected a whole number of 1 or more")
+    if not learning_rate > 0:
+        raise InputError(f"adaround(learning_rate={learning_rate!r}): expected more than 0")
     float_model = without_grids(model) if reference is None else reference
     copy = map_layers(model, copy_layer)
     steps = Steps(count=iterations, batch_size=batch_size, learning_rate=learning_rate)
@@ -139,10 +141,10 @@ def _learn(
         learned = soft.hard()
         better = _better(soft.errors(x, y, learned), errors, scale)
         chosen, scale = np.where(better, learned, chosen), np.where(better, best, scale)
-    variable.assign(chosen)
     reach = scale * np.float32(integer_limits(grid.bits, symmetric=True)[1])
     grid.set_range(-reach, reach)
     grid.freeze()
+    variable.assign(grid(chosen))  # to the last bit what the frozen grid gives back
 
 
 def _better(learned: np.ndarray, nearest: np.ndarray, scale: np.ndarray) -> np.ndarray:

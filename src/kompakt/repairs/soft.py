@@ -104,7 +104,9 @@ class Steps:
 
 @keras.saving.register_keras_serializable(package="kompakt")
 class SoftRounding(keras.Model):  # type: ignore[misc]
-    """``layer`` and the activation ``after`` it, on :math:`s \\cdot clip(\\lfloor W / s \\rfloor + h(V), q_{min}, q_{max})`.
+    r"""``layer``, and the activation ``after`` it, with a weight between two points of its grid.
+
+    .. math:: \tilde{W} = s \cdot clip(\lfloor W / s \rfloor + h(V), q_{min}, q_{max})
 
     Args:
         layer: with one weight at ``slot``; a copy is run. after: an activation, or None.

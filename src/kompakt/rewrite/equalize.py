@@ -23,7 +23,7 @@ MAKES: dict[type, int] = {
     layers.Conv2DTranspose: -2,
     layers.Conv3DTranspose: -2,
 }
-"""Linear layer -> the axis of its kernel that output channels lie on; input channels lie on the other of the last two."""
+"""Linear layer -> the axis of its kernel for output channels; the other of the last two is for input channels."""
 
 DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 """Linear layers with a filter of its own for each channel."""
@@ -209,7 +209,7 @@ def _pairs(model: keras.Model, relu6: bool, leave: Collection[str]) -> tuple[lis
             continue
         found = _follow(call, readers, relu6)
         if isinstance(found, _Pair):
-            found = next((why for why in (_unfit(each, count, leave) for each in (found.first, found.second)) if why), found)
+            found = _unfit(found.first, count, leave) or _unfit(found.second, count, leave) or found
         if isinstance(found, _Pair):
             pairs.append(found)
         else:
