@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers
 
 from kompakt.graph import copy_layer, map_layers
-from kompakt.repairs.walk import Given, Visit, check_attached, layer_by_layer, with_layer, without_grids
+from kompakt.repairs.walk import Given, Visit, bare, check_attached, layer_by_layer, with_layer, without_grids
 
 log = logging.getLogger("kompakt")
 
@@ -69,8 +69,8 @@ def correct_bias(model: keras.Model, data: Any, *, reference: keras.Model | None
         if not at.alone:
             log.warning(CALLED_AGAIN, at.name, "bias correction")
             return
-        before = _mean(_bare(at.reference), at.expected_given, at.reference)
-        after = _mean(with_layer(at.layer, _bare(inner), ("kernel",)), at.given, inner)
+        before = _mean(bare(at.reference), at.expected_given, at.reference)
+        after = _mean(with_layer(at.layer, bare(inner), ("kernel",)), at.given, inner)
         inner.bias.assign(np.asarray(keras.ops.convert_to_numpy(inner.bias), "float64") + before - after)
 
     layer_by_layer(copy, data, visit, reference=float_model)
@@ -85,11 +85,6 @@ def _with_bias(layer: Any) -> Any:
     biased.build(inner._build_shapes_dict["input_shape"])
     biased.kernel.assign(np.array(keras.ops.convert_to_numpy(inner.kernel)))
     return with_layer(layer, biased)
-
-
-def _bare(layer: Any) -> Any:
-    """``layer`` without its activation."""
-    return copy_layer(layer, change=lambda config: {**config, "activation": "linear"})
 
 
 def _mean(layer: Any, given: Given, kind: Any) -> np.ndarray:

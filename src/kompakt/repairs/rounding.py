@@ -15,7 +15,7 @@ from kompakt.errors import InputError
 from kompakt.graph import copy_layer, map_layers
 from kompakt.numerics import integer_limits
 from kompakt.repairs.soft import SoftRounding, Steps, best_scale, own_scale, round_to_grid
-from kompakt.repairs.walk import Visit, check_attached, layer_by_layer, without_grids
+from kompakt.repairs.walk import Visit, bare, check_attached, layer_by_layer, without_grids
 from kompakt.schedules import is_whole
 from kompakt.transforms.prune import Prune
 from kompakt.transforms.quantize import FakeQuant
@@ -25,9 +25,6 @@ log = logging.getLogger("kompakt")
 LEFT = "%s: adaround left its weights rounded to nearest (%s)"
 """What is said of a layer that is not mended, and why."""
 
-ACTIVATIONS = (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU)
-"""Layers after a linear one through which its error is looked at."""
-
 
 def adaround(
     model: keras.Model,
@@ -36,18 +33,19 @@ def adaround(
     reference: keras.Model | None = None,
     iterations: int = 1000,
     batch_size: int = 32,
-    learning_rate: float = 0.01,
+    learning_rate: float = 0.03,
     seed: int = 0,
     progress: bool = False,
 ) -> keras.Model:
     r"""A copy of a quantized ``model`` whose weights are rounded up or down as its layers' outputs ask for.
 
-    .. math:: \min_V \; \|f(W x) - f(\tilde{W} \tilde{x})\|^2 + \lambda \sum_{ij} 1 - |2 h(V_{ij}) - 1|^\beta,
+    .. math:: \min_V \; \|W x - \tilde{W} \tilde{x}\|^2 + \lambda \sum_{ij} 1 - |2 h(V_{ij}) - 1|^\beta,
         \quad \tilde{W} = s \cdot clip(\lfloor W / s \rfloor + h(V), q_{min}, q_{max})
 
     with the rectified sigmoid :math:`h(V) = clip(1.2 \sigma(V) - 0.1, 0, 1)` and :math:`\beta` annealed from 20 to
     2. Nagel et al. 2020, arXiv:2004.10568, equations (21) to (25): layer after layer, with inputs
-    :math:`\tilde{x}` from the model as it is so far and targets from the float model, through the activation f.
+    :math:`\tilde{x}` from the model as it is so far and targets from the float model. Before the activation: with it,
+    as in equation (25), a ResNet-8 with 4-bit weights lost half a point more.
     :math:`s` a channel is the one with the least squared error of the weights, and stays: ``FakeQuant`` is frozen on
     it, and the weights lie on its grid. An output channel that nearest rounding serves better on ``data`` is
     rounded to nearest. Zeros stay zeros.
@@ -130,11 +128,10 @@ def _learn(
     weight = np.array(ops.convert_to_numpy(weight), "float32")
     scale, best = (make(weight, grid.bits, axis) for make in (own_scale, best_scale))
     chosen = round_to_grid(weight, scale, grid.bits)
-    after = getattr(at.after, "transformed_layer", at.after)
-    after = after if isinstance(after, ACTIVATIONS) else None
+    linear = bare(at.reference)
     x = np.concatenate([args[0] for args, _ in at.given])
-    y = np.concatenate([made if after is None else np.array(ops.convert_to_numpy(after(made))) for made in at.expected])
-    soft = SoftRounding(at.layer.transformed_layer, slot, after, weight, best, grid.bits)
+    y = np.concatenate([ops.convert_to_numpy(linear(*args, **kwargs)) for args, kwargs in at.expected_given])
+    soft = SoftRounding(bare(at.layer.transformed_layer), slot, weight, best, grid.bits)
     errors = soft.errors(x, y, chosen)
     if errors.mean() > 0:
         soft.learn(x, y, steps, random, norm=float(errors.mean()), tick=tick)

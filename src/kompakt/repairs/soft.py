@@ -11,7 +11,6 @@ import numpy as np
 from keras import ops
 
 from kompakt.attach import Overlay
-from kompakt.graph import copy_layer
 from kompakt.numerics import fake_quantize, integer_limits, own_reach
 from kompakt.sites import weight_slots
 
@@ -104,24 +103,19 @@ class Steps:
 
 @keras.saving.register_keras_serializable(package="kompakt")
 class SoftRounding(keras.Model):  # type: ignore[misc]
-    r"""``layer``, and the activation ``after`` it, with a weight between two points of its grid.
+    r"""``layer`` with a weight between two points of its grid.
 
     .. math:: \tilde{W} = s \cdot clip(\lfloor W / s \rfloor + h(V), q_{min}, q_{max})
 
     Args:
-        layer: with one weight at ``slot``; a copy is run. after: an activation, or None.
+        layer: with one weight at ``slot``, a copy of its own.
         weight: its float values. scale: broadcasts against it. bits: of the symmetric grid.
     """
 
-    def __init__(
-        self, layer: Layer, slot: str, after: Layer | None, weight: np.ndarray, scale: np.ndarray, bits: int
-    ) -> None:
+    def __init__(self, layer: Layer, slot: str, weight: np.ndarray, scale: np.ndarray, bits: int) -> None:
         super().__init__()
-        self.inner = copy_layer(layer)
-        self.after = None if after is None else copy_layer(after)
-        for part in (self.inner, self.after):
-            if part is not None:
-                part.trainable = False
+        self.inner = layer
+        self.inner.trainable = False
         self.variable = weight_slots(self.inner)[slot][1]
         self.scale, self.limits = scale, integer_limits(bits, symmetric=True)
         self.free = (weight != 0).astype("float32")  # zeros of pruning stay
@@ -167,8 +161,7 @@ class SoftRounding(keras.Model):  # type: ignore[misc]
 
     def _run(self, x: Tensor, weight: Tensor) -> Tensor:
         with Overlay([(self.variable, ops.cast(weight, self.variable.dtype))]):
-            made = self.inner(x)
-        return made if self.after is None else self.after(made)
+            return self.inner(x)
 
     def hard(self) -> np.ndarray:
         """The weight with each value rounded the way that it was nearer to."""

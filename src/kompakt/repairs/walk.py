@@ -30,8 +30,7 @@ class Visit:
         layer: of the model that is mended. name: of its unit; "" for what is no unit (an op).
         reference: the layer in its place in the model that it should agree with; the layer itself where there is none.
         given, expected_given: arguments a batch, in the model and in the reference.
-        expected: outputs of ``reference`` a batch. alone: the layer is called once in the model.
-        after: the layer that is the only reader of the output, or None.
+        alone: the layer is called once in the model.
     """
 
     layer: Layer
@@ -39,9 +38,7 @@ class Visit:
     reference: Layer
     given: Given
     expected_given: Given
-    expected: list[Any]
     alone: bool
-    after: Layer | None
 
 
 def layer_by_layer(
@@ -103,13 +100,12 @@ class _Walk:
 
     def follow(self, model: keras.Model, inputs: list[list[list[Any]]]) -> list[list[list[Any]]]:
         """``inputs`` and outputs: lane, tensor, batch."""
-        readers = users(model)
-        left = {tensor: len(by) for tensor, by in readers.items()}
+        left = {tensor: len(by) for tensor, by in users(model).items()}
         lanes = [{id(t): value for t, value in zip(model.inputs, given, strict=True)} for given in inputs]
         for call in calls(model):
             if any(id(t) not in lanes[0] for t in call.inputs):
                 continue
-            for values, made in zip(lanes, self._call(call, lanes, readers), strict=True):
+            for values, made in zip(lanes, self._call(call, lanes), strict=True):
                 values.update({id(t): each for t, each in zip(call.outputs, made, strict=True)})
             for tensor in call.inputs:
                 left[id(tensor)] -= 1
@@ -118,14 +114,13 @@ class _Walk:
                         values.pop(id(tensor), None)
         return [[values[id(t)] for t in model.outputs] for values in lanes]
 
-    def _call(self, call: Call, lanes: list[dict[int, Any]], readers: Any) -> list[list[list[Any]]]:
+    def _call(self, call: Call, lanes: list[dict[int, Any]]) -> list[list[list[Any]]]:
         if is_graph(call.layer):
             inner = as_functional(call.layer)
             return self.follow(inner, [[values[id(t)] for t in call.inputs] for values in lanes])
         name, twin = self._twins.get(id(call.layer), ("", call.layer))
         given = [_arguments(call, values) for values in lanes]
         results = [_run(twin, given[0])] if len(lanes) > 1 else []
-        after = readers[id(call.outputs[0])]
         self._visit(
             Visit(
                 layer=call.layer,
@@ -133,9 +128,7 @@ class _Walk:
                 reference=twin,
                 given=given[-1],
                 expected_given=given[0],
-                expected=results[0][0] if results else [],
                 alone=self._count.get(id(call.layer), 0) == 1,
-                after=after[0].layer if len(after) == 1 and after[0] is not None else None,
             )
         )
         return [*results, _run(call.layer, given[-1])]
@@ -183,3 +176,10 @@ def with_layer(layer: Any, inner: Layer, slots: Sequence[str] | None = None) -> 
     """A Transformed around ``inner`` with copies of the chains of ``layer`` (those at ``slots``)."""
     chains = {slot: copy_layer(chain) for slot, chain in layer.chains.items() if slots is None or slot in slots}
     return Transformed(inner, chains)
+
+
+def bare(layer: Layer) -> Layer:
+    """A copy of a plain ``layer`` without its activation."""
+    return copy_layer(
+        layer, change=lambda config: {**config, **({"activation": "linear"} if "activation" in config else {})}
+    )

@@ -28,6 +28,8 @@ MAKES: dict[type, int] = {
 DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 """Linear layers with a filter of its own for each channel."""
 
+LINEAR: tuple[Any, ...] = (*MAKES, *DEPTHWISE)
+
 BETWEEN = (
     layers.Dropout,
     layers.SpatialDropout1D,
@@ -205,7 +207,7 @@ def _pairs(model: keras.Model, relu6: bool, leave: Collection[str]) -> tuple[lis
     pairs: list[_Pair] = []
     left: dict[str, str] = {}
     for call in calls(model):
-        if not isinstance(call.layer, (*MAKES, *DEPTHWISE)) or call.layer.name in left:
+        if not isinstance(call.layer, LINEAR) or call.layer.name in left:
             continue
         found = _follow(call, readers, relu6)
         if isinstance(found, _Pair):
@@ -238,7 +240,7 @@ def _follow(call: Call, readers: Any, relu6: bool) -> _Pair | str:
         if after[0] is None:
             return "an output of the model"
         at = after[0]
-        if isinstance(at.layer, (*MAKES, *DEPTHWISE)):
+        if isinstance(at.layer, LINEAR):
             return _Pair(first, at.layer, tuple(clipped))
         if not _passes(at.layer):
             return f"{at.layer.name} ({type(at.layer).__name__}) follows"
