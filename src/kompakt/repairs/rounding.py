@@ -45,7 +45,7 @@ def adaround(
     with the rectified sigmoid :math:`h(V) = clip(1.2 \sigma(V) - 0.1, 0, 1)` and :math:`\beta` annealed from 20 to
     2. Nagel et al. 2020, arXiv:2004.10568, equations (21) to (25): layer after layer, with inputs
     :math:`\tilde{x}` from the model as it is so far and targets from the float model. Before the activation: with it,
-    as in equation (25), a ResNet-8 with 4-bit weights lost half a point more.
+    as in equation (25), a ResNet-8 with 4-bit weights lost half a point more (two seeds).
     :math:`s` a channel is the one with the least squared error of the weights, and stays: ``FakeQuant`` is frozen on
     it, and the weights lie on its grid. An output channel that nearest rounding serves better on ``data`` is
     rounded to nearest. Zeros stay zeros.

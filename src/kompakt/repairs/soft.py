@@ -101,7 +101,6 @@ class Steps:
     learning_rate: float
 
 
-@keras.saving.register_keras_serializable(package="kompakt")
 class SoftRounding(keras.Model):  # type: ignore[misc]
     r"""``layer`` with a weight between two points of its grid.
 
