@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,16 +82,29 @@ def _raised(
             rules = every
             continue
 
-        def with_raised(k: int, base: dict[str, Any] = rules, what: str = what) -> dict[str, Any]:
-            whole = k > len(order)
-            return {**base, EVERY: what} if whole else {**base, **{each.layer: what for each in order[:k]}}
-
-        count = _fewest(len(order) + 1, lambda k, rules_of=with_raised: scored(rules_of(k)) >= floor)
+        count = _fewest(len(order) + 1, functools.partial(_holds, scored, floor, order, rules, what))
         raised = order[:count]
         lines += [f"{each.layer}: {what}, alone in 8 bits it makes noise at {each.sqnr_8:.1f} dB" for each in raised]
         lines += [f"every layer: {what}"] if count > len(order) else []
-        return with_raised(count), lines
+        return _with_raised(order, rules, what, count), lines
     return rules, lines
+
+
+def _with_raised(order: Sequence[Candidate], base: dict[str, Any], what: str, count: int) -> dict[str, Any]:
+    """``base``, with the first ``count`` layers raised; one more than there are stands for all layers of the model."""
+    raised = [EVERY] if count > len(order) else [each.layer for each in order[:count]]
+    return {**base, **dict.fromkeys(raised, what)}
+
+
+def _holds(
+    scored: Callable[[dict[str, Any]], float],
+    floor: float,
+    order: Sequence[Candidate],
+    base: dict[str, Any],
+    what: str,
+    count: int,
+) -> bool:
+    return scored(_with_raised(order, base, what, count)) >= floor
 
 
 def _fewest(most: int, holds: Callable[[int], bool]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,15 +68,26 @@ def quantized_mode(model: keras.Model) -> str | None:
     return mode_of(bits[False], bits[True]) if grids else None
 
 
-def make_job(model: keras.Model, mode: str, calibration: Any, rules: Mapping[str, Any] | None = None) -> Job:
+def make_job(
+    model: keras.Model,
+    mode: str,
+    calibration: Any,
+    rules: Mapping[str, Any] | None = None,
+    repairs: Sequence[str] = (),
+) -> Job:
     """``model`` made ready for a file of ``mode``; a float model is quantized on ``calibration`` where needed.
 
     Args:
         rules: of :func:`kompakt.quantize`; with them ``mode`` is what the layers that they do not name have.
 
     Raises:
-        InputError: int8 without ranges and without calibration data.
+        InputError: int8 without ranges and without calibration data, or ``repairs`` of what is not quantized here.
     """
+    if repairs and (mode not in TRAINABLE_MODES or quantized_mode(model) is not None):
+        raise InputError(
+            f"repairs={list(repairs)}: export repairs a float model that it quantizes itself to one of "
+            f"{', '.join(TRAINABLE_MODES)}; for a model from quantize, ask quantize for them"
+        )
     given, model = model, full_precision(model)
     if mode in TRAINABLE_MODES and quantized_mode(model) is None:
         if mode in INTEGER and calibration is None:
@@ -84,7 +95,7 @@ def make_job(model: keras.Model, mode: str, calibration: Any, rules: Mapping[str
                 f"quantization={mode!r} of a float model needs calibration=: some hundred samples of real input"
             )
         _check_finite(model)
-        model = quantize(model, mode, rules=rules, calibration=calibration, ranges="minmax")
+        model = quantize(model, mode, rules=rules, calibration=calibration, ranges="minmax", repairs=repairs)
         mode = quantized_mode(model) or mode
     if not wrapped(model):
         return Job(plain=model, encodings={}, reference=model, name="float model", given=given)

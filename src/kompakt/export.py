@@ -70,6 +70,7 @@ def export(
     batch: int | None = 1,
     target: str = "tflite",
     sparse: bool = False,
+    repairs: Sequence[str] = (),
     on_breach: str = "raise",
 ) -> Artifact:
     """Write ``model`` as a file that was run and compared with its simulation first.
@@ -88,6 +89,8 @@ def export(
         batch: fixed batch size; None for one that can be resized (float modes).
         sparse: store weights with many zeros sparse, each where that takes fewer bytes; on x86-64
             the file computes the same bits, no faster. Not for "dynamic_int8".
+        repairs: of a float model that is quantized here, as in :func:`kompakt.quantize`: any of "batchnorm",
+            "equalize", "adaround" and "bias".
         on_breach: "raise", or "warn" to write the file all the same, with the breaches in the Artifact.
 
     Returns:
@@ -115,7 +118,7 @@ def export(
     _check_batch(batch, mode)
     writable_folder(Path(path).parent)
     inputs = _compared_on(model, verify, calibration)
-    job = make_job(model, mode, calibration, rules)
+    job = make_job(model, mode, calibration, rules, repairs)
     mode = MIXED if job.mode == MIXED else mode
     short = tuple(f"{site}: {e.shortfall}" for site, e in job.encodings.items() if e.shortfall)
     notes = short if inputs is not None else (UNSEEN, *short)

@@ -22,6 +22,7 @@ from kompakt.attach import attach, chains_of, wrapped
 from kompakt.checks import check_keys, check_type, check_types, check_word, get_list
 from kompakt.errors import InputError
 from kompakt.precision import of_rule
+from kompakt.repairs import REPAIRS
 from kompakt.shrink import plan_shrink, shrink
 from kompakt.sites import Site, nearest
 from kompakt.targets import TARGETS
@@ -326,9 +327,12 @@ def _check_quantize_options(options: Mapping[str, Any], mode: str | None, where:
     for key in options:
         if key not in QUANTIZE_OPTIONS:
             raise InputError(f"{where}: unknown option {key!r}{nearest(str(key), QUANTIZE_OPTIONS)}")
-    check_types(options, {"ranges": str, "momentum": float, "method": str, "rules": dict}, where)
+    check_types(options, {"ranges": str, "momentum": float, "method": str, "rules": dict, "repairs": list}, where)
     for value in options.get("rules", {}).values():
         of_rule(value)
+    for word in options.get("repairs", []):
+        if word not in REPAIRS:
+            raise InputError(f"{where}: 'repairs' has {word!r}{nearest(str(word), REPAIRS)}")
     for key in ("ranges", "method"):
         check_word(options, key, RANGES, where)
     if not 0.0 <= options.get("momentum", 0.0) < 1.0:

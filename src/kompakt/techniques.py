@@ -22,6 +22,7 @@ from kompakt.noise import candidates
 from kompakt.placement import activation_grids, fixed_range, grids_per_call, marker
 from kompakt.policies import POLICIES
 from kompakt.precision import MIXED, PRECISIONS
+from kompakt.repairs import before_folding, before_grids, on_grids, prepared
 from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise
 from kompakt.rewrite.float_inputs import float_inputs
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
@@ -43,7 +44,7 @@ log = logging.getLogger("kompakt")
 TRAINABLE_MODES = tuple(name for name in PRECISIONS if name != "float")
 """Modes of ``quantize``."""
 
-QUANTIZE_OPTIONS = ("ranges", "momentum", "method", "rules")
+QUANTIZE_OPTIONS = ("ranges", "momentum", "method", "rules", "repairs")
 """Keyword arguments of ``quantize`` that a recipe may set."""
 
 LEFT_OUT = "%s: left as it is (%s; name it in sites= to include it)"
@@ -221,6 +222,7 @@ def quantize(
     ranges: str = "moving_average",
     momentum: float = 0.99,
     method: str = "moving_average",
+    repairs: Sequence[str] = (),
     max_drop: float | None = None,
     evaluate: Callable[[keras.Model], float] | None = None,
 ) -> keras.Model:
@@ -242,13 +244,15 @@ def quantize(
             start from the first training batch.
         ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated.
         method: how calibration batches are put together: "minmax" or "moving_average".
+        repairs: any of "batchnorm", "equalize", "adaround" and "bias" (see :mod:`kompakt.repairs`), done in that
+            order whatever order they are given in. All but "equalize" need calibration.
         max_drop: choose the precision of each layer (4, 8 or 16 bits, float), so that the score falls by at most this
             against the float model's, at the fewest bytes; what was chosen and why is logged (see
             :func:`kompakt.choose.choose`). ``rules`` are what it starts from.
         evaluate: model -> its score, higher is better (an accuracy, as a share); for ``max_drop``.
 
     Raises:
-        InputError: unknown mode, no layer to quantize, bad calibration data.
+        InputError: unknown mode or repair, no layer to quantize, bad calibration data.
 
     Example:
         >>> import numpy as np
@@ -269,8 +273,11 @@ def quantize(
     if rules and not base.integer:
         raise InputError(f"rules= with mode={mode!r}: expected int8, w4a8 or int16x8, whose layers can be mixed")
     if max_drop is not None or evaluate is not None:
-        return _chosen(model, mode, rules, calibration, ranges, momentum, method, max_drop, evaluate)
-    flat, keeps = _deployable(model)
+        options = {"ranges": ranges, "momentum": momentum, "method": method, "repairs": repairs}
+        return _chosen(model, mode, rules, calibration, options, max_drop, evaluate)
+    repairs, calibration = prepared(model, repairs, calibration)
+    flat, keeps = _deployable(before_folding(model, repairs, calibration))
+    flat = before_grids(flat, repairs, keeps)
     known = [layer.name for layer in model._flatten_layers()]
     if base.integer:
         flat = grids_per_call(flat)
@@ -283,6 +290,7 @@ def quantize(
     wanted = _weight_grids(flat, assignment, keeps, name)
     wanted |= _activation_grids(flat, assignment, name, ranges=ranges, momentum=momentum) if base.integer else {}
     attached = attach(flat, {site: chain for site, chain in wanted.items() if chain})
+    attached = on_grids(attached, repairs, calibration, flat)
     if calibration is not None:
         calibrate(attached, calibration, method=method)
     return attached
@@ -293,9 +301,7 @@ def _chosen(
     mode: str,
     rules: Mapping[str, Any] | None,
     calibration: Any,
-    ranges: str,
-    momentum: float,
-    method: str,
+    options: Mapping[str, Any],
     max_drop: float | None,
     evaluate: Callable[[keras.Model], float] | None,
 ) -> keras.Model:
@@ -308,11 +314,10 @@ def _chosen(
     if calibration is None or mode != "int8":
         raise InputError("max_drop= needs mode='int8', which it starts from, and calibration= samples")
     samples = calibration if hasattr(calibration, "shape") or isinstance(calibration, (dict, list)) else [*calibration]
-    options: dict[str, Any] = {"calibration": samples, "ranges": ranges, "momentum": momentum, "method": method}
     floor = float(evaluate(carry(model)[0])) - max_drop
 
     def made(more: Mapping[str, Any]) -> keras.Model:
-        return quantize(model, mode, rules={**(rules or {}), **more}, **options)
+        return quantize(model, mode, rules={**(rules or {}), **more}, calibration=samples, **options)
 
     start = made({})
     choice = choose(candidates(start, samples), lambda more: float(evaluate(made(more))), floor)

@@ -1,0 +1,100 @@
+"""Repairs of post-training quantization, in the order that :func:`kompakt.quantize` takes them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from kompakt.calibrate import batches
+from kompakt.errors import InputError
+from kompakt.repairs.batchnorm import has_batchnorm, reestimate_batchnorm
+from kompakt.repairs.bias import correct_bias
+from kompakt.repairs.rounding import adaround
+from kompakt.rewrite.equalize import equalize
+from kompakt.sites import is_graph, nearest
+from kompakt.transform import Transform
+from kompakt.transforms.prune import Prune
+
+__all__ = ["REPAIRS", "adaround", "before_folding", "before_grids", "correct_bias", "on_grids", "reestimate_batchnorm"]
+
+log = logging.getLogger("kompakt")
+
+BATCHNORM, EQUALIZE, ADAROUND, BIAS = REPAIRS = ("batchnorm", "equalize", "adaround", "bias")
+"""Words of ``repairs=``, in the order they are carried out: each works on what those before it leave."""
+
+NEED_DATA = (BATCHNORM, ADAROUND, BIAS)
+
+
+def check_repairs(repairs: Sequence[str], calibration: Any) -> tuple[str, ...]:
+    """The words of ``repairs`` in the order of :data:`REPAIRS`.
+
+    Raises:
+        InputError: an unknown word, or one that needs calibration data where there are none.
+
+    Example:
+        >>> check_repairs(["bias", "equalize"], calibration=[])
+        ('equalize', 'bias')
+    """
+    if isinstance(repairs, str) or not isinstance(repairs, Sequence):
+        raise InputError(f"repairs={repairs!r}: expected a list of words: {', '.join(REPAIRS)}")
+    for word in repairs:
+        if word not in REPAIRS:
+            raise InputError(f"repairs has {word!r}{nearest(str(word), REPAIRS)}")
+    needs = [word for word in NEED_DATA if word in repairs]
+    if needs and calibration is None:
+        raise InputError(f"repairs={needs} need calibration=: some hundred samples of real input")
+    return tuple(word for word in REPAIRS if word in repairs)
+
+
+def prepared(model: keras.Model, repairs: Sequence[str], calibration: Any) -> tuple[tuple[str, ...], Any]:
+    """:func:`check_repairs`, and the calibration data in a form that can be gone over more than once."""
+    words = check_repairs(repairs, calibration)
+    return words, held(model, calibration) if words and calibration is not None else calibration
+
+
+def held(model: keras.Model, data: Any) -> Any:
+    """All of ``data`` as arrays in the structure that ``model`` takes: repairs go over it more than once."""
+    shapes = [tuple(tensor.shape) for tensor in model.inputs] if is_graph(model) else None
+    given = [tree.map_structure(np.asarray, inputs) for inputs in batches(data, shapes=shapes)]
+    return tree.map_structure(lambda *parts: np.concatenate(parts), *given)
+
+
+def before_folding(model: keras.Model, repairs: Sequence[str], data: Any) -> keras.Model:
+    """``model``, plain or attached, with the repairs done that need its BatchNormalizations."""
+    if BATCHNORM not in repairs:
+        return model
+    if not has_batchnorm(model):
+        log.warning("%s: repair 'batchnorm' has nothing to do (no BatchNormalization)", model.name)
+        return model
+    return reestimate_batchnorm(model, data)
+
+
+def before_grids(model: keras.Model, repairs: Sequence[str], keeps: Mapping[str, Sequence[Transform]]) -> keras.Model:
+    """A flat float ``model`` with the repairs done that move its weights; zeros and shared values are kept.
+
+    Args:
+        keeps: site -> transforms that keep what earlier techniques did there.
+    """
+    if EQUALIZE not in repairs:
+        return model
+    shared = {
+        site.rsplit("/", 1)[0] for site, chain in keeps.items() if any(not isinstance(t, Prune) for t in chain)
+    }  # scaling channels apart makes more values of the shared ones
+    new, lines = equalize(model, leave=shared)
+    for line in lines:
+        log.info("equalize: %s", line)
+    return new
+
+
+def on_grids(model: keras.Model, repairs: Sequence[str], data: Any, reference: keras.Model) -> keras.Model:
+    """An attached ``model`` with its weights rounded and its biases set to agree with the float ``reference``."""
+    if ADAROUND in repairs:
+        model = adaround(model, data, reference=reference)
+    if BIAS in repairs:
+        model = correct_bias(model, data, reference=reference)
+    return model
