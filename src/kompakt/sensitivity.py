@@ -29,7 +29,7 @@ LOOKED_AT = 512
 class Spread:
     """Numbers of one tensor: least, largest, mean, standard deviation, and the 0.1 and 99.9 percentiles.
 
-    ``reach``: the largest magnitude over that of the 99.9 percentile of magnitudes, 1 where there are no outliers.
+    ``reach``: the largest magnitude over the root mean square, which is large where there are outliers.
     """
 
     low: float
@@ -161,8 +161,7 @@ def _output_spreads(model: keras.Model, inputs: Any) -> dict[str, Spread]:
 
 def _spread(values: np.ndarray) -> Spread:
     flat = np.asarray(values, "float64").ravel()
-    magnitudes = np.abs(flat)
-    usual = float(np.percentile(magnitudes, 99.9))
+    usual = float(np.sqrt(np.mean(flat**2)))
     return Spread(
         low=float(flat.min()),
         high=float(flat.max()),
@@ -170,7 +169,7 @@ def _spread(values: np.ndarray) -> Spread:
         std=float(flat.std()),
         p001=float(np.percentile(flat, 0.1)),
         p999=float(np.percentile(flat, 99.9)),
-        reach=float(magnitudes.max() / usual) if usual > 0.0 else 1.0,
+        reach=float(np.abs(flat).max() / usual) if usual > 0.0 else 1.0,
     )
 
 

@@ -1,0 +1,153 @@
+"""Which layer hurts, and the precisions chosen by it."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import layers as L
+
+import kompakt as kp
+from kompakt.attach import chains_of
+from kompakt.choose import Candidate, choose
+from kompakt.numerics import fake_quantize_weight
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(128, 12)).astype("float32")
+
+
+def chain():
+    """The second layer has one weight that makes a coarse grid for the rest of its channel."""
+    keras.utils.set_random_seed(0)
+    i = keras.Input((12,), name="x")
+    x = L.Dense(16, activation="relu", name="a")(i)
+    x = L.Dense(16, activation="relu", name="b")(x)
+    model = keras.Model(i, L.Dense(4, activation="softmax", name="c")(x))
+    kernel = keras.ops.convert_to_numpy(model.get_layer("b").kernel).copy()
+    kernel[0] = 40.0 * np.abs(kernel).max()
+    model.get_layer("b").kernel.assign(kernel)
+    bias = np.full(16, -1.0, "float32")
+    model.get_layer("a").bias.assign(np.where(np.arange(16) == 0, -100.0, bias))
+    return model
+
+
+def test_the_layer_that_was_spoiled_hurts_most():
+    rows = kp.sensitivity(chain(), X)
+    assert rows[0].layer == "b" and rows[0].kind == "Dense" and rows[0].weights == 256
+    assert {row.layer for row in rows} == {"x", "a", "b", "c"}
+    by_name = {row.layer: {error.bits: error for error in row.errors} for row in rows}
+    for name in ("a", "b", "c"):
+        assert by_name[name][8].sqnr > by_name[name][4].sqnr
+    assert rows[0].kernel.high == pytest.approx(keras.ops.convert_to_numpy(chain().get_layer("b").kernel).max())
+    reach = {row.layer: row.kernel.reach for row in rows if row.kernel}
+    assert rows[0].kernel.reach == pytest.approx(4.0, rel=0.01) and max(reach, key=reach.get) == "b"
+
+
+def test_the_error_is_that_of_the_layer_alone():
+    """By hand: the last layer's weights on a 4-bit grid and its output on 8 bits, all else in floats."""
+    model, x = chain(), X[:32]  # one batch of calibration: the range is the whole one
+    last = model.get_layer("c")
+    before = keras.Model(model.inputs, model.get_layer("b").output).predict(x, verbose=0)
+    kernel, bias = map(keras.ops.convert_to_numpy, (last.kernel, last.bias))
+    wanted = before @ kernel + bias
+    coarse = before @ keras.ops.convert_to_numpy(fake_quantize_weight(kernel, 4, (-1,))) + bias
+    low, high = min(wanted.min(), 0.0), max(wanted.max(), 0.0)
+    scale = (high - low) / 255.0
+    zero = np.round(-128 - low / scale)
+    coarse = (np.clip(np.round(coarse / scale) + zero, -128, 127) - zero) * scale
+    by_hand = 10 * np.log10((wanted**2).sum() / ((wanted - coarse) ** 2).sum())
+    (row,) = (row for row in kp.sensitivity(chain(), x) if row.layer == "c")
+    assert row.errors[1].sqnr == pytest.approx(by_hand, abs=0.3)
+
+
+def test_labels_give_the_accuracy_lost_and_the_model_stays_as_it_was():
+    model = chain()
+    before = [np.array(w) for w in model.get_weights()]
+    labels = model.predict(X, verbose=0).argmax(-1)
+    rows = kp.sensitivity(model, (X, labels))
+    plain = kp.sensitivity(model, X)
+    for row, other in zip(rows, plain, strict=True):
+        assert [e.drop for e in row.errors] == pytest.approx([e.drop for e in other.errors])
+        assert all(0.0 <= e.drop <= 1.0 for e in row.errors)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_bits_out_of_range():
+    with pytest.raises(kp.InputError) as caught:
+        kp.sensitivity(chain(), X, bits=(8, 1))
+    assert str(caught.value) == "bits=(8, 1): expected whole numbers from 2 to 8"
+
+
+def layers(*numbers):
+    return [
+        Candidate(layer=f"l{i}", weights=weights, sqnr_8=eight, sqnr_4=four)
+        for i, (weights, eight, four) in enumerate(numbers)
+    ]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 1000), st.floats(0, 60), st.floats(0, 60)), min_size=1, max_size=8
+    ),
+    st.lists(st.floats(0.0, 0.2), min_size=8, max_size=8),
+    st.floats(0.0, 1.0),
+)  # fmt: skip
+def test_what_is_chosen_holds_the_floor_whatever_layers_cost(numbers, costs, floor):
+    """Float scores 1; each layer in 8 bits costs, in 4 bits three times as much, in 16 a tenth."""
+    factor = {"int8": 1.0, 4: 3.0, "int16x8": 0.1, "float": 0.0}
+
+    def score(rules):
+        every = rules.get("*", "int8")
+        return 1.0 - sum(factor[rules.get(f"l{i}", every)] * costs[i] for i in range(len(numbers)))
+
+    choice = choose(layers(*numbers), score, floor)
+    assert choice.score == score(choice.rules) >= floor - 1e-12
+
+
+def test_insensitive_layers_go_to_4_bits_and_sensitive_ones_up():
+    three = layers((100, 50.0, 35.0), (100, 10.0, 2.0), (1000, 45.0, 30.0))
+
+    def score(rules):
+        bad = 0.5 * (rules.get("l1") not in ("int16x8", "float") and rules.get("*") is None)
+        return 1.0 - bad - 0.02 * (rules.get("l0") == 4) - 0.02 * (rules.get("l2") == 4)
+
+    choice = choose(three, score, 0.97)
+    assert choice.rules == {"l1": "int16x8", "l2": 4}
+    assert any(line.startswith("l1: int16x8, alone in 8 bits") for line in choice.why)
+    assert "l2: 4-bit weights, 500 bytes less, noise at 30.0 dB" in choice.why
+
+
+def test_max_drop_holds_on_a_model(caplog, tmp_path):
+    model = chain()
+    labels = model.predict(X, verbose=0).argmax(-1)
+
+    def accuracy(made):
+        return float((made.predict(X, verbose=0).argmax(-1) == labels).mean())
+
+    with caplog.at_level(logging.WARNING, "kompakt"):
+        made = kp.quantize(model, "int8", calibration=X, ranges="minmax", max_drop=0.2, evaluate=accuracy)
+    assert accuracy(made) >= 0.8
+    said = [record.getMessage() for record in caplog.records]
+    assert any("assignments were scored" in line for line in said)
+    bits = {name: chain.bits for name, held, _ in chains_of(made) for chain in held if name.endswith("kernel")}
+    assert 4 in bits.values()
+    assert kp.export(made, tmp_path / "m.tflite", verify=X).breaches == ()
+    strict = kp.quantize(model, "int8", calibration=X, ranges="minmax", max_drop=0.05, evaluate=accuracy)
+    assert accuracy(strict) >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"max_drop": 0.1}, "give both, a drop of 0 or more and a function of a model"),
+        ({"max_drop": -0.1, "evaluate": len}, "give both, a drop of 0 or more and a function of a model"),
+        ({"max_drop": 0.1, "evaluate": len}, "max_drop= needs mode='int8', which it starts from, and calibration="),
+    ],
+)
+def test_max_drop_that_cannot_be(given, text):
+    with pytest.raises(kp.InputError) as caught:
+        kp.quantize(chain(), "int8", **given)
+    assert text in str(caught.value)
