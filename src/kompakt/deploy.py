@@ -68,11 +68,18 @@ def quantized_mode(model: keras.Model) -> str | None:
     return mode_of(bits[False], bits[True]) if grids else None
 
 
-def make_job(model: keras.Model, mode: str, calibration: Any, rules: Mapping[str, Any] | None = None) -> Job:
+def make_job(
+    model: keras.Model,
+    mode: str,
+    calibration: Any,
+    rules: Mapping[str, Any] | None = None,
+    method: str = "moving_average",
+) -> Job:
     """``model`` made ready for a file of ``mode``; a float model is quantized on ``calibration`` where needed.
 
     Args:
         rules: of :func:`kompakt.quantize`; with them ``mode`` is what the layers that they do not name have.
+        method: of :func:`kompakt.calibrate`.
 
     Raises:
         InputError: int8 without ranges and without calibration data.
@@ -84,7 +91,7 @@ def make_job(model: keras.Model, mode: str, calibration: Any, rules: Mapping[str
                 f"quantization={mode!r} of a float model needs calibration=: some hundred samples of real input"
             )
         _check_finite(model)
-        model = quantize(model, mode, rules=rules, calibration=calibration, ranges="minmax")
+        model = quantize(model, mode, rules=rules, calibration=calibration, ranges="minmax", method=method)
         mode = quantized_mode(model) or mode
     if not wrapped(model):
         return Job(plain=model, encodings={}, reference=model, name="float model", given=given)

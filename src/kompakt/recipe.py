@@ -39,6 +39,7 @@ from kompakt.techniques import (
 from kompakt.transform import Transform
 from kompakt.transforms import TRANSFORMS
 from kompakt.transforms.quantize import RANGES
+from kompakt.transforms.ranges import METHODS
 
 UNITS = ("step", "share")
 """What ``unit`` of a schedule may be."""
@@ -329,8 +330,8 @@ def _check_quantize_options(options: Mapping[str, Any], mode: str | None, where:
     check_types(options, {"ranges": str, "momentum": float, "method": str, "rules": dict}, where)
     for value in options.get("rules", {}).values():
         of_rule(value)
-    for key in ("ranges", "method"):
-        check_word(options, key, RANGES, where)
+    check_word(options, "ranges", RANGES, where)
+    check_word(options, "method", METHODS, where)
     if not 0.0 <= options.get("momentum", 0.0) < 1.0:
         raise InputError(f"{where}: 'momentum' is {options['momentum']}, expected a share from 0 to below 1")
 

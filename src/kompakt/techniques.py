@@ -14,7 +14,7 @@ from keras import layers
 
 from kompakt.assignment import Assignment, assign, meet
 from kompakt.attach import attach, chains_of, finalize, wrapped
-from kompakt.calibrate import calibrate
+from kompakt.calibrate import calibrate, check_method
 from kompakt.errors import InputError
 from kompakt.graph import Copier, copy_layer, rebuild
 from kompakt.placement import activation_grids, fixed_range, grids_per_call, marker
@@ -34,7 +34,7 @@ from kompakt.transform import Transform
 from kompakt.transforms.cluster import Cluster
 from kompakt.transforms.patterns import Pattern, find_pattern
 from kompakt.transforms.prune import Prune
-from kompakt.transforms.quantize import RANGES, FakeQuant
+from kompakt.transforms.quantize import FakeQuant
 
 log = logging.getLogger("kompakt")
 
@@ -237,7 +237,8 @@ def quantize(
         calibration: samples (or an iterable of batches) that activation ranges start from. Without them they
             start from the first training batch.
         ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated.
-        method: how calibration batches are put together: "minmax" or "moving_average".
+        method: how calibration batches are put together: "minmax", "moving_average", "percentile", "mse" or
+            "entropy", as in :func:`kompakt.calibrate`.
 
     Raises:
         InputError: unknown mode, no layer to quantize, bad calibration data.
@@ -255,8 +256,7 @@ def quantize(
             f"quantize(mode={mode!r}): expected one of {', '.join(TRAINABLE_MODES)}; "
             "float16 needs no training: kompakt.export(model, path, quantization='float16')"
         )
-    if method not in RANGES:
-        raise InputError(f"method {method!r}: expected one of {', '.join(RANGES)}")
+    check_method(method)
     base = PRECISIONS[mode]
     if rules and not base.integer:
         raise InputError(f"rules= with mode={mode!r}: expected int8, w4a8 or int16x8, whose layers can be mixed")

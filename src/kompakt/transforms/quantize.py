@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -20,6 +20,7 @@ WIDE = 16
 """Bits of an activation from which on runtimes have no zero point."""
 
 RANGES = ("minmax", "moving_average")
+"""How training treats a range."""
 
 
 @keras.saving.register_keras_serializable(package="kompakt")
@@ -77,7 +78,8 @@ class FakeQuant(Transform):
         self.momentum = momentum
         self.low, self.high = low, high
         self.mode = mode
-        self.calibrating: str | None = None
+        self.calibrating: str | Callable[[Tensor], None] | None = None
+        """A method of :meth:`observe`, or what looks at each batch instead; not saved."""
 
     @property
     def on_weights(self) -> bool:  # type: ignore[override]
@@ -117,7 +119,10 @@ class FakeQuant(Transform):
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         x32 = ops.cast(x, "float32")
         if self.calibrating:
-            self.observe(x32, self.calibrating)
+            if callable(self.calibrating):
+                self.calibrating(x32)
+            else:
+                self.observe(x32, self.calibrating)
             return x
         if self.on_weights:
             if not self.frozen:
