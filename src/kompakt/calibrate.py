@@ -130,9 +130,7 @@ def calibrate(
         >>> _ = calibrate(q, np.ones((8, 4), "float32"), method="mse")
     """
     check_method(method)
-    ranges = {
-        name: t for name, t in transforms_of(model) if isinstance(t, FakeQuant) and not (t.on_weights or t.fixed)
-    }
+    ranges = {name: t for name, t in transforms_of(model) if isinstance(t, FakeQuant) and not (t.on_weights or t.fixed)}
     seen = {name: Histogram() for name in ranges} if method in SEARCHES else {}
     try:
         for name, transform in ranges.items():

@@ -116,6 +116,10 @@ class FakeQuant(Transform):
         self.range_max.assign(ops.broadcast_to(high, self.range_max.shape))
         self.seen.assign(1.0)
 
+    def range_now(self) -> tuple[float, float]:
+        """(low, high) of an activation's grid; meaningless before anything was seen."""
+        return float(self.range_min), float(self.range_max)
+
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         x32 = ops.cast(x, "float32")
         if self.calibrating:

@@ -121,11 +121,6 @@ class Histogram:
 Range = tuple[float, float]
 
 
-def whole(seen: Histogram, grid: Grid) -> Range:
-    """From the least to the most: nothing is clipped."""
-    return seen.least, seen.most
-
-
 def percentile(seen: Histogram, grid: Grid) -> Range:
     """What is left when the ``LEFT_OUT`` share of the values is clipped, half of it at each end.
 
