@@ -32,7 +32,7 @@ LEVELS = (
     ("targets.tflite_links", "targets.tflite_islands", "targets.tflite_sparse"),
     ("targets.tflite_widths",),
     ("targets.tflite_quantize",),
-    ("targets.*", "calibrate", "callbacks", "placement", "measure", "loading"),
+    ("targets.*", "activation_ranges", "calibrate", "callbacks", "placement", "measure", "loading"),
     ("repairs.walk", "repairs.soft"),
     ("repairs.*",),
     ("targets", "simulation", "assignment", "choose", "repairs"),

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from kompakt import callbacks as callbacks
     from kompakt import schedules as schedules
     from kompakt import testing as testing
+    from kompakt.activation_ranges import get_ranges as get_ranges
+    from kompakt.activation_ranges import load_ranges as load_ranges
+    from kompakt.activation_ranges import save_ranges as save_ranges
+    from kompakt.activation_ranges import set_ranges as set_ranges
     from kompakt.attach import attach as attach
     from kompakt.attach import finalize as finalize
     from kompakt.calibrate import calibrate as calibrate
@@ -46,6 +50,10 @@ if TYPE_CHECKING:
     from kompakt.techniques import quantize as quantize
 
 _HOME = {
+    "get_ranges": "activation_ranges",
+    "load_ranges": "activation_ranges",
+    "save_ranges": "activation_ranges",
+    "set_ranges": "activation_ranges",
     "attach": "attach",
     "finalize": "attach",
     "calibrate": "calibrate",

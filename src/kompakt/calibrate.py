@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -11,8 +13,21 @@ from keras import tree
 
 from kompakt.attach import transforms_of
 from kompakt.errors import InputError
-from kompakt.sites import is_graph
-from kompakt.transforms.quantize import RANGES, FakeQuant
+from kompakt.sites import is_graph, nearest
+from kompakt.transforms.quantize import FakeQuant
+from kompakt.transforms.ranges import METHODS, SEARCHES, Grid, Histogram, Range, squared_error
+
+log = logging.getLogger("kompakt")
+
+SAID, WORSE = 1.05, 4.0
+"""Squared error of a range, over that of the whole range, from which on it is said, and from which on not used.
+
+Twice the error is no sign of a worse file: clipped to the percentile, a ResNet-8 had 1.85 times the error at a layer
+and agreed with the float model on 98.6 % of 3,500 images, against 98.1 % with whole ranges.
+"""
+
+CLIPS = "%s: %s clips %.4g..%.4g to %.4g..%.4g, at %.3g times the squared error"
+"""What is said where a method finds a range of more error than the least and most values have."""
 
 
 def batches(data: Any, batch_size: int = 32, *, shapes: Sequence[Sequence[int | None]] | None = None) -> Iterator[Any]:
@@ -26,15 +41,15 @@ def batches(data: Any, batch_size: int = 32, *, shapes: Sequence[Sequence[int | 
         InputError: nothing in it, another shape than the model takes, or a NaN or infinity.
     """
     count = 0
-    if not isinstance(data, Iterable):
-        raise InputError(f"calibration data: received {type(data).__name__}, expected arrays or batches of them")
+    data = _checked_kind(data)
     given = tree.flatten(data) if isinstance(data, list) else []
     if given and not any(hasattr(leaf, "shape") for leaf in given):
         raise InputError("calibration data: received a list of numbers, expected an array: give numpy.asarray(...)")
     one_input = isinstance(data, list) and shapes is not None and len(shapes) == 1
     for batch in _slices(data, batch_size) if _is_arrays(data) and not one_input else data:
-        inputs = batch[0] if isinstance(batch, tuple) else batch
-        leaves = [np.asarray(leaf) for leaf in tree.flatten(inputs)]
+        # On every backend: a tf.data.Dataset gives TensorFlow's tensors on JAX too.
+        inputs = tree.map_structure(np.asarray, batch[0] if isinstance(batch, tuple) else batch)
+        leaves = tree.flatten(inputs)
         _check_shapes(leaves, shapes)
         for values in leaves:
             if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -46,6 +61,27 @@ def batches(data: Any, batch_size: int = 32, *, shapes: Sequence[Sequence[int | 
         yield inputs
     if not count:
         raise InputError("calibration data is empty: expected at least one sample, some hundreds are usual")
+
+
+def _checked_kind(data: Any) -> Any:
+    """``data``, or its batches where it has no iterator and counts them (``keras.utils.PyDataset``).
+
+    Raises:
+        InputError: neither, or it never ends.
+    """
+    if hasattr(data, "cardinality") and int(data.cardinality()) == ENDLESS:
+        raise InputError("calibration data: the dataset repeats without end; give dataset.take(number of batches)")
+    if hasattr(data, "__getitem__") and hasattr(data, "num_batches"):
+        if data.num_batches is None:
+            raise InputError("calibration data: the PyDataset has no length; define __len__, the number of batches")
+        return (data[i] for i in range(data.num_batches))
+    if not isinstance(data, Iterable):
+        raise InputError(f"calibration data: received {type(data).__name__}, expected arrays or batches of them")
+    return data
+
+
+ENDLESS = -1
+"""``cardinality()`` of a ``tf.data.Dataset`` that repeats."""
 
 
 def _check_shapes(leaves: Sequence[np.ndarray], shapes: Sequence[Sequence[int | None]] | None) -> None:
@@ -63,14 +99,27 @@ def _check_shapes(leaves: Sequence[np.ndarray], shapes: Sequence[Sequence[int | 
             )
 
 
-def calibrate(model: keras.Model, data: Any, *, method: str = "moving_average", batch_size: int = 32) -> keras.Model:
+def calibrate(
+    model: keras.Model,
+    data: Any,
+    *,
+    method: str = "moving_average",
+    batch_size: int = 32,
+    report: Callable[[str, float], None] | None = None,
+) -> keras.Model:
     """Measure the activation ranges of an attached ``model`` on ``data``, in place.
 
-    Weights are on their grid meanwhile, activations are not.
+    Weights are on their grid meanwhile, activations are not. ``data`` is gone through once. A range that the
+    runtime fixes (a softmax's) stays. A range of "percentile" or "entropy" with 4 times the squared error of the
+    whole range is not used: a warning names the site. From 1.05 times on, a line of the log (INFO) does.
 
     Args:
-        data: arrays of samples, or an iterable of batches.
-        method: "moving_average" is the mean of the batches' minima and maxima; "minmax" holds every value seen.
+        data: arrays of samples, or an iterable of batches: a list, a generator, a ``tf.data.Dataset``, a
+            ``keras.utils.PyDataset``; the inputs alone, or tuples (x, y) and (x, y, weights).
+        method: "moving_average" is the mean of the batches' minima and maxima; "minmax" holds every value seen;
+            "percentile", "mse" (least squared error) and "entropy" (least divergence) clip.
+        batch_size: of arrays.
+        report: called as ``report("calibrating", share done)`` after each batch, where that is known.
 
     Returns:
         The same model.
@@ -82,27 +131,72 @@ def calibrate(model: keras.Model, data: Any, *, method: str = "moving_average", 
         >>> from kompakt.attach import attach
         >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
         >>> q = attach(m, {"d/output": [FakeQuant(symmetric=False)]})
-        >>> _ = calibrate(q, np.ones((8, 4), "float32"))
+        >>> _ = calibrate(q, np.ones((8, 4), "float32"), method="mse")
     """
-    if method not in RANGES:
-        raise InputError(f"method {method!r}: expected one of {', '.join(RANGES)}")
-    ranges = [t for _, t in transforms_of(model) if isinstance(t, FakeQuant) and not t.on_weights]
+    check_method(method)
+    ranges = {name: t for name, t in transforms_of(model) if isinstance(t, FakeQuant) and not (t.on_weights or t.fixed)}
+    seen = {name: Histogram() for name in ranges} if method in SEARCHES else {}
     try:
-        for transform in ranges:
-            transform.calibrating = method
+        for name, transform in ranges.items():
+            transform.calibrating = functools.partial(_look, seen[name]) if seen else method
         shapes = [tuple(t.shape) for t in model.inputs] if is_graph(model) else None
+        whole, done = _samples(data, batch_size), 0
         for inputs in batches(data, batch_size, shapes=shapes):
             model(tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False)
+            done += len(tree.flatten(inputs)[0])
+            if report is not None and whole:
+                report("calibrating", min(1.0, done / whole))
     finally:
-        for transform in ranges:
+        for transform in ranges.values():
             transform.calibrating = None
+    for name, histogram in seen.items():
+        ranges[name].set_range(*_searched(name, histogram, ranges[name], method))
     return model
+
+
+def check_method(method: str) -> None:
+    """Raise InputError unless ``method`` is a way to calibrate."""
+    if method not in METHODS:
+        raise InputError(f"method {method!r}: expected one of {', '.join(METHODS)}{nearest(str(method), METHODS)}")
+
+
+def _look(seen: Histogram, values: Any) -> None:
+    seen.add(keras.ops.convert_to_numpy(values))
+
+
+def _searched(name: str, seen: Histogram, transform: FakeQuant, method: str) -> Range:
+    """The range that ``method`` finds, or the whole one where that rounds better."""
+    if seen.faults or not seen.least <= seen.most:
+        raise InputError(
+            f"{name}: {seen.faults} values there are NaN or infinite in calibration; look for an overflow, or a "
+            "division by zero, in the layers up to it"
+        )
+    grid = Grid(bits=transform.bits, centered=transform.centered)
+    low, high = SEARCHES[method](seen, grid)
+    error, before = (squared_error(seen, grid, *ends) for ends in ((low, high), (seen.least, seen.most)))
+    told = (name, method, seen.least, seen.most, low, high, error / max(before, 1e-300))
+    if error > WORSE * before:
+        log.warning(CLIPS + ": not used", *told)
+        return seen.least, seen.most
+    if error > SAID * before:
+        log.info(CLIPS, *told)
+    return low, high
 
 
 def _is_arrays(data: Any) -> bool:
     if isinstance(data, (dict, list)):
         return all(hasattr(leaf, "shape") for leaf in tree.flatten(data))
     return hasattr(data, "shape")
+
+
+def _samples(data: Any, batch_size: int) -> int | None:
+    """How many samples there are, about, or None where that is not known before they are gone through."""
+    if _is_arrays(data):
+        return len(tree.flatten(data)[0]) if tree.flatten(data) else None
+    try:
+        return len(data) * batch_size
+    except TypeError:
+        return None
 
 
 def _slices(data: Any, batch_size: int) -> Iterable[Any]:

@@ -95,6 +95,12 @@ def _export_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--sparse", action="store_true", help="store weights with many zeros sparse: smaller, no faster"
     )
+    command.add_argument(
+        "--method",
+        default="moving_average",
+        metavar="HOW",
+        help="ranges from data: moving_average (default), minmax, percentile, mse or entropy",
+    )
     _data_option(command)
     command.add_argument("--on-breach", default="raise", metavar="raise|warn", help="warn: write it all the same")
     _trust_option(command)
@@ -235,6 +241,7 @@ def _export(options: argparse.Namespace) -> int:
             rules=_rules(options.rule),
             io=options.io,
             calibration=sample_rows(data.x_train, CALIBRATION),
+            method=options.method,
             verify=data.x_test,
             sparse=options.sparse,
             on_breach=options.on_breach,

@@ -73,12 +73,14 @@ def make_job(
     mode: str,
     calibration: Any,
     rules: Mapping[str, Any] | None = None,
+    method: str = "moving_average",
     repairs: Sequence[str] = (),
 ) -> Job:
     """``model`` made ready for a file of ``mode``; a float model is quantized on ``calibration`` where needed.
 
     Args:
         rules: of :func:`kompakt.quantize`; with them ``mode`` is what the layers that they do not name have.
+        method: of :func:`kompakt.calibrate`.
 
     Raises:
         InputError: int8 without ranges and without calibration data, or ``repairs`` of what is not quantized here.
@@ -95,7 +97,9 @@ def make_job(
                 f"quantization={mode!r} of a float model needs calibration=: some hundred samples of real input"
             )
         _check_finite(model)
-        model = quantize(model, mode, rules=rules, calibration=calibration, ranges="minmax", repairs=repairs)
+        model = quantize(
+            model, mode, rules=rules, calibration=calibration, ranges="minmax", method=method, repairs=repairs
+        )
         mode = quantized_mode(model) or mode
     if not wrapped(model):
         return Job(plain=model, encodings={}, reference=model, name="float model", given=given)

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from kompakt.calibrate import check_method
 from kompakt.data import sample_rows
 from kompakt.deploy import make_job, quantized_mode, random_inputs
 from kompakt.errors import InputError, VerificationError
@@ -65,6 +66,7 @@ def export(
     quantization: str | None = None,
     rules: Mapping[str, Any] | None = None,
     calibration: Any = None,
+    method: str = "moving_average",
     verify: Any = None,
     io: str | None = None,
     batch: int | None = 1,
@@ -82,6 +84,8 @@ def export(
             what ``quantize`` was asked for, else "float".
         rules: layers of another precision, as in :func:`kompakt.quantize`.
         calibration: samples for activation ranges; needed for integer modes from a model that has none.
+        method: how they become ranges: "minmax", "moving_average", "percentile", "mse" or "entropy", as in
+            :func:`kompakt.calibrate`.
         verify: inputs to compare on, or a pair (inputs, labels), which gives a note with the accuracy; by
             default up to 256 calibration samples, failing those random numbers.
         io: type of the inputs and outputs of an integer file: "int8" (default of int8 and w4a8), "uint8", "int16"
@@ -112,13 +116,14 @@ def export(
     if on_breach not in ON_BREACH:
         raise InputError(f"on_breach={on_breach!r}: expected one of {', '.join(ON_BREACH)}")
     check_built(model)
+    check_method(method)
     place = find_target(target)
     mode = _mode(model, quantization, place, rules)
     io = _io(io, MIXED if rules else mode)
     _check_batch(batch, mode)
     writable_folder(Path(path).parent)
     inputs = _compared_on(model, verify, calibration)
-    job = make_job(model, mode, calibration, rules, repairs)
+    job = make_job(model, mode, calibration, rules, method, repairs)
     mode = MIXED if job.mode == MIXED else mode
     short = tuple(f"{site}: {e.shortfall}" for site, e in job.encodings.items() if e.shortfall)
     notes = short if inputs is not None else (UNSEEN, *short)

@@ -201,6 +201,84 @@ def own_reach(x: Tensor, axis: Sequence[int]) -> Tensor:
     return live_reach(ops.max(magnitude, axis=reduced, keepdims=True) if reduced else magnitude)
 
 
+def fake_quantize_learned(
+    x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, symmetric: bool, gain: float = 1.0
+) -> Tensor:
+    r"""``fake_quantize`` whose scale and zero point are learned.
+
+    With :math:`v = x / s` and :math:`q` the integer that :math:`x` gets, less the zero point,
+
+    .. math::
+
+        \frac{\partial y}{\partial s} = q - v \text{ inside, } q \text{ outside}, \quad
+        \frac{\partial y}{\partial z} = 0 \text{ inside, } -s \text{ outside},
+
+    each times ``gain``. Esser et al. 2020, "Learned Step Size Quantization", arXiv:1902.08153, equation (3); the
+    zero point as the offset of Bhalgat et al. 2020, "LSQ+", arXiv:2004.09576, section 3.1, kept a whole number.
+
+    Args:
+        scale, zero_point: of one shape, () or the rank of ``x`` with ones; the zero point is rounded here, straight
+            through.
+        gain: on the gradients of both.
+
+    Example:
+        >>> y = fake_quantize_learned(ops.array([0.26, 9.0]), ops.array(0.5), ops.array(0.2), 4, symmetric=True)
+        >>> ops.convert_to_numpy(y).tolist()
+        [0.5, 3.5]
+    """
+    q_min, q_max = integer_limits(bits, symmetric=symmetric)
+    shape = tuple(scale.shape)
+    summed = tuple(i for i, n in enumerate(shape) if n == 1) if shape else None
+
+    def forward(x: Tensor, scale: Tensor, zero_point: Tensor) -> Any:
+        zero = ops.round(zero_point)
+        level = quantize(x, scale, zero, bits, symmetric=symmetric) - zero
+
+        def total(values: Tensor) -> Tensor:
+            if summed is None:
+                return gain * ops.sum(values)
+            return gain * (ops.sum(values, axis=summed, keepdims=True) if summed else values)
+
+        def backward(*args: Tensor, upstream: Tensor = None) -> tuple[Tensor, Tensor, Tensor]:
+            gradient = incoming(args, upstream)
+            low, high = (q_min - zero - 0.5) * scale, (q_max - zero + 0.5) * scale
+            inside = ops.logical_and(x >= low, x <= high)
+            to_scale = gradient * (level - ops.where(inside, x / scale, 0.0))
+            to_zero = ops.where(inside, 0.0, -gradient * scale)
+            return ops.where(inside, gradient, 0.0), total(to_scale), total(to_zero)
+
+        return level * scale, backward
+
+    x, scale, zero_point = (ops.cast(t, "float32") for t in (x, scale, zero_point))
+    return ops.custom_gradient(forward)(x, scale, zero_point)
+
+
+def starting_step(x: Tensor, bits: int, axis: Sequence[int]) -> Tensor:
+    r"""Step of a symmetric grid for ``x`` a channel, to learn from.
+
+    :math:`2 \overline{|x|} / \sqrt{q_{max}}` (Esser et al. 2020, section 2.1) or :math:`\max|x| / q_{max}`, whichever
+    has the smaller squared error; the latter is that of 8 bits, the former that of few.
+
+    Returns:
+        float32 of the rank of ``x``, ones where there is no channel; above 0.
+
+    Example:
+        >>> ops.convert_to_numpy(starting_step(ops.array([[0.5, -1.27], [0.004, 0.1]]), 8, ())).round(4).tolist()
+        [[0.01]]
+    """
+    reduced = reduce_axes(len(x.shape), axis)
+    most = integer_limits(bits, symmetric=True)[1]
+    whole = own_reach(x, axis) / most
+    magnitude = ops.mean(ops.abs(x), axis=reduced, keepdims=True) if reduced else ops.abs(x)
+    inner = ops.maximum(2.0 * magnitude / most**0.5, ops.max(whole) * 2.0**-16)
+
+    def error(step: Tensor) -> Tensor:
+        apart = (x - dequantize(quantize(x, step, 0.0, bits, symmetric=True), step, 0.0)) ** 2
+        return ops.sum(apart, axis=reduced, keepdims=True) if reduced else apart
+
+    return ops.where(error(inner) < error(whole), inner, whole)
+
+
 def keep_topk(score: Tensor, k: int) -> Tensor:
     """Mask with exactly ``k`` ones, at the largest scores; ties go to the lower flat index.
 

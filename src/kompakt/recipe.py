@@ -40,6 +40,7 @@ from kompakt.techniques import (
 from kompakt.transform import Transform
 from kompakt.transforms import TRANSFORMS
 from kompakt.transforms.quantize import RANGES
+from kompakt.transforms.ranges import METHODS
 
 UNITS = ("step", "share")
 """What ``unit`` of a schedule may be."""
@@ -333,8 +334,8 @@ def _check_quantize_options(options: Mapping[str, Any], mode: str | None, where:
     for word in options.get("repairs", []):
         if word not in REPAIRS:
             raise InputError(f"{where}: 'repairs' has {word!r}{nearest(str(word), REPAIRS)}")
-    for key in ("ranges", "method"):
-        check_word(options, key, RANGES, where)
+    check_word(options, "ranges", RANGES, where)
+    check_word(options, "method", METHODS, where)
     if not 0.0 <= options.get("momentum", 0.0) < 1.0:
         raise InputError(f"{where}: 'momentum' is {options['momentum']}, expected a share from 0 to below 1")
 

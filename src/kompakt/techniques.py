@@ -14,7 +14,7 @@ from keras import layers
 
 from kompakt.assignment import Assignment, assign, meet
 from kompakt.attach import attach, chains_of, finalize, wrapped
-from kompakt.calibrate import calibrate
+from kompakt.calibrate import calibrate, check_method
 from kompakt.choose import choose
 from kompakt.errors import InputError
 from kompakt.graph import Copier, copy_layer, rebuild
@@ -37,7 +37,7 @@ from kompakt.transform import Transform
 from kompakt.transforms.cluster import Cluster
 from kompakt.transforms.patterns import Pattern, find_pattern
 from kompakt.transforms.prune import Prune
-from kompakt.transforms.quantize import RANGES, FakeQuant
+from kompakt.transforms.quantize import FakeQuant
 
 log = logging.getLogger("kompakt")
 
@@ -242,8 +242,10 @@ def quantize(
             modes with integer activations.
         calibration: samples (or an iterable of batches) that activation ranges start from. Without them they
             start from the first training batch.
-        ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated.
-        method: how calibration batches are put together: "minmax" or "moving_average".
+        ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated; "lsq"
+            learns the steps of weights and activations (see :class:`kompakt.transforms.FakeQuant`).
+        method: how calibration batches are put together: "minmax", "moving_average", "percentile", "mse" or
+            "entropy", as in :func:`kompakt.calibrate`.
         repairs: any of "batchnorm", "equalize", "adaround" and "bias" (see :mod:`kompakt.repairs`), done in that
             order whatever order they are given in. All but "equalize" need calibration.
         max_drop: choose the precision of each layer (4, 8 or 16 bits, float), so that the score falls by at most this
@@ -267,11 +269,14 @@ def quantize(
             f"quantize(mode={mode!r}): expected one of {', '.join(TRAINABLE_MODES)}; "
             "float16 needs no training: kompakt.export(model, path, quantization='float16')"
         )
-    if method not in RANGES:
-        raise InputError(f"method {method!r}: expected one of {', '.join(RANGES)}")
+    check_method(method)
     base = PRECISIONS[mode]
     if rules and not base.integer:
         raise InputError(f"rules= with mode={mode!r}: expected int8, w4a8 or int16x8, whose layers can be mixed")
+    if ranges == "lsq" and base.integer and calibration is None:
+        raise InputError(
+            "ranges='lsq' learns from where calibration starts it: give calibration=, some hundred samples"
+        )
     if max_drop is not None or evaluate is not None:
         options = {"ranges": ranges, "momentum": momentum, "method": method, "repairs": repairs}
         return _chosen(model, mode, rules, calibration, options, max_drop, evaluate)
@@ -287,7 +292,7 @@ def quantize(
     name = MIXED if rules else mode
     for path in unreached(flat):
         log.warning(UNREACHED, path)
-    wanted = _weight_grids(flat, assignment, keeps, name)
+    wanted = _weight_grids(flat, assignment, keeps, name, ranges)
     wanted |= _activation_grids(flat, assignment, name, ranges=ranges, momentum=momentum) if base.integer else {}
     attached = attach(flat, {site: chain for site, chain in wanted.items() if chain})
     attached = on_grids(attached, repairs, calibration, flat)
@@ -319,7 +324,7 @@ def _chosen(
     def made(more: Mapping[str, Any]) -> keras.Model:
         return quantize(model, mode, rules={**(rules or {}), **more}, calibration=samples, **options)
 
-    start = made({})
+    start = quantize(model, mode, rules=rules, calibration=samples, ranges="minmax")
     choice = choose(candidates(start, samples), lambda more: float(evaluate(made(more))), floor)
     for line in choice.why:
         log.warning("max_drop: %s", line)
@@ -331,7 +336,7 @@ def _chosen(
 
 
 def _weight_grids(
-    model: keras.Model, assignment: Assignment, keeps: Mapping[str, list[Transform]], mode: str
+    model: keras.Model, assignment: Assignment, keeps: Mapping[str, list[Transform]], mode: str, ranges: str
 ) -> dict[str, list[Transform]]:
     """Weight site -> what was kept there, and its grid."""
     weights = [site for site in sites(model) if site.variable is not None]
@@ -342,7 +347,7 @@ def _weight_grids(
         )
     bits = {site.name: assignment.weight_bits(site) for site in weights}
     return {
-        name: [*keeps.get(name, []), *([FakeQuant(width, symmetric=True, mode=mode)] if width else [])]
+        name: [*keeps.get(name, []), *([FakeQuant(width, symmetric=True, mode=mode, ranges=ranges)] if width else [])]
         for name, width in bits.items()
     }
 

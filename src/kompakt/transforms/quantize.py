@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -12,14 +13,23 @@ from keras import ops
 
 from kompakt.compiled import compiled
 from kompakt.errors import InputError
-from kompakt.numerics import fake_quantize, fake_quantize_weight, own_reach, scale_from_range
+from kompakt.numerics import (
+    fake_quantize,
+    fake_quantize_learned,
+    fake_quantize_weight,
+    integer_limits,
+    own_reach,
+    scale_from_range,
+    starting_step,
+)
 from kompakt.records import Encoding
 from kompakt.transform import Tensor, Transform
 
 WIDE = 16
 """Bits of an activation from which on runtimes have no zero point."""
 
-RANGES = ("minmax", "moving_average")
+RANGES = ("minmax", "moving_average", "lsq")
+"""How training treats a range."""
 
 
 @keras.saving.register_keras_serializable(package="kompakt")
@@ -33,11 +43,17 @@ class FakeQuant(Transform):
     calibration (or, failing that, from the first training batch, never from a guess) and then follows a moving
     average of each batch's minimum and maximum.
 
+    With "lsq" the step is learned, of weights and activations: :math:`s = s_0 e^\theta`, which is positive and of
+    which an optimizer's step moves a share; :math:`s_0` is from the weight (:func:`starting_step`) or from
+    calibration. Activations learn their zero point too, :math:`z = z_0 + \delta`. The gradients of s and z are
+    multiplied by :math:`1 / \sqrt{N q_{max}}`, N the values that share the step (of an activation: in one sample).
+    Esser et al. 2020, arXiv:1902.08153; Bhalgat et al. 2020 (LSQ+), arXiv:2004.09576.
+
     Args:
         bits: 2..16.
         symmetric: narrow symmetric grid (weights) or asymmetric (activations).
         ranges: "minmax" (weights: of the tensor now; activations: of all that was seen in calibration, then
-            fixed) or "moving_average" (activations: keeps following in training).
+            fixed), "moving_average" (activations: keeps following in training) or "lsq" (learned).
         momentum: share of the old range kept a training step.
         low, high: a range given in advance, which stays (such as softmax's 0..1); activations only.
         mode: what the file that this is for is called, e.g. "w4a8".
@@ -77,8 +93,10 @@ class FakeQuant(Transform):
         self.momentum = momentum
         self.low, self.high = low, high
         self.mode = mode
-        self.calibrating: str | None = None
+        self.calibrating: str | Callable[[Tensor], None] | None = None
+        """A method of :meth:`observe`, or what looks at each batch instead; not saved."""
         self.active = True
+        """Off: the tensor passes as it is; not saved."""
 
     @property
     def on_weights(self) -> bool:  # type: ignore[override]
@@ -95,8 +113,18 @@ class FakeQuant(Transform):
         """The range was given in advance."""
         return self.low is not None
 
+    @property
+    def learns(self) -> bool:
+        """The step is learned."""
+        return self.ranges == "lsq" and not self.fixed
+
     def build(self, shape: Sequence[int]) -> None:
         state = {"shape": self._state_shape(shape), "trainable": False}
+        if self.learns:
+            learned = {**state, "trainable": not self.frozen}
+            self.log_step = self.add_weight(initializer="zeros", name="log_step", **learned)
+            learned["trainable"] = not (self.frozen or self.centered)
+            self.shift = self.add_weight(initializer="zeros", name="shift", **learned)
         self.range_min = self.add_weight(initializer="zeros", name="range_min", **state)
         self.range_max = self.add_weight(initializer="zeros", name="range_max", **state)
         self.seen = self.add_weight(shape=(), initializer="zeros", trainable=False, name="seen")
@@ -114,14 +142,66 @@ class FakeQuant(Transform):
         self.range_min.assign(ops.broadcast_to(low, self.range_min.shape))
         self.range_max.assign(ops.broadcast_to(high, self.range_max.shape))
         self.seen.assign(1.0)
+        if self.learns:
+            self.log_step.assign(ops.zeros_like(self.log_step))
+            self.shift.assign(ops.zeros_like(self.shift))
+
+    def prepare(self, value: Tensor, axis: Sequence[int]) -> None:
+        super().prepare(value, axis)
+        if self.learns and self.on_weights:
+            reach = starting_step(value, self.bits, self.axis or ()) * integer_limits(self.bits, symmetric=True)[1]
+            self.set_range(-reach, reach)
+
+    def range_now(self) -> tuple[float, float]:
+        """(low, high) of an activation's grid; meaningless before anything was seen."""
+        if not self.learns:
+            return float(self.range_min), float(self.range_max)
+        scale, zero_point = self._scale()
+        least, most = integer_limits(self.bits, symmetric=self.centered)
+        return float((least - zero_point) * scale), float((most - zero_point) * scale)
+
+    def _scale(self) -> tuple[Tensor, Tensor]:
+        """(scale, zero point) of the grid now; the zero point is a whole number."""
+        scale, zero_point = scale_from_range(
+            ops.convert_to_tensor(self.range_min),
+            ops.convert_to_tensor(self.range_max),
+            self.bits,
+            symmetric=self.centered,
+        )
+        if not self.learns:
+            return scale, zero_point
+        scale, zero_point = self._learned(scale, zero_point)
+        return scale, ops.round(zero_point)
+
+    def _learned(self, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
+        """What training has made of the start; the zero point not yet rounded."""
+        least, most = integer_limits(self.bits, symmetric=self.centered)
+        return scale * ops.exp(self.log_step), ops.clip(zero_point + self.shift, least, most)
+
+    def _on_learned(self, x: Tensor) -> Tensor:
+        low, high = ops.convert_to_tensor(self.range_min), ops.convert_to_tensor(self.range_max)
+        scale, zero_point = self._learned(*scale_from_range(low, high, self.bits, symmetric=self.centered))
+        if self.frozen:
+            scale, zero_point = ops.stop_gradient(scale), ops.stop_gradient(zero_point)
+        sizes = x.shape if self.on_weights else x.shape[1:]
+        shared = math.prod(int(n) for n in sizes if n is not None) / math.prod(self.log_step.shape)
+        most = integer_limits(self.bits, symmetric=self.centered)[1]
+        gain = 1.0 / math.sqrt(max(shared, 1.0) * most)
+        return fake_quantize_learned(x, scale, zero_point, self.bits, symmetric=self.centered, gain=gain)
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         if not self.active:
             return x
         x32 = ops.cast(x, "float32")
         if self.calibrating:
-            self.observe(x32, self.calibrating)
+            if callable(self.calibrating):
+                self.calibrating(x32)
+            else:
+                self.observe(x32, self.calibrating)
             return x
+        if self.learns:
+            on_grid = self._on_learned(x32)
+            return on_grid if self.on_weights else ops.cast(ops.where(self.seen > 0, on_grid, x32), x.dtype)
         if self.on_weights:
             if not self.frozen:
                 return fake_quantize_weight(x32, self.bits, self.axis or ())
@@ -177,9 +257,11 @@ class FakeQuant(Transform):
     def freeze(self) -> None:
         super().freeze()
         self.calibrating = None
+        if self.learns and self.built:
+            self.log_step.trainable = self.shift.trainable = False
 
     def finish(self, value: Tensor) -> None:
-        if self.on_weights and not self.frozen:
+        if self.on_weights and not (self.frozen or self.learns):
             reach = own_reach(value, self.axis or ())
             self.set_range(-reach, reach)
 
@@ -188,9 +270,7 @@ class FakeQuant(Transform):
             raise InputError(
                 "an activation's range was never measured: pass calibration= to quantize, or fit the model"
             )
-        scale, zero_point = scale_from_range(
-            self.range_min.value, self.range_max.value, self.bits, symmetric=self.centered
-        )
+        scale, zero_point = self._scale()
         flat = ops.convert_to_numpy(scale).ravel(), ops.convert_to_numpy(zero_point).ravel()
         return dataclasses.replace(
             so_far,
