@@ -28,7 +28,7 @@ LEVELS = (
     ("selection",),
     ("targets.target", "targets.quiet", "targets.sparse_format"),
     ("targets.tflite_file", "targets.tflite_runtime"),
-    ("targets.tflite_links", "targets.tflite_islands", "targets.tflite_sparse"),
+    ("targets.tflite_links", "targets.tflite_islands", "targets.tflite_tables", "targets.tflite_sparse"),
     ("targets.tflite_quantize",),
     ("targets.*", "calibrate", "callbacks", "placement", "measure", "loading"),
     ("targets", "simulation"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,12 +144,12 @@ def _stored_bias(file: TFLiteFile, op: Op, place: int, like: np.ndarray) -> np.n
 
 
 def activation_links(
-    model: keras.Model, encodings: Mapping[str, Encoding], file: TFLiteFile, samples: Any
+    model: keras.Model, encodings: Mapping[str, Encoding], file: TFLiteFile, samples: Any, hidden: Collection[int] = ()
 ) -> list[Link]:
     """Which tensor of the file is the activation at which site, by running both on ``samples``.
 
     Tensors that an operator only moved are left to inherit. Where two sites hold the same numbers (a ReLU
-    that cut nothing off), the earlier site takes the earlier tensor.
+    that cut nothing off), the earlier site takes the earlier tensor. ``hidden`` tensors are none's.
     """
     wanted = _site_tensors(model, encodings)
     if not wanted:
@@ -158,7 +158,7 @@ def activation_links(
     samples = _whole_batches(file, samples)
     with quiet():
         values = [np.asarray(v) for v in tree.flatten(probe.predict(samples, verbose=0))]
-    found = all_activations(file, samples, moved=False)
+    found = {i: rows for i, rows in all_activations(file, samples, moved=False).items() if i not in hidden}
     links: list[Link] = []
     taken: set[int] = set()
     for (site, _), value in zip(wanted, values, strict=True):
