@@ -99,8 +99,12 @@ def attempt(work: Any) -> str:
     try:
         work()
     except Exception as error:
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        return f"{type(error).__name__}: {first_line(error)}"
     return "ok"
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
 
 
 def step(model: keras.Model, x: Any, classes: int, batch: int) -> None:
@@ -125,7 +129,10 @@ def row(name: str, make: Any, *, count: int = SAMPLES, every: bool = True) -> di
     keras.backend.clear_session()
     start = time.perf_counter()
     found: dict[str, Any] = {"kind": name}
-    model = moved(make())
+    try:
+        model = moved(make())
+    except Exception as error:
+        return {**found, "verdict": f"SILENT, not built: {first_line(error)}", "seconds": 0.0}
     x = samples(model, count)
     if every:
         found["prune"] = attempt(lambda: kp.prune(model, 0.5, sites="*"))
