@@ -238,7 +238,7 @@ KINDS: dict[str, Make] = {
     "ops.sum": around(lambda x: ops.sum(x, axis=-1)),
     "ops.max": around(lambda x: ops.max(x, axis=-1)),
     "ops.abs": around(ops.abs),
-    "ops.sqrt": around(lambda x: ops.sqrt(ops.abs(x))),
+    "ops.sqrt": around(lambda x: ops.sqrt(ops.abs(x) + 1.0)),
     "ops.square": around(ops.square),
     "ops.exp": around(lambda x: ops.exp(x)),
     "ops.split": around(lambda x: ops.add(*ops.split(x, 2, axis=-1))),

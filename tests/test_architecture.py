@@ -17,7 +17,7 @@ LEVELS = (
     ("data",),
     ("sites", "transform"),
     ("graph", "checks"),
-    ("transforms.patterns", "transforms.scores"),
+    ("transforms.patterns", "transforms.scores", "rewrite.elementwise"),
     ("transforms.*", "rewrite.*", "attach", "compare", "cost", "policies"),
     ("transforms", "rewrite", "rewrite.channel_scope"),
     ("rewrite.channel_linear", "rewrite.channel_moves"),

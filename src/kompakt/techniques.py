@@ -23,6 +23,7 @@ from kompakt.rewrite.float_inputs import float_inputs
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.inline import inline
 from kompakt.rewrite.layered_operations import layered_operations
+from kompakt.rewrite.normalization_steps import normalization_steps
 from kompakt.rewrite.plain_operators import plain_operators
 from kompakt.rewrite.split_activation import split_activation
 from kompakt.rewrite.split_separable import split_separable
@@ -426,7 +427,7 @@ def _deployable(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transfo
     for site in sites(plain):
         owner = names.get(id(site.layer))
         renamed[site.name] = site.name if owner is None else f"{owner}/{site.slot.split('/')[-1]}"
-    flat, steps = unroll_recurrent(float_inputs(flat))
+    flat, steps = unroll_recurrent(normalization_steps(float_inputs(flat)))
     flat, moved = split_separable(layered_operations(flat))
     moved |= steps
     flat, _ = fold_batchnorm(split_activation(flat))

@@ -15,13 +15,16 @@ FUNCTIONS = (
 )  # fmt: skip
 """Functions of ``keras.ops`` that map each number alone."""
 
+TINY = 1e-12
+
 
 @keras.saving.register_keras_serializable(package="kompakt")
 class Elementwise(layers.Layer):  # type: ignore[misc]
     r"""``keras.ops.<function>`` on each number: :math:`y_i = f(x_i, a)`.
 
     Args:
-        function: one of FUNCTIONS. arguments: numbers that it takes behind the tensor.
+        function: one of FUNCTIONS. arguments: numbers that it takes behind the tensor; for "rsqrt" a and b
+            of :math:`(a x + b)^{-1/2}`.
 
     Example:
         >>> layer = Elementwise("clip", (-1.0, 1.0))
@@ -36,6 +39,9 @@ class Elementwise(layers.Layer):  # type: ignore[misc]
         self.function, self.arguments = function, tuple(float(a) for a in arguments)
 
     def call(self, x: Any) -> Any:
+        if self.function == "rsqrt":
+            factor, offset = self.arguments or (1.0, 0.0)
+            return ops.rsqrt(ops.maximum(factor * x + offset, TINY))
         return getattr(ops, self.function)(x, *self.arguments)
 
     def compute_output_shape(self, shape: Any) -> Any:
@@ -43,3 +49,27 @@ class Elementwise(layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "function": self.function, "arguments": list(self.arguments)}
+
+
+@keras.saving.register_keras_serializable(package="kompakt")
+class Mean(layers.Layer):  # type: ignore[misc]
+    """The mean over some axes, which stay with length 1.
+
+    Example:
+        >>> keras.ops.convert_to_numpy(Mean((-1,))(ops.array([[1.0, 3.0]]))).tolist()
+        [[2.0]]
+    """
+
+    def __init__(self, axes: tuple[int, ...], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.axes = tuple(int(a) for a in axes)
+
+    def call(self, x: Any) -> Any:
+        return ops.mean(x, axis=self.axes, keepdims=True)
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        gone = {a % len(shape) for a in self.axes}
+        return tuple(1 if i in gone else n for i, n in enumerate(shape))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "axes": list(self.axes)}

@@ -21,9 +21,11 @@ from kompakt.rewrite.elementwise import Elementwise
 from kompakt.rewrite.split_activation import fused
 from kompakt.targets.tflite_file import Op, TFLiteFile
 
-NATIVE = ("linear", "relu", "relu6", "sigmoid", "tanh", "softmax", "log_softmax", "sparsemax", "glu", "gelu",
-          "hard_silu", "elu")  # fmt: skip
-"""Activations that the runtime computes on integers by itself, or that look at more than one number."""
+NATIVE = ("linear", "relu", "relu6", "sigmoid", "tanh", "softmax", "log_softmax", "sparsemax", "glu", "gelu", "elu")
+"""Activations that the runtime computes on integers as the simulation does, or that look at more than one number.
+
+HARD_SWISH is not among them: its integers are up to 3 steps away from the function.
+"""
 
 FAR = 2.0e38
 """A bound that no number reaches: where a function begins and ends in the file is marked with such."""
