@@ -129,7 +129,7 @@ def stochastic_depth(x: Any) -> Any:
 ARGUMENTS = (
     "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hard_silu", "hard_sigmoid",
     "softplus", "softsign", "tanh", "sigmoid", "softmax", "exponential", "log_sigmoid", "log_softmax", "hard_tanh",
-    "hard_shrink", "soft_shrink", "tanh_shrink", "threshold", "squareplus", "sparse_plus", "sparse_sigmoid",
+    "hard_shrink", "soft_shrink", "tanh_shrink", "squareplus", "sparse_plus", "sparse_sigmoid",
 )  # fmt: skip
 
 KINDS: dict[str, Make] = {

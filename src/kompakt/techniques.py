@@ -27,6 +27,7 @@ from kompakt.rewrite.normalization_steps import normalization_steps
 from kompakt.rewrite.plain_operators import plain_operators
 from kompakt.rewrite.split_activation import split_activation
 from kompakt.rewrite.split_separable import split_separable
+from kompakt.rewrite.time_distributed import time_distributed
 from kompakt.rewrite.unroll_recurrent import unroll_recurrent
 from kompakt.schedules import Schedule, is_whole
 from kompakt.sites import Site, check_finite, match, nearest, sites
@@ -427,9 +428,10 @@ def _deployable(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transfo
     for site in sites(plain):
         owner = names.get(id(site.layer))
         renamed[site.name] = site.name if owner is None else f"{owner}/{site.slot.split('/')[-1]}"
-    flat, steps = unroll_recurrent(normalization_steps(float_inputs(flat)))
+    flat, inner = time_distributed(float_inputs(flat))
+    flat, steps = unroll_recurrent(normalization_steps(flat))
     flat, moved = split_separable(layered_operations(flat))
-    moved |= steps
+    moved |= {**inner, **steps}
     flat, _ = fold_batchnorm(split_activation(flat))
     flat = _mark_inputs(plain_operators(affine_to_depthwise(flat)))
     return flat, {moved.get(renamed[name], renamed[name]): kept for name, kept in keeps.items()}
