@@ -26,6 +26,8 @@ MOVES = (
     layers.ZeroPadding2D,
     layers.ZeroPadding3D,
     layers.RepeatVector,
+    layers.UpSampling1D,
+    layers.UpSampling3D,
 )
 """Layers that only move integers, or choose among them: their output is on their input's grid already."""
 

@@ -12,6 +12,7 @@ from kompakt.errors import InputError
 FUNCTIONS = (
     "abs", "square", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "arctan", "sinh",
     "cosh", "arcsinh", "erf", "sign", "floor", "ceil", "round", "reciprocal", "power", "clip", "maximum", "minimum",
+    "multiply",
 )  # fmt: skip
 """Functions of ``keras.ops`` that map each number alone."""
 

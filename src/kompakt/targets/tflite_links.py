@@ -134,7 +134,7 @@ def _bias(model: keras.Model, site: str, channels: int) -> np.ndarray | None:
         return None
     layer = model.get_layer(unit)
     bias = getattr(layer, "bias", None)
-    return np.zeros(channels, "float32") if bias is None else np.asarray(keras.ops.convert_to_numpy(bias))
+    return np.zeros(channels, "float32") if bias is None else np.asarray(keras.ops.convert_to_numpy(bias)).ravel()
 
 
 def _stored_bias(file: TFLiteFile, op: Op, place: int, like: np.ndarray) -> np.ndarray:
