@@ -26,8 +26,13 @@ MOVES = (
     layers.ZeroPadding2D,
     layers.ZeroPadding3D,
     layers.RepeatVector,
+    layers.UpSampling1D,
+    layers.UpSampling3D,
 )
 """Layers that only move integers, or choose among them: their output is on their input's grid already."""
+
+MOVING_OPERATIONS = ("GetItem", "Transpose", "Squeeze", "ExpandDims", "Split", "Flip", "Reshape")
+"""Operations that only move integers; ``layered_operations`` has no layer for them."""
 
 AVERAGES = (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D, layers.Resizing)
 """Layers whose output is rounded to their input's grid: between the integers there, or one of them."""
@@ -227,6 +232,10 @@ def _is_linear(layer: Any) -> bool:
     return isinstance(layer, layers.Activation) and _activation(layer) == "linear"
 
 
+def _moves(operation: Any) -> bool:
+    return not isinstance(operation, layers.Layer) and type(operation).__name__ in MOVING_OPERATIONS
+
+
 def input_grids(model: keras.Model) -> dict[str, tuple[str | None, ...]]:
     """Layer -> the site whose grid each of its input tensors is on, None where that is not known.
 
@@ -241,7 +250,7 @@ def input_grids(model: keras.Model) -> dict[str, tuple[str | None, ...]]:
         before = next(iter(found[layer.name]), None)
         slot = next((s for s in (OUTPUT, BOTH, "embeddings") if s in chains), None)
         after = f"{layer.name}/{slot}" if slot else None
-        if slot is None and isinstance(inner, (*MOVES, *AVERAGES, *SILENT)):
+        if slot is None and (isinstance(inner, (*MOVES, *AVERAGES, *SILENT)) or _moves(inner)):
             after = before
         if after is not None:
             source.update({id(t): after for t in call.outputs})

@@ -24,13 +24,18 @@ from kompakt.policies import POLICIES
 from kompakt.precision import MIXED, PRECISIONS
 from kompakt.repairs import before_folding, before_grids, on_grids, prepared
 from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise
+from kompakt.rewrite.attention_steps import attention_steps
 from kompakt.rewrite.float_inputs import float_inputs
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.inline import inline
 from kompakt.rewrite.layered_operations import layered_operations
+from kompakt.rewrite.normalization_steps import normalization_steps
 from kompakt.rewrite.plain_operators import plain_operators
+from kompakt.rewrite.prelu_steps import prelu_steps
 from kompakt.rewrite.split_activation import split_activation
 from kompakt.rewrite.split_separable import split_separable
+from kompakt.rewrite.time_distributed import time_distributed
+from kompakt.rewrite.unroll_recurrent import unroll_recurrent
 from kompakt.schedules import Schedule, is_whole
 from kompakt.sites import Site, check_finite, match, nearest, sites
 from kompakt.transform import Transform
@@ -516,7 +521,11 @@ def _deployable(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transfo
     for site in sites(plain):
         owner = names.get(id(site.layer))
         renamed[site.name] = site.name if owner is None else f"{owner}/{site.slot.split('/')[-1]}"
-    flat, moved = split_separable(layered_operations(float_inputs(flat)))
+    flat, inner = time_distributed(float_inputs(flat))
+    flat, heads = attention_steps(normalization_steps(flat))
+    flat, steps = unroll_recurrent(prelu_steps(flat))
+    flat, moved = split_separable(layered_operations(flat))
+    moved |= {**inner, **heads, **steps}
     flat, _ = fold_batchnorm(split_activation(flat))
     flat = _mark_inputs(plain_operators(affine_to_depthwise(flat)))
     return flat, {moved.get(renamed[name], renamed[name]): kept for name, kept in keeps.items()}

@@ -328,6 +328,36 @@ def twin_kernels():
     return model
 
 
+def lstm():
+    return chain(L.LSTM(4), L.Dense(5), shape=(3, 6))
+
+
+def gru():
+    return chain(L.GRU(4), L.Dense(5), shape=(3, 6))
+
+
+def attention():
+    i = keras.Input((4, 6))
+    return keras.Model(i, tail(L.MultiHeadAttention(2, 3)(i, i)))
+
+
+def time_distributed():
+    return chain(L.TimeDistributed(L.Dense(4)), L.Flatten(), L.Dense(5), shape=(4, 6))
+
+
+def normalized(kind, *arguments):
+    return lambda: chain(L.Conv2D(6, 3), kind(*arguments), L.Flatten(), L.Dense(5))
+
+
+def prelu():
+    return chain(L.Conv2D(6, 3), L.PReLU(alpha_initializer="uniform"), L.Flatten(), L.Dense(5))
+
+
+def numbers():
+    i = keras.Input((8,))
+    return keras.Model(i, L.Dense(5)(ops.clip(ops.abs(L.Dense(6)(i)), 0.1, 0.9)))
+
+
 def odd_names():
     return chain(
         L.Conv2D(4, 3, name="a>b-c", activation="relu"),
@@ -349,10 +379,13 @@ KINDS = {
         nested, subclassed, shared_layer, shared_tower, conv1d, global_max, transposed_convolution, separable,
         leaky_relu, operations, squeeze_and_excite, sum_of_three, rows_of_rows, dilated_and_grouped, embedding,
         ends_in_a_pool, starts_with_a_relu, relu_beside_its_input, kernel_of_zeros, dead_channels, twin_kernels,
-        odd_names,
+        odd_names, lstm, gru, attention, time_distributed, prelu, numbers,
     )
 } | {f"{name}_inside": activation_inside(name) for name in ("softmax", "sigmoid", "tanh", "relu")} | {
-    f"{name}_layer": activation_layer(name) for name in ("silu", "gelu", "elu", "hard_silu")
+    f"{name}_layer": activation_layer(name) for name in ("silu", "gelu", "elu", "hard_silu", "mish", "selu", "softplus")
+} | {
+    "layer_norm": normalized(L.LayerNormalization), "rms_norm": normalized(L.RMSNormalization),
+    "group_norm": normalized(L.GroupNormalization, 2), "unit_norm": normalized(L.UnitNormalization),
 } | {f"up_sampling_{how}": up_sampling(how) for how in ("nearest", "bilinear")}  # fmt: skip
 
 SOME = (

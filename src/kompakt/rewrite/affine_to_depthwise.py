@@ -6,17 +6,17 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from kompakt.graph import Call, Copier, Names, batchnorm_gain, copy_layer, rebuild
 
 
 def affine_to_depthwise(model: keras.Model) -> keras.Model:
-    r"""``BatchNormalization`` that no layer took in, and ``Rescaling``, as :math:`y_c = g_c x_c + o_c`.
+    r"""``BatchNormalization`` that no layer took in, ``Rescaling`` and ``Normalization``, as :math:`y_c = g_c x_c + o_c`.
 
     As a convolution each channel has its own weight scale and a 32-bit offset; multiplied and added as two
     tensors, both would be rounded to 8 bits with one scale. Inputs of rank 2 and 3 are reshaped around it.
-    The convolution keeps the layer's name; that of a ``Rescaling`` does not train.
+    The convolution keeps the layer's name; that of the other two does not train.
 
     Args:
         model: flat and functional, BatchNormalizations folded where they can be.
@@ -58,12 +58,25 @@ def _affine(layer: Any, x: Any) -> tuple[np.ndarray, np.ndarray] | None:
     channels = x.shape[-1]
     if isinstance(layer, layers.Rescaling):
         return _spread(layer.scale, channels), _spread(layer.offset, channels)
+    if isinstance(layer, layers.Normalization):
+        return _standardized(layer, channels)
     if not isinstance(layer, layers.BatchNormalization):
         return None
     axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
     if axis % rank != rank - 1:
         return None
     return batchnorm_gain(layer)
+
+
+def _standardized(layer: Any, channels: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Those of a ``Normalization``; None where it has more numbers than channels."""
+    mean, variance = (np.asarray(ops.convert_to_numpy(v), "float64") for v in (layer.mean, layer.variance))
+    if any(v.size not in (1, channels) for v in (mean, variance)):
+        return None
+    spread = np.maximum(np.sqrt(_spread(variance, channels)), keras.config.epsilon())
+    if layer.invert:
+        return spread, _spread(mean, channels)
+    return 1.0 / spread, -_spread(mean, channels) / spread
 
 
 def _spread(value: Any, channels: int) -> np.ndarray:

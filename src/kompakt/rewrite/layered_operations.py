@@ -11,6 +11,7 @@ import numpy as np
 from keras import layers
 
 from kompakt.graph import Call, Copier, Names, rebuild
+from kompakt.rewrite.elementwise import Elementwise
 
 Made = tuple[Any, Any]
 """A layer, and what it is called on."""
@@ -49,6 +50,8 @@ def _layer_for(operation: Any, values: list[Any]) -> Made | None:
     kind = type(operation).__name__
     if not type(operation).__module__.startswith("keras."):
         return None
+    if kind in WITH_NUMBER and len(values) == 2 and _is_tensor(values[0]) and not _is_tensor(values[1]):
+        return None if np.ndim(values[1]) else (Elementwise(WITH_NUMBER[kind], (float(values[1]),)), values[0])
     if kind in BINARY and len(values) == 2:
         return _merge(*BINARY[kind], *values)
     if kind == "Concatenate" and all(_is_tensor(t) for t in keras.tree.flatten(values)):
@@ -98,6 +101,16 @@ def _softmax(operation: Any, _: Any) -> Any:
     return layers.Softmax(axis=operation.axis)
 
 
+def _number(function: str, *arguments: str) -> Callable[[Any, Any], Any]:
+    """A function of each number, with the operation's own ``arguments`` where these are numbers."""
+
+    def make(operation: Any, _: Any) -> Any:
+        values = [getattr(operation, name) for name in arguments]
+        return Elementwise(function, tuple(values)) if all(np.ndim(v) == 0 for v in values) else None
+
+    return make
+
+
 def _activation(name: str) -> Callable[[Any, Any], Any]:
     return lambda _operation, _x: layers.Activation(name)
 
@@ -113,6 +126,9 @@ BINARY: dict[str, tuple[type | None, Scaled]] = {
 }
 """Operation on two values -> (layer that merges two tensors, what it is with a number)."""
 
+WITH_NUMBER = {"Maximum": "maximum", "Minimum": "minimum", "Power": "power"}
+"""Operation on a tensor and a number -> the function of each number that it is."""
+
 UNARY: dict[str, Callable[[Any, Any], Any]] = {
     "Relu": lambda _operation, _x: layers.ReLU(),
     "Relu6": lambda _operation, _x: layers.ReLU(max_value=6.0),
@@ -125,5 +141,37 @@ UNARY: dict[str, Callable[[Any, Any], Any]] = {
     "Negative": lambda _operation, _x: layers.Rescaling(-1.0),
     "Mean": _mean,
     "Reshape": _reshape,
+    "Absolute": _number("abs"),
+    "Abs": _number("abs"),
+    "Clip": _number("clip", "x_min", "x_max"),
+    "Square": _number("square"),
+    "Sqrt": _number("sqrt"),
+    "Rsqrt": _number("rsqrt"),
+    "Exp": _number("exp"),
+    "Expm1": _number("expm1"),
+    "Log": _number("log"),
+    "Log1p": _number("log1p"),
+    "Sin": _number("sin"),
+    "Cos": _number("cos"),
+    "Arctan": _number("arctan"),
+    "Erf": _number("erf"),
+    "Sign": _number("sign"),
+    "Floor": _number("floor"),
+    "Ceil": _number("ceil"),
+    "Reciprocal": _number("reciprocal"),
+    "Elu": lambda operation, _: layers.ELU(alpha=operation.alpha),
+    "Gelu": lambda operation, _: None if operation.approximate else layers.Activation("gelu"),
+    **{
+        kind: _activation(name)
+        for kind, name in {
+            "Selu": "selu",
+            "Softplus": "softplus",
+            "Softsign": "softsign",
+            "HardSigmoid": "hard_sigmoid",
+            "HardTanh": "hard_tanh",
+            "LogSigmoid": "log_sigmoid",
+            "TanhShrink": "tanh_shrink",
+        }.items()
+    },
 }
 """Operation on one tensor -> the layer that it is, or None."""

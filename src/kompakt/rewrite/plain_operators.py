@@ -15,7 +15,7 @@ Replacement = Callable[[Any, Any, Names], Any]
 
 
 def plain_operators(model: keras.Model) -> keras.Model:
-    """Up-sampling as resizing, global maxima as max-pooling, silu as a product, merges of many tensors two by two.
+    """Up-sampling as resizing, global maxima as max-pooling, merges of many tensors two by two.
 
     Args:
         model: flat and functional.
@@ -83,14 +83,6 @@ def _max(layer: Any, x: Any, names: Names, kind: Any, window: Any) -> Any:
     return layers.Flatten(name=layer.name)(pooled)
 
 
-def _silu(layer: Any, x: Any, names: Names) -> Any:
-    """``x * sigmoid(x)``, as the runtime has it: with a tensor between the two."""
-    if keras.activations.serialize(layer.activation) != "silu":
-        return None
-    gate = layers.Activation("sigmoid", name=names.free(f"{layer.name}_gate"))(x)
-    return layers.Multiply(name=layer.name)([x, gate])
-
-
 RULES: dict[type, Replacement] = {
     layers.Add: _pairwise,
     layers.Multiply: _pairwise,
@@ -99,6 +91,5 @@ RULES: dict[type, Replacement] = {
     layers.UpSampling2D: _resize,
     layers.GlobalMaxPooling1D: _max_1d,
     layers.GlobalMaxPooling2D: _max_2d,
-    layers.Activation: _silu,
 }
 """Layer -> what stands for it."""

@@ -29,6 +29,7 @@ from kompakt.targets.tflite_file import FLOATS, Tensor, TFLiteFile, census
 from kompakt.targets.tflite_links import Link, activation_links, give_names, restore_biases, weight_links
 from kompakt.targets.tflite_quantize import quantized
 from kompakt.targets.tflite_sparse import stored_sparse
+from kompakt.targets.tflite_tables import fenced, inner_tensors
 
 MARKED = f"{MARK}/{OUTPUT}"
 """End of the name of the site of a layer that does nothing but carry a grid."""
@@ -57,16 +58,18 @@ class TFLite(Target):
         if request.sparse:
             check_sparse(request.quantization)
         floats = request.quantization in ("float", "float16")
-        file = _float_file(request.model, request.batch, half=request.quantization == "float16")
+        whole = request.quantization in GRIDDED
+        model, bounds = fenced(request.model, request.encodings) if whole else (request.model, {})
+        file = _float_file(model, request.batch, half=request.quantization == "float16")
         links = weight_links(request.model, file, folded=floats)
-        if request.quantization in GRIDDED:
+        if whole:
             restore_biases(file, links, request.model)
-            links += activation_links(
-                request.model, [*request.floats, *request.encodings], file, _probes(request.samples)
-            )
+            asked = [*request.floats, *request.encodings]
+            hidden = inner_tensors(file, bounds)
+            links += activation_links(request.model, asked, file, _probes(request.samples), hidden)
         give_names(file, links, request.model)
         _name_in_loops(file, links, request.model)
-        made = Converted(data=file.pack()) if floats else quantized(file, request, links)
+        made = Converted(data=file.pack()) if floats else quantized(file, request, links, bounds)
         made = _with_note(made, request)
         return stored_sparse(made, request.samples) if request.sparse else made
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,7 +137,7 @@ def bias_at(model: keras.Model, site: str, channels: int) -> np.ndarray | None:
         return None
     layer = model.get_layer(unit)
     bias = getattr(layer, "bias", None)
-    return np.zeros(channels, "float32") if bias is None else np.asarray(keras.ops.convert_to_numpy(bias))
+    return np.zeros(channels, "float32") if bias is None else np.asarray(keras.ops.convert_to_numpy(bias)).ravel()
 
 
 def _stored_bias(file: TFLiteFile, op: Op, place: int, like: np.ndarray) -> np.ndarray:
@@ -146,11 +146,13 @@ def _stored_bias(file: TFLiteFile, op: Op, place: int, like: np.ndarray) -> np.n
     return np.zeros_like(like) if values is None else values
 
 
-def activation_links(model: keras.Model, asked: Sequence[str], file: TFLiteFile, samples: Any) -> list[Link]:
+def activation_links(
+    model: keras.Model, asked: Sequence[str], file: TFLiteFile, samples: Any, hidden: Collection[int] = ()
+) -> list[Link]:
     """Which tensor of the file is the activation at which of the ``asked`` sites, by running both on ``samples``.
 
     Tensors that an operator only moved are left to inherit. Where two sites hold the same numbers (a ReLU
-    that cut nothing off), the earlier site takes the earlier tensor.
+    that cut nothing off), the earlier site takes the earlier tensor. ``hidden`` tensors are none's.
     """
     wanted = _site_tensors(model, asked)
     if not wanted:
@@ -159,7 +161,7 @@ def activation_links(model: keras.Model, asked: Sequence[str], file: TFLiteFile,
     samples = _whole_batches(file, samples)
     with quiet():
         values = [np.asarray(v) for v in tree.flatten(probe.predict(samples, verbose=0))]
-    found = all_activations(file, samples)
+    found = {i: rows for i, rows in all_activations(file, samples).items() if i not in hidden}
     moved = {i for op in file.ops if op.name in MOVES for i in op.outputs}
     between = {site for site, _ in wanted if _is_between(model, site)}
     links: list[Link] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -17,6 +17,7 @@ from kompakt.targets.target import Converted, Request
 from kompakt.targets.tflite_file import MOVES, PRODUCERS, Tensor, TFLiteFile
 from kompakt.targets.tflite_islands import close_islands
 from kompakt.targets.tflite_links import Link, all_activations, bias_at
+from kompakt.targets.tflite_tables import inner_tensors, put_stand_ins, put_tables
 from kompakt.targets.tflite_widths import Width, stored_bits, widths
 
 Range = tuple[np.ndarray, np.ndarray]
@@ -28,15 +29,24 @@ MERGES = ("CONCATENATION", "MAXIMUM", "MINIMUM")
 """Operators whose inputs are on their output's grid."""
 
 
-def quantized(file: TFLiteFile, request: Request, links: Sequence[Link]) -> Converted:
-    """The integer form of the float ``file``, whose tensors have their names (see ``give_names``)."""
+def quantized(
+    file: TFLiteFile, request: Request, links: Sequence[Link], bounds: Mapping[float, Any] | None = None
+) -> Converted:
+    """The integer form of the float ``file``, whose tensors have their names (see ``give_names``).
+
+    Args:
+        bounds: the functions that become tables, from ``fenced``.
+    """
     _refuse_loops(file)
-    ranges, notes = _ranges(file, request, links)
+    bounds = bounds or {}
+    ranges, notes = _ranges(file, request, links, inner_tensors(file, bounds))
+    tables = {file.tensors[index].name: layer for index, layer in put_stand_ins(file, bounds).items()}
     whole = request.quantization in GRIDDED
     # Large constants come appended to the file: packing puts them where all tools look.
     done = TFLiteFile(_through_aeq(file, ranges, request, links))
     if whole:
         close_islands(done)
+        put_tables(done, tables)
         _name_meetings(done, file, links)
         if request.io != "float32":
             done = TFLiteFile(_integer_io(done.pack(), request.io))
@@ -86,7 +96,7 @@ def _unlinked(encodings: Mapping[str, Encoding], links: Sequence[Link]) -> list[
 
 
 def _ranges(
-    file: TFLiteFile, request: Request, links: Sequence[Link]
+    file: TFLiteFile, request: Request, links: Sequence[Link], hidden: Collection[int]
 ) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
     """(tensor name -> the range that leads the quantizer to exactly our scales, what had no grid of ours)."""
     ranges: dict[int, Range] = {}
@@ -102,7 +112,7 @@ def _ranges(
     if request.quantization in GRIDDED:
         _inherit(file, ranges)
         left = {link.tensor for link in links if link.site in request.floats}
-        notes = _measure_rest(file, ranges, request.samples, left)
+        notes = _measure_rest(file, ranges, request.samples, left, hidden)
     return {file.tensors[i].name: {"min": low, "max": high} for i, (low, high) in ranges.items()}, notes
 
 
@@ -142,9 +152,11 @@ def _inherit(file: TFLiteFile, ranges: dict[int, Range]) -> None:
             ranges[op.outputs[0]] = (low.reshape(shape), high.reshape(shape))
 
 
-def _measure_rest(file: TFLiteFile, ranges: dict[int, Range], samples: Any, floats: Set[int]) -> list[str]:
+def _measure_rest(
+    file: TFLiteFile, ranges: dict[int, Range], samples: Any, floats: Collection[int], hidden: Collection[int]
+) -> list[str]:
     """Ranges of the tensors that have no site in Keras (inside a layer of many operators), from the samples."""
-    missing = [t for t in file.activations() if t.kind == "FLOAT32" and t.index not in ranges]
+    missing = [t for t in file.activations() if t.kind == "FLOAT32" and t.index not in {*ranges, *hidden}]
     if not missing:
         return []
     values = all_activations(file, samples)

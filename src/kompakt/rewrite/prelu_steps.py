@@ -1,0 +1,70 @@
+"""A leaky ReLU with slopes of its own becomes two ReLUs and a scale a channel, which integer files compute."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from kompakt.graph import Call, Copier, Names, rebuild
+
+
+def prelu_steps(model: keras.Model) -> keras.Model:
+    r"""``PReLU`` as :math:`\max(x, 0) - a \max(-x, 0)`; the same function, :math:`a` trains on.
+
+    He et al. 2015, arXiv:1502.01852, equation (1). The slopes are the kernel of a 1x1 depthwise convolution.
+
+    Args:
+        model: flat and functional.
+
+    Example:
+        >>> i = keras.Input((4,))
+        >>> m = prelu_steps(keras.Model(i, layers.PReLU(name="p")(i)))
+        >>> [layer.name for layer in m.layers[-1:]], m.count_params()
+        (['p'], 4)
+    """
+    names, copier = Names(model), Copier()
+    slopes: dict[int, Any] = {}
+
+    def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        layer, x = call.layer, args[0] if args else None
+        if not isinstance(layer, layers.PReLU) or None in x.shape[1:]:
+            return copier(layer)(*args, **kwargs)
+        first = id(layer) not in slopes
+        if first:
+            slopes[id(layer)] = _slope(layer, x, names.free(f"{layer.name}_slope"))
+        above = layers.ReLU(name=names.free(f"{layer.name}_above"))(x)
+        turned = layers.Rescaling(-1.0, name=names.free(f"{layer.name}_turned"))(x)
+        below = layers.ReLU(name=names.free(f"{layer.name}_below"))(turned)
+        wide = _wide(layer, x)
+        below = layers.Reshape(wide, name=names.free(f"{layer.name}_in"))(below)
+        below = layers.Reshape(x.shape[1:], name=names.free(f"{layer.name}_out"))(slopes[id(layer)](below))
+        return layers.Add(name=layer.name if first else names.free(layer.name))([above, below])
+
+    return rebuild(model, visit)
+
+
+def _wide(layer: Any, x: Any) -> tuple[int, ...]:
+    """The shape in which the last axis has a slope each."""
+    shape = tuple(x.shape[1:])
+    if _by_channel(layer):
+        return (1, math.prod(shape[:-1]), shape[-1])
+    return (1, 1, math.prod(shape))
+
+
+def _by_channel(layer: Any) -> bool:
+    return all(n == 1 for n in layer.alpha.shape[:-1])
+
+
+def _slope(layer: Any, x: Any, name: str) -> Any:
+    alpha = np.asarray(ops.convert_to_numpy(layer.alpha))
+    alpha = np.broadcast_to(alpha, (*alpha.shape[:-1], x.shape[-1]))
+    if not _by_channel(layer):
+        alpha = np.broadcast_to(alpha, tuple(x.shape[1:]))
+    scale = layers.DepthwiseConv2D(1, use_bias=False, name=name, trainable=layer.trainable)
+    scale.build((None, 1, 1, alpha.size))
+    scale.kernel.assign(-alpha.reshape(1, 1, -1, 1))
+    return scale
