@@ -351,8 +351,9 @@ def _weight_grids(
             "embedding or recurrent layer"
         )
     bits = {site.name: assignment.weight_bits(site) for site in weights}
+    own = "lsq" if ranges == "lsq" else "minmax"
     return {
-        name: [*keeps.get(name, []), *([FakeQuant(width, symmetric=True, mode=mode, ranges=ranges)] if width else [])]
+        name: [*keeps.get(name, []), *([FakeQuant(width, symmetric=True, mode=mode, ranges=own)] if width else [])]
         for name, width in bits.items()
     }
 

@@ -41,7 +41,12 @@ FACTORIES = {
         "pinned": lambda: Cluster(4, pin_zero=True),
         "keep": lambda: Cluster(),
     },
-    "FakeQuant": {"8 bits": lambda: FakeQuant(8), "4 bits": lambda: FakeQuant(4)},
+    "FakeQuant": {
+        "8 bits": lambda: FakeQuant(8),
+        "4 bits": lambda: FakeQuant(4),
+        "8 bits, learned": lambda: FakeQuant(8, ranges="lsq"),
+        "3 bits, learned": lambda: FakeQuant(3, ranges="lsq"),
+    },
 }
 EVERY = [pytest.param(f, id=f"{name}-{kind}") for name, row in FACTORIES.items() for kind, f in row.items()]
 ONE_EACH = [pytest.param(next(iter(row.values())), id=name) for name, row in FACTORIES.items()]

@@ -55,6 +55,7 @@ CASES = {
     "cluster, channels": lambda: kp.cluster(plain(), 3, per_channel=True, start="density"),
     "QAT": lambda: kp.quantize(plain()),
     "QAT, calibrated": lambda: kp.quantize(plain(), calibration=data()[0]),
+    "QAT, steps learned": lambda: kp.quantize(plain(), calibration=data()[0], ranges="lsq"),
     "PCQAT": lambda: kp.quantize(kp.cluster(kp.prune(plain(), 0.6), 5), calibration=data()[0]),
 }
 

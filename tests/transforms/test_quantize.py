@@ -1,0 +1,174 @@
+"""FakeQuant: learned steps, their gradients, and what of them the file has. Runs on each backend."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers, ops
+
+import kompakt as kp
+from kompakt.attach import attach, finalize, transforms_of
+from kompakt.errors import InputError
+from kompakt.numerics import integer_limits, starting_step
+from kompakt.transforms import FakeQuant
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(128, 6)).astype("float32")
+Y = (X[:, 0] > 0).astype("int32") + (X[:, 1] > 0)
+
+
+def values(tensor):
+    return np.array(ops.convert_to_numpy(tensor))
+
+
+def small():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [keras.Input((6,), name="x"), layers.Dense(16, "relu", name="a"), layers.Dense(3, name="b")]
+    )
+
+
+def trained(model, steps=4, rate=1e-2):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(rate), loss)
+    model.fit(X, Y, batch_size=32, epochs=steps, shuffle=False, verbose=0)
+    return model
+
+
+def one_step(quant, x):
+    """The gradients of sum(quant(x)) by plain descent: (of x, of the logarithm of the step, of the zero point)."""
+    inner = layers.Dense(x.shape[1], use_bias=False, name="d")
+    site = "d/kernel" if quant.on_weights else "d/output"
+    model = keras.Sequential([keras.Input(x.shape[:1] if quant.on_weights else x.shape[1:]), inner])
+    inner.kernel.assign(x if quant.on_weights else np.eye(x.shape[1]))
+    attached = attach(model, {site: [quant]})
+    (_, inside), *_ = transforms_of(attached)
+    if not quant.on_weights:
+        inside.set_range(-1.0, 2.0)
+    before = [values(inside.log_step), values(inside.shift)]
+    data = np.eye(x.shape[0], dtype="float32") if quant.on_weights else x
+    attached.compile(keras.optimizers.SGD(1.0), lambda _, p: ops.sum(p))
+    attached.fit(data, np.zeros(len(data)), batch_size=len(data), verbose=0)
+    return inside, [b - values(a) for b, a in zip(before, (inside.log_step, inside.shift), strict=True)]
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_the_gradient_of_a_weights_step_is_that_of_the_paper(bits):
+    w = RANDOM.normal(size=(40, 3)).astype("float32")
+    most = integer_limits(bits, symmetric=True)[1]
+    step = values(starting_step(ops.convert_to_tensor(w), bits, (-1,)))
+    _, (found, _) = one_step(FakeQuant(bits, ranges="lsq"), w)
+    v = w / step
+    inside = np.abs(v) <= most + 0.5
+    level = np.clip(np.round(v), -most, most)
+    to_step = (level - np.where(inside, v, 0.0)).sum(0, keepdims=True)
+    wanted = to_step / np.sqrt(40 * most) * step  # by the chain rule: the step is exp of what is learned
+    assert np.allclose(found, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_the_gradients_of_an_activations_step_and_zero_point_are_those_of_the_paper():
+    x = RANDOM.normal(size=(8, 5)).astype("float32") * 2
+    _, (to_log, to_zero) = one_step(FakeQuant(4, symmetric=False, ranges="lsq"), x)
+    step, zero = 3.0 / 15, -8 + 5
+    v = x / step
+    shifted = v + zero
+    inside = (shifted >= -8.5) & (shifted <= 7.5)
+    level = np.clip(np.round(shifted), -8, 7) - zero
+    gain = 1 / np.sqrt(5 * 7)
+    assert to_log == pytest.approx((level - np.where(inside, v, 0.0)).sum() * gain * step, rel=1e-3)
+    assert to_zero == pytest.approx(-step * (~inside).sum() * gain, rel=1e-3)
+
+
+@given(st.integers(2, 8), st.integers(0, 1000), st.sampled_from([1e-4, 1.0, 1e3]))
+@settings(max_examples=30, deadline=None)
+def test_a_step_starts_above_zero_and_no_worse_than_that_of_the_largest_weight(bits, seed, size):
+    w = (np.random.default_rng(seed).normal(size=(30, 4)) * size).astype("float32")
+    w[:, 3] = 0.0
+    most = integer_limits(bits, symmetric=True)[1]
+    step = values(starting_step(ops.convert_to_tensor(w), bits, (-1,)))
+    assert (step > 0).all()
+
+    def error(step):
+        return ((w - np.clip(np.round(w / step), -most, most) * step) ** 2).sum(0)[:3]
+
+    reach = np.abs(w).max(0)[:3]
+    whole = error(np.append(reach, reach.max()) / most)
+    assert (error(step[0]) <= whole * 1.001 + 1e-12).all()
+
+
+def test_of_few_bits_a_learned_step_starts_below_the_largest_weight():
+    w = RANDOM.laplace(size=(200, 1)).astype("float32")
+    found = values(starting_step(ops.convert_to_tensor(w), 3, (-1,)))
+    assert found.item() == pytest.approx(2 * np.abs(w).mean() / 3**0.5)
+    assert found.item() < np.abs(w).max() / 3
+
+
+@pytest.mark.parametrize("rate", [0.01, 10.0])
+def test_steps_stay_positive_and_move(rate):
+    quantized = kp.quantize(small(), calibration=X, ranges="lsq")
+    trained(quantized, steps=1, rate=rate)
+    learned = [t for _, t in transforms_of(quantized) if t.learns]
+    assert len(learned) >= 5
+    moved = [float(np.abs(values(t.log_step)).max()) for t in learned]
+    assert all(m > 0 for m in moved)
+    assert all((values(t._scale()[0]) > 0).all() for t in learned)
+
+
+def test_zeros_of_pruned_weights_stay_zeros():
+    quantized = kp.quantize(kp.prune(small(), 0.5, sites="*/kernel"), calibration=X, ranges="lsq")
+    plain, encodings = finalize(trained(quantized))
+    for name in ("a", "b"):
+        kernel = plain.get_layer(name).get_weights()[0]
+        assert (kernel == 0).sum() >= kernel.size // 2 and encodings[f"{name}/kernel"].zeros >= kernel.size // 2
+
+
+@pytest.mark.parametrize("mode", ["int8", "w4a8", "int16x8", "dynamic_int8"])
+def test_the_file_has_the_learned_steps_and_agrees(mode, tmp_path):
+    quantized = trained(kp.quantize(small(), mode, calibration=X, ranges="lsq"))
+    artifact = kp.export(quantized, tmp_path / "m.tflite", verify=X)
+    assert artifact.breaches == ()
+    encodings = finalize(quantized)[1]
+    (wanted,) = (t for name, t in transforms_of(quantized) if name == "b/kernel")
+    assert encodings["b/kernel"].scale == pytest.approx(values(wanted._scale()[0]).ravel().tolist())
+    assert len(encodings["b/kernel"].scale) == 3
+
+
+def test_learned_steps_are_saved_and_loaded(tmp_path):
+    quantized = trained(kp.quantize(small(), calibration=X, ranges="lsq"))
+    quantized.save(tmp_path / "m.keras")
+    loaded = kp.load_model(tmp_path / "m.keras")
+    assert np.array_equal(loaded.predict(X, verbose=0), quantized.predict(X, verbose=0))
+    assert kp.get_ranges(loaded) == kp.get_ranges(quantized)
+
+
+def test_a_range_that_is_set_is_where_learning_goes_on():
+    quantized = trained(kp.quantize(small(), calibration=X, ranges="lsq"))
+    kp.set_ranges(quantized, {"b/output": (-8.0, 7.9375)})
+    assert finalize(quantized)[1]["b/output"].scale == pytest.approx((0.0625,))
+    assert kp.get_ranges(quantized)["b/output"] == pytest.approx((-8.0, 7.9375))
+
+
+def test_a_frozen_step_does_not_move():
+    quantized = kp.quantize(small(), calibration=X, ranges="lsq")
+    for _, transform in transforms_of(quantized):
+        transform.freeze()
+    trained(quantized)
+    assert all(float(ops.max(ops.abs(t.log_step))) == 0.0 for _, t in transforms_of(quantized) if t.learns)
+
+
+def test_what_cannot_be_learned_is_one_line():
+    with pytest.raises(InputError, match=r"ranges='lsq' learns from where calibration starts it: give calibration="):
+        kp.quantize(small(), ranges="lsq")
+    with pytest.raises(InputError, match="ranges 'lsqq': expected one of minmax, moving_average, lsq"):
+        kp.quantize(small(), ranges="lsqq", calibration=X)
+
+
+def test_learned_steps_of_two_bits_do_better_than_those_of_the_largest_weight():
+    def loss(ranges):
+        model = trained(small(), steps=20)
+        quantized = kp.quantize(model, rules={"*": 2}, calibration=X, ranges=ranges)
+        trained(quantized, steps=20)
+        return quantized.evaluate(X, Y, verbose=0)
+
+    assert loss("lsq") < loss("minmax")
