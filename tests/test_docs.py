@@ -14,22 +14,25 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", ["README.md", "docs/pruning.md"])
-def test_the_python_of_a_document_runs_from_top_to_bottom(document, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("document", "made"),
+    [("README.md", "pcqat.tflite"), ("docs/pruning.md", "pcqat.tflite"), ("docs/quantization.md", "learned.tflite")],
+)
+def test_the_python_of_a_document_runs_from_top_to_bottom(document, made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
     code = blocks(document, "python")
     assert len(code) >= 3
     for block in code:
         exec(compile(block, document, "exec"), scope)
-    assert (tmp_path / "build" / "pcqat.tflite").exists()
+    assert (tmp_path / "build" / made).exists()
 
 
 def test_no_document_has_python_that_is_not_run():
     have = {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md") if "```python" in path.read_text()
     }
-    assert have == {"docs/pruning.md"}
+    assert have == {"docs/pruning.md", "docs/quantization.md"}
 
 
 def test_the_recipe_of_the_docs_is_valid():
