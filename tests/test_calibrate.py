@@ -164,6 +164,14 @@ def test_calibration_data_of_each_kind_gives_the_same_ranges(kind, method):
         assert found[site] == pytest.approx(ends, rel=0.02), site
 
 
+@pytest.mark.parametrize(("kind", "random"), [("tf.data", False), ("list of batches", False), ("generator", True)])
+def test_export_compares_on_calibration_batches_that_it_can_read_again(kind, random, tmp_path):
+    artifact = kp.export(small(), tmp_path / "m.tflite", quantization="int8", calibration=KINDS[kind]())
+    assert artifact.breaches == ()
+    assert any("random inputs" in note for note in artifact.notes) is random
+    assert artifact.agreement.samples == (64 if random else 96)
+
+
 def test_data_that_never_ends_is_an_error():
     with pytest.raises(InputError, match=r"repeats without end; give dataset\.take"):
         kp.quantize(small(), calibration=tf_batches().repeat())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MADE = {"docs/quantization.md": "chosen.tflite"}
+MADE = {"docs/quantization.md": "chosen.tflite", "docs/ranges.md": "learned.tflite"}
 """Document -> the last file that its code writes, where that is another."""
 
 
@@ -16,7 +16,7 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", ["README.md", "docs/pruning.md", "docs/quantization.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/pruning.md", "docs/quantization.md", "docs/ranges.md"])
 def test_the_python_of_a_document_runs_from_top_to_bottom(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
@@ -31,7 +31,7 @@ def test_no_document_has_python_that_is_not_run():
     have = {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md") if "```python" in path.read_text()
     }
-    assert have == {"docs/pruning.md", "docs/quantization.md"}
+    assert have == {"docs/pruning.md", "docs/quantization.md", "docs/ranges.md"}
 
 
 def test_the_recipe_of_the_docs_is_valid():

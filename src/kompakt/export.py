@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from kompakt.calibrate import check_method
+from kompakt.calibrate import batches, check_method
 from kompakt.data import sample_rows
 from kompakt.deploy import make_job, quantized_mode, random_inputs
 from kompakt.errors import InputError, VerificationError
@@ -34,7 +34,7 @@ from kompakt.precision import GRIDDED, INTEGER, MIXED
 from kompakt.records import Artifact, Census, Encoding, SiteFact
 from kompakt.rewrite.full_precision import full_precision
 from kompakt.simulation import simulate
-from kompakt.sites import OUTPUT, check_built, nearest
+from kompakt.sites import OUTPUT, check_built, is_graph, nearest
 from kompakt.targets import find_target
 from kompakt.targets.target import IO, Request, Target
 
@@ -281,9 +281,24 @@ def _compared_on(model: keras.Model, verify: Any, calibration: Any) -> Any:
             _check_labels(np.asarray(verify[1]), len(tree.flatten(inputs)[0]))
         return inputs
     leaves = tree.flatten(calibration)
-    if calibration is not None and leaves and all(hasattr(leaf, "shape") for leaf in leaves):
+    list_of_batches = isinstance(calibration, list) and len(tree.flatten(symbolic_inputs(model))) == 1
+    if calibration is not None and leaves and not list_of_batches and all(hasattr(leaf, "shape") for leaf in leaves):
         return sample_rows(_checked(model, calibration, "calibration="), COMPARED)
-    return None
+    return _first_rows(model, calibration)
+
+
+def _first_rows(model: keras.Model, calibration: Any) -> Any:
+    """Up to ``COMPARED`` rows of batches that can be gone through twice, or None."""
+    if calibration is None or isinstance(calibration, Iterator) or not is_graph(model):
+        return None
+    found: list[Any] = []
+    count = 0
+    for batch in batches(calibration, shapes=[tuple(t.shape) for t in model.inputs]):
+        found.append(batch)
+        count += len(tree.flatten(batch)[0])
+        if count >= COMPARED:
+            break
+    return sample_rows(tree.map_structure(lambda *rows: np.concatenate(rows), *found), COMPARED)
 
 
 def _check_labels(labels: np.ndarray, samples: int) -> None:

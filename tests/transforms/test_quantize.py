@@ -154,7 +154,7 @@ def test_a_frozen_step_does_not_move():
     for _, transform in transforms_of(quantized):
         transform.freeze()
     trained(quantized)
-    assert all(float(ops.max(ops.abs(t.log_step))) == 0.0 for _, t in transforms_of(quantized) if t.learns)
+    assert all(not values(t.log_step).any() for _, t in transforms_of(quantized) if t.learns)
 
 
 def test_what_cannot_be_learned_is_one_line():

@@ -143,8 +143,8 @@ class FakeQuant(Transform):
         self.range_max.assign(ops.broadcast_to(high, self.range_max.shape))
         self.seen.assign(1.0)
         if self.learns:
-            self.log_step.assign(ops.zeros_like(self.log_step))
-            self.shift.assign(ops.zeros_like(self.shift))
+            self.log_step.assign(ops.zeros(self.log_step.shape))
+            self.shift.assign(ops.zeros(self.shift.shape))
 
     def prepare(self, value: Tensor, axis: Sequence[int]) -> None:
         super().prepare(value, axis)
@@ -176,7 +176,8 @@ class FakeQuant(Transform):
     def _learned(self, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
         """What training has made of the start; the zero point not yet rounded."""
         least, most = integer_limits(self.bits, symmetric=self.centered)
-        return scale * ops.exp(self.log_step), ops.clip(zero_point + self.shift, least, most)
+        step, shift = ops.convert_to_tensor(self.log_step), ops.convert_to_tensor(self.shift)
+        return scale * ops.exp(step), ops.clip(zero_point + shift, least, most)
 
     def _on_learned(self, x: Tensor) -> Tensor:
         low, high = ops.convert_to_tensor(self.range_min), ops.convert_to_tensor(self.range_max)
