@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,11 +71,15 @@ def altered(file: TFLiteFile, sealed: bytes) -> list[Fault]:
         return [Fault(place="seal", text="cannot be read: it is cut off or of another version of kompakt")]
     parts = file.parts()
     now = [t for part in parts for t in used(part)]
-    by_name = {mark.name: mark for mark in tensors}
-    same = sum(_packed(_mark(t)) in {_packed(m) for m in tensors if m.name == _digest(t.name, 2)} for t in now)
+    by_name: dict[bytes, list[Mark | None]] = defaultdict(list)
+    for mark in tensors:
+        by_name[mark.name].append(mark)
+    held = {_packed(mark) for mark in tensors}
+    changed = [t for t in now if _packed(_mark(t)) not in held]
+    same = len(now) - len(changed)
     if same < FOREIGN * len(now):
         return [Fault(place="seal", text=f"it is of another file: {same} of {len(now)} tensors are as it says")]
-    faults = [fault for t in now for fault in _of_tensor(t, by_name.get(_digest(t.name, 2)))]
+    faults = [fault for t in changed for fault in _of_tensor(t, by_name.get(_digest(t.name, 2), [None])[0])]
     here = {_digest(t.name, 2) for t in now}
     gone = sum(mark.name not in here for mark in tensors)
     if gone:
