@@ -6,6 +6,7 @@ fault shows at its own layer and nowhere after it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,9 +18,11 @@ from kompakt.deploy import Job, make_job
 from kompakt.errors import InputError
 from kompakt.graph import Call, as_functional, calls, copy_layer, map_layers, walk
 from kompakt.placement import is_marker
-from kompakt.precision import GRIDDED
+from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Encoding
+from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.full_precision import full_precision
+from kompakt.rewrite.inline import inline
 from kompakt.sites import BOTH, OUTPUT, is_graph, sites
 from kompakt.targets.target import Fault, Target
 
@@ -67,7 +70,7 @@ def apart(place: Target, data: bytes, model: keras.Model, inputs: Any, mode: str
     """
     few = tree.map_structure(lambda a: np.asarray(a)[:LOOKED_AT], inputs)
     try:
-        job = make_job(full_precision(model), mode if mode in GRIDDED and mode != "mixed" else "float", inputs)
+        job = _job(full_precision(model), mode, inputs)
     except InputError:
         return []
     faults = _weights(place, data, job, loose)
@@ -77,6 +80,14 @@ def apart(place: Target, data: bytes, model: keras.Model, inputs: Any, mode: str
     named = {fault.place.split("/")[0] for fault in faults}
     found = _outputs(place, data, job, few)
     return [*faults, *(fault for fault in found if fault.place.split("/")[0] not in named)]
+
+
+def _job(model: keras.Model, mode: str, inputs: Any) -> Job:
+    """The model made ready, with the BatchNormalizations folded that a converter folds in every mode."""
+    if mode in GRIDDED and mode != MIXED:
+        return make_job(model, mode, inputs)
+    job = make_job(model, "float", None)
+    return dataclasses.replace(job, plain=fold_batchnorm(inline(job.plain)[0])[0])
 
 
 def _weights(place: Target, data: bytes, job: Job, loose: Sequence[str]) -> list[Fault]:
