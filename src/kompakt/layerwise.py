@@ -84,7 +84,7 @@ def apart(place: Target, data: bytes, model: keras.Model, inputs: Any, mode: str
 
 def _job(model: keras.Model, mode: str, inputs: Any) -> Job:
     """The model made ready, with the BatchNormalizations folded that a converter folds in every mode."""
-    if mode in GRIDDED and mode != MIXED:
+    if mode not in ("float", "float16", MIXED):
         return make_job(model, mode, inputs)
     job = make_job(model, "float", None)
     return dataclasses.replace(job, plain=fold_batchnorm(inline(job.plain)[0])[0])

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from kompakt.targets.target import Fault
 from kompakt.targets.tflite_file import Op, Tensor, TFLiteFile
@@ -24,7 +25,10 @@ ENTRY = "kompakt_seal"
 
 VERSION = 1
 HEAD = struct.Struct("<BHH5s")
-GRID, CHANNELS, VALUES, OPERATOR = struct.Struct("<fh"), struct.Struct("<2s"), struct.Struct("<3s"), struct.Struct("<6s")
+GRID, CHANNELS, VALUES, OPERATOR = struct.Struct("<fh"), struct.Struct("<2s"), struct.Struct("<3s"), struct.Struct("<7s")
+FUSED = "fusedActivationFunction"
+ACTIVATIONS = {v: k for k, v in vars(schema.ActivationFunctionType).items() if not k.startswith("_")}
+
 FOREIGN = 0.5
 """Share of tensors that differ from which on the seal is that of another file."""
 
@@ -146,6 +150,11 @@ def _of_operators(parts: Sequence[TFLiteFile], written: Sequence[bytes]) -> Iter
         if differs[1]:
             read = ", ".join(part.tensors[k].name for k in op.inputs if k >= 0)
             yield Fault(place=_made(part, op), text=f"{op.name} is wired otherwise than written: it reads {read}")
+        if found[6] != mark[6] and not differs[0]:
+            now_fused, was_fused = (ACTIVATIONS.get(each[6], "unknown") for each in (found, mark))
+            yield Fault(
+                place=_made(part, op), text=f"fused activation of {op.name} is {now_fused}, written was {was_fused}"
+            )
         if differs[2] and not differs[0]:
             said = _options(part, i)
             yield Fault(
@@ -217,12 +226,13 @@ def _read(sealed: bytes) -> tuple[list[Mark], list[bytes], bytes]:
 def _operator(file: TFLiteFile, index: int, op: Op) -> bytes:
     """Digests of an operator's name, of what it reads and makes, and of its options."""
     wires = [file.tensors[i].name if i >= 0 else "" for i in (*op.inputs, *op.outputs)]
-    return _digest(op.name, 2) + _digest(wires, 2) + _digest(_options(file, index), 2)
+    fused = int(getattr(file.graph.operators[index].builtinOptions, FUSED, 0))
+    return _digest(op.name, 2) + _digest(wires, 2) + _digest(_options(file, index), 2) + bytes([fused])
 
 
 def _options(file: TFLiteFile, index: int) -> str:
     options = file.graph.operators[index].builtinOptions
-    return "" if options is None else ", ".join(f"{k}={_plain(v)}" for k, v in sorted(vars(options).items()))
+    return "" if options is None else ", ".join(f"{k}={_plain(v)}" for k, v in sorted(vars(options).items()) if k != FUSED)
 
 
 def _plain(value: Any) -> Any:
