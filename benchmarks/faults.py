@@ -18,10 +18,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.faults.catch import Good, caught, good, lines
-from tests.faults.faults import FAULTS
 from rich.console import Console
 from rich.table import Table
+from tests.faults.catch import Good, caught, good, lines
+from tests.faults.faults import FAULTS
 
 MISSED = "MISSED"
 WIDTH = 70

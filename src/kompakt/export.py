@@ -203,7 +203,8 @@ def _verified(place: Target, data: bytes, model: keras.Model, inputs: Any, least
     facts = tuple(place.facts(data, asked))
     known = [*islands(census, mode, note.get("floats", ())), *lost_properties(facts), *_gone(asked, facts)]
     static = [*place.altered(data), *place.unsound(data)]
-    agree, seen, notes = None, [], ()
+    agree, seen = None, []
+    notes: tuple[str, ...] = ()
     try:
         outputs = place.run(data, inputs)
         expected = simulate(full_precision(model), inputs)

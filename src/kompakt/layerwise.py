@@ -62,7 +62,9 @@ MOST_OWN = 0.5
 """Share of the file's kernels that are the model's to half a step, from which on each of the others is a fault."""
 
 
-def apart(place: Target, data: bytes, model: keras.Model, inputs: Any, mode: str, *, loose: Sequence[str]) -> list[Fault]:
+def apart(
+    place: Target, data: bytes, model: keras.Model, inputs: Any, mode: str, *, loose: Sequence[str]
+) -> list[Fault]:
     """What of a file is not what ``model`` says, in the order of the model; [] where it cannot be followed.
 
     Args:
@@ -145,7 +147,9 @@ def _kernel(wanted: np.ndarray, held: np.ndarray, steps: np.ndarray, *, strict: 
     dead = [i for i in off if not b[i].any() and a[i].any()]
     if dead:
         return f"weights of channel {', '.join(map(str, dead[:4]))} are zero, the model's are not"
-    if len(off) > 1 and np.allclose(np.sort(b[off].sum(1)), np.sort(a[off].sum(1)), atol=float(steps.max()) * a.shape[1] / 4):
+    if len(off) > 1 and np.allclose(
+        np.sort(b[off].sum(1)), np.sort(a[off].sum(1)), atol=float(steps.max()) * a.shape[1] / 4
+    ):
         return f"weights of channels {', '.join(map(str, off[:4]))} are those of others, or permuted"
     worst = float((np.abs(held - wanted) / steps).max())
     return f"weights of {len(off)} of {len(a)} channels are up to {worst:.0f} steps from the model's, correlation {alike:.2f}"
@@ -270,7 +274,11 @@ def _difference(wanted: np.ndarray, found: np.ndarray, grid: Encoding | None, la
     error = found - np.clip(wanted, low, high)
     size = float(np.sqrt(np.mean(error**2)))
     spread = float(np.clip(wanted, low, high).std())
-    most = STEPS * step if all(isinstance(layer, SIMPLE) and _piecewise(layer) for layer in layers) else max(STEPS * step, PART * spread)
+    most = (
+        STEPS * step
+        if all(isinstance(layer, SIMPLE) and _piecewise(layer) for layer in layers)
+        else max(STEPS * step, PART * spread)
+    )
     if grid.bits > 8:
         most = max(most, PART * spread)
     if size <= most:
@@ -287,7 +295,11 @@ def _kind(wanted: np.ndarray, found: np.ndarray, step: float) -> str:
     """What a difference looks like."""
     if wanted.min() >= 0.0 > found.min() + step / 2:
         return ": negative values, the ReLU is lost"
-    if found.min() >= -step / 2 and wanted.min() < -2 * step and np.allclose(found, np.maximum(wanted, 0), atol=4 * step):
+    if (
+        found.min() >= -step / 2
+        and wanted.min() < -2 * step
+        and np.allclose(found, np.maximum(wanted, 0), atol=4 * step)
+    ):
         return ": no negative values, a ReLU too many"
     if np.std(found - wanted) <= step:
         return ": all by the same, a zero point or bias is off"

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 import kompakt as kp
+
 from .faults import Fault, spoiled
 from .models import made
 

@@ -6,10 +6,11 @@ import keras
 import pytest
 
 import kompakt as kp
+from kompakt.targets.tflite_file import TFLiteFile
+
 from .catch import Good, caught, good, lines
 from .faults import FAULTS, Fault
 from .models import MODELS, made
-from kompakt.targets.tflite_file import TFLiteFile
 
 
 @pytest.fixture(scope="module")

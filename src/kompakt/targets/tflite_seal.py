@@ -25,7 +25,12 @@ ENTRY = "kompakt_seal"
 
 VERSION = 1
 HEAD = struct.Struct("<BHH5s")
-GRID, CHANNELS, VALUES, OPERATOR = struct.Struct("<fh"), struct.Struct("<2s"), struct.Struct("<3s"), struct.Struct("<7s")
+GRID, CHANNELS, VALUES, OPERATOR = (
+    struct.Struct("<fh"),
+    struct.Struct("<2s"),
+    struct.Struct("<3s"),
+    struct.Struct("<7s"),
+)
 FUSED = "fusedActivationFunction"
 ACTIVATIONS = {v: k for k, v in vars(schema.ActivationFunctionType).items() if not k.startswith("_")}
 
@@ -232,7 +237,9 @@ def _operator(file: TFLiteFile, index: int, op: Op) -> bytes:
 
 def _options(file: TFLiteFile, index: int) -> str:
     options = file.graph.operators[index].builtinOptions
-    return "" if options is None else ", ".join(f"{k}={_plain(v)}" for k, v in sorted(vars(options).items()) if k != FUSED)
+    return (
+        "" if options is None else ", ".join(f"{k}={_plain(v)}" for k, v in sorted(vars(options).items()) if k != FUSED)
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -253,4 +260,3 @@ def _edges(file: TFLiteFile) -> bytes:
 def _digest(what: Any, size: int) -> bytes:
     data = what if isinstance(what, bytes) else repr(what).encode()
     return hashlib.blake2b(data, digest_size=size).digest()
-

@@ -53,7 +53,9 @@ def _of_operator(file: TFLiteFile, op: Op) -> Iterator[Fault]:
     if op.name in FIXED and result.kind == "INT8" and result.scale:
         scale, zero = FIXED[op.name]
         if not np.isclose(result.scale[0], scale, rtol=CLOSE) or result.zero_point[0] != zero:
-            yield Fault(place=result.name, text=f"the scale of {op.name} is 1/{1 / scale:.0f} and its zero point {zero}")
+            yield Fault(
+                place=result.name, text=f"the scale of {op.name} is 1/{1 / scale:.0f} and its zero point {zero}"
+            )
 
 
 def _of_linear(file: TFLiteFile, op: Op) -> Iterator[Fault]:
@@ -94,7 +96,9 @@ def keras_weight(file: TFLiteFile, tensor: Tensor, like: np.ndarray) -> np.ndarr
         if len(tensor.scale) > 1:
             along[tensor.axis] = -1
         zero = np.asarray(tensor.zero_point, "float64")
-        values = (values - (zero.reshape(along) if len(zero) > 1 else zero[0])) * np.asarray(tensor.scale).reshape(along)
+        values = (values - (zero.reshape(along) if len(zero) > 1 else zero[0])) * np.asarray(tensor.scale).reshape(
+            along
+        )
     readers = {op.name for op in file.readers(tensor.index)}
     if like.ndim < 2:
         return values.reshape(like.shape)
