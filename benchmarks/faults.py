@@ -28,6 +28,7 @@ WIDTH = 70
 
 
 def main() -> int:
+    """Spoil, verify, print; 1 where a fault was missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="faults whose name has this in it")
     only = parser.parse_args().only

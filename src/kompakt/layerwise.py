@@ -152,7 +152,8 @@ def _kernel(wanted: np.ndarray, held: np.ndarray, steps: np.ndarray, *, strict: 
     ):
         return f"weights of channels {', '.join(map(str, off[:4]))} are those of others, or permuted"
     worst = float((np.abs(held - wanted) / steps).max())
-    return f"weights of {len(off)} of {len(a)} channels are up to {worst:.0f} steps from the model's, correlation {alike:.2f}"
+    channels = f"weights of {len(off)} of {len(a)} channels"
+    return f"{channels} are up to {worst:.0f} steps from the model's, correlation {alike:.2f}"
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

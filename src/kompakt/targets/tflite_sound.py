@@ -42,20 +42,28 @@ def _of_operator(file: TFLiteFile, op: Op) -> Iterator[Fault]:
     elif op.name == "ADD" and op.inputs[0] == op.inputs[1]:
         yield Fault(place=result.name, text=f"ADD reads {file.tensors[op.inputs[0]].name} twice")
     given = file.tensors[op.inputs[0]] if op.inputs and op.inputs[0] >= 0 else None
-    if op.name in KEEPS and given is not None and given.kind == result.kind == "INT8" and given.scale:
-        if not np.allclose(result.scale, given.scale, rtol=CLOSE) or result.zero_point != given.zero_point:
-            said = f"scale {result.scale[0]:.4g} and zero point {result.zero_point[0]}"
-            yield Fault(
-                place=result.name,
-                text=f"{op.name} has to keep the grid of {given.name} (scale {given.scale[0]:.4g}, zero point "
-                f"{given.zero_point[0]}), the file says {said}",
-            )
+    kept = op.name in KEEPS and given is not None and given.kind == result.kind == "INT8" and given.scale
+    if kept and given is not None and not _same_grid(given, result):
+        yield Fault(
+            place=result.name,
+            text=f"{op.name} has to keep the grid of {given.name} (scale {given.scale[0]:.4g}, zero point "
+            f"{given.zero_point[0]}), the file says {_said(result)}",
+        )
     if op.name in FIXED and result.kind == "INT8" and result.scale:
         scale, zero = FIXED[op.name]
         if not np.isclose(result.scale[0], scale, rtol=CLOSE) or result.zero_point[0] != zero:
             yield Fault(
                 place=result.name, text=f"the scale of {op.name} is 1/{1 / scale:.0f} and its zero point {zero}"
             )
+
+
+def _same_grid(a: Tensor, b: Tensor) -> bool:
+    same = len(a.scale) == len(b.scale) and np.allclose(a.scale, b.scale, rtol=CLOSE, atol=0.0)
+    return bool(same) and a.zero_point == b.zero_point
+
+
+def _said(tensor: Tensor) -> str:
+    return f"scale {tensor.scale[0]:.4g} and zero point {tensor.zero_point[0]}" if tensor.scale else "none"
 
 
 def _of_linear(file: TFLiteFile, op: Op) -> Iterator[Fault]:
