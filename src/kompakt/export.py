@@ -30,13 +30,14 @@ from kompakt.examine import (
 )
 from kompakt.files import writable_folder, write_atomic
 from kompakt.graph import symbolic_inputs
+from kompakt.layerwise import apart
 from kompakt.precision import GRIDDED, INTEGER, MIXED
 from kompakt.records import Artifact, Census, Encoding, SiteFact
 from kompakt.rewrite.full_precision import full_precision
 from kompakt.simulation import simulate
 from kompakt.sites import OUTPUT, check_built, is_graph, nearest
 from kompakt.targets import find_target
-from kompakt.targets.target import IO, Request, Target
+from kompakt.targets.target import IO, Fault, Request, Target
 
 IO_OF: dict[str, tuple[str, ...]] = {
     "int8": ("int8", "uint8", "float32"),
@@ -48,6 +49,9 @@ IO_OF: dict[str, tuple[str, ...]] = {
 
 UNPACKED = {"weight_only_int8": "dynamic_int8"}
 """Mode -> the one whose distance to the float model is allowed: its weights have lost as much."""
+
+NARROW = {"w4a8": 4, MIXED: 4}
+"""Mode -> bits of its weights, which may cost accuracy, as was asked."""
 
 ON_BREACH = ("raise", "warn")
 COMPARED = 256
@@ -160,10 +164,11 @@ def verify_file(
 ) -> Artifact:
     """Run a file that exists and compare it with the float model it is said to come from.
 
-    The simulation is not at hand, so the demand is weaker than ``export``'s: no NaN, no float island in a
-    file that says it is int8, the zeros and values a channel that the file says it was asked for, the same argmax
-    (or one that the model rates as high) on ``least_argmax`` of the samples, and outputs of one value within a part
-    of their spread, which the file's mode sets.
+    The file must be as it was written (a seal in it has digests of each tensor and operator), agree with itself
+    (bias scales, grids), and hold the model's weights; each of its layers must make of its input what the model's
+    layer does. Then it is run: no NaN, no float island in a file that says it is int8, the zeros and values a
+    channel that the file says it was asked for, the same argmax (or one that the model rates as high) on
+    ``least_argmax`` of the samples, and outputs of one value within a part of their spread, which the mode sets.
 
     Returns:
         The Artifact; what is amiss is in its ``breaches``.
@@ -204,16 +209,25 @@ def _verified(place: Target, data: bytes, model: keras.Model, inputs: Any, least
     mode = note.get("quantization") or _guess_mode(census)
     asked = _asked(note)
     facts = tuple(place.facts(data, asked))
-    outputs = place.run(data, inputs)
-    expected = simulate(full_precision(model), inputs)
-    agree = compare_outputs(expected, outputs, name="float model")
-    breaches = [
-        *islands(census, mode, note.get("floats", ())),
-        *lost_properties(facts),
-        *_gone(asked, facts),
-        *not_finite(outputs),
-        *apart_from_given(expected, outputs, least_argmax, name="float model", mode=UNPACKED.get(mode, mode)),
-    ]
+    known = [*islands(census, mode, note.get("floats", ())), *lost_properties(facts), *_gone(asked, facts)]
+    static = [*place.altered(data), *place.unsound(data)]
+    agree, seen = None, []
+    notes: tuple[str, ...] = ()
+    try:
+        outputs = place.run(data, inputs)
+        expected = simulate(full_precision(model), inputs)
+        agree = compare_outputs(expected, outputs, name="float model")
+        far = apart_from_given(expected, outputs, least_argmax, name="float model", mode=UNPACKED.get(mode, mode))
+        found = apart(place, data, model, inputs, mode, loose=tuple(asked))
+        if far and mode in NARROW and not (static or found):  # each layer does what its weights say
+            far, notes = [], tuple(f"{line}: what weights of {NARROW[mode]} bits cost" for line in far)
+        seen = [*not_finite(outputs), *far]
+        static += found
+    except InputError as error:
+        if not (known or static):
+            raise
+        seen = [str(error)]
+    breaches = [*known, *_told(static, known), *seen]
     return artifact(
         place,
         data,
@@ -223,9 +237,19 @@ def _verified(place: Target, data: bytes, model: keras.Model, inputs: Any, least
         census=census,
         agreement=agree,
         sites=facts,
+        notes=notes,
         breaches=tuple(breaches),
         source_sha256=digest(model),
     )
+
+
+def _told(faults: Sequence[Fault], known: Sequence[str]) -> list[str]:
+    """A line for each fault, but of a place that a line is about already only once."""
+    lines: list[str] = []
+    for fault in faults:
+        if str(fault) not in lines and not any(line.startswith(f"{fault.place}: ") for line in known):
+            lines.append(str(fault))
+    return lines
 
 
 def read_file(path: str | Path) -> bytes:

@@ -80,6 +80,22 @@ class Outputs:
     lsb: tuple[float | None, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What is wrong with a file, and where: the name of a tensor, an operator's result or a part of the file.
+
+    Example:
+        >>> str(Fault(place="conv1/kernel", text="scale is 2 times the one written"))
+        'conv1/kernel: scale is 2 times the one written'
+    """
+
+    place: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.text}"
+
+
 class Target(ABC):
     """A form of deployment.
 
@@ -134,3 +150,19 @@ class Target(ABC):
     @abstractmethod
     def regridded(self, data: bytes, encodings: Mapping[str, Encoding]) -> Sequence[str]:
         """One line for each site whose grid in the file is not the one in ``encodings``."""
+
+    @abstractmethod
+    def altered(self, data: bytes) -> Sequence[Fault]:
+        """What was changed in the file since it was written, by the seal that kompakt put into it."""
+
+    @abstractmethod
+    def unsound(self, data: bytes) -> Sequence[Fault]:
+        """Where the file contradicts itself: bias scales, grids that an operator leaves as they are, NaN."""
+
+    @abstractmethod
+    def grid(self, data: bytes, site: str) -> Encoding | None:
+        """Bits, scale and zero point of the tensor at ``site``; None where it has none or there is no such tensor."""
+
+    @abstractmethod
+    def weight(self, data: bytes, site: str, like: np.ndarray) -> np.ndarray | None:
+        """The constant at ``site`` taken off its grid, in the layout and shape of ``like``, the Keras weight."""

@@ -24,10 +24,13 @@ from kompakt.records import Census, Encoding, SiteFact
 from kompakt.sites import MARK, OUTPUT
 from kompakt.targets import tflite_runtime
 from kompakt.targets.quiet import quiet
-from kompakt.targets.target import IO, MODES, Converted, Outputs, Request, Target, check_sparse
+from kompakt.targets.target import IO, MODES, Converted, Fault, Outputs, Request, Target, check_sparse
 from kompakt.targets.tflite_file import FLOATS, Tensor, TFLiteFile, census
 from kompakt.targets.tflite_links import Link, activation_links, give_names, restore_biases, weight_links
 from kompakt.targets.tflite_quantize import quantized
+from kompakt.targets.tflite_seal import ENTRY as SEAL
+from kompakt.targets.tflite_seal import altered, seal
+from kompakt.targets.tflite_sound import keras_weight, unsound
 from kompakt.targets.tflite_sparse import stored_sparse
 from kompakt.targets.tflite_tables import fenced, inner_tensors
 
@@ -71,7 +74,7 @@ class TFLite(Target):
         _name_in_loops(file, links, request.model)
         made = Converted(data=file.pack()) if floats else quantized(file, request, links, bounds)
         made = _with_note(made, request)
-        return stored_sparse(made, request.samples) if request.sparse else made
+        return _sealed(stored_sparse(made, request.samples) if request.sparse else made)
 
     def run(self, data: bytes, inputs: Any, *, at: Sequence[str] | None = None) -> Outputs:
         file = TFLiteFile(data)
@@ -112,6 +115,43 @@ class TFLite(Target):
             if tensor is not None and encoding.bits is not None:
                 lines += _off_grid(site, tensor, encoding)
         return lines
+
+    def altered(self, data: bytes) -> list[Fault]:
+        file = TFLiteFile(data)
+        sealed = file.raw_metadata(SEAL)
+        if sealed is not None:
+            return altered(file, sealed)
+        ours = file.metadata("kompakt") is not None or any(_is_weight(t) for t in file.tensors if _is_site(t.name))
+        return [Fault(place="metadata", text="kompakt's note or seal was taken out of the file")] if ours else []
+
+    def unsound(self, data: bytes) -> list[Fault]:
+        return unsound(TFLiteFile(data))
+
+    def grid(self, data: bytes, site: str) -> Encoding | None:
+        tensor = _at(TFLiteFile(data), site)
+        if tensor is None or not tensor.scale or tensor.kind not in BITS:
+            return None
+        return Encoding(bits=BITS[tensor.kind], scale=tensor.scale, zero_point=tensor.zero_point)
+
+    def weight(self, data: bytes, site: str, like: np.ndarray) -> np.ndarray | None:
+        file = TFLiteFile(data)
+        held = next(((part, t) for part in file.parts() if (t := part.named(site)) is not None), None)
+        return None if held is None else keras_weight(*held, like)
+
+
+BITS = {"INT4": 4, "INT8": 8, "UINT8": 8, "INT16": 16, "INT32": 32}
+
+
+def _is_site(name: str) -> bool:
+    """Whether a name is one that kompakt gives: ``layer/kernel``."""
+    return name.count("/") == 1 and name.endswith("kernel") and name != "kernel"
+
+
+def _sealed(made: Converted) -> Converted:
+    """``made`` with digests of all that it holds on board."""
+    file = TFLiteFile(made.data)
+    file.put_metadata(SEAL, seal(file))
+    return dataclasses.replace(made, data=file.pack())
 
 
 def _flattened(model: keras.Model, batch: int | None) -> tuple[list[str], keras.Model]:

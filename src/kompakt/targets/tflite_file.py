@@ -259,13 +259,13 @@ class TFLiteFile:
         self.outputs = tuple(found)
         self.model.signatureDefs = None
 
-    def put_metadata(self, name: str, text: str) -> None:
+    def put_metadata(self, name: str, text: str | bytes) -> None:
         """Add or replace the metadata entry ``name``."""
         entry = schema.MetadataT()
         entry.name = name.encode()
         entry.buffer = len(self.model.buffers)
         buffer = schema.BufferT()
-        buffer.data = np.frombuffer(text.encode(), "uint8")
+        buffer.data = np.frombuffer(text if isinstance(text, bytes) else text.encode(), "uint8")
         self.model.buffers.append(buffer)
         others = [e for e in self.model.metadata or [] if e.name != entry.name]
         self.model.metadata = [*others, entry]
@@ -273,9 +273,15 @@ class TFLiteFile:
     def metadata(self, name: str) -> str | None:
         """Text of the metadata entry ``name``, or None."""
         with self._intact():
+            held = self.raw_metadata(name)
+            return None if held is None else held.decode()
+
+    def raw_metadata(self, name: str) -> bytes | None:
+        """Bytes of the metadata entry ``name``, or None."""
+        with self._intact():
             for entry in self.model.metadata or []:
                 if entry.name == name.encode():
-                    return bytes(bytearray(self.model.buffers[entry.buffer].data)).decode()
+                    return bytes(bytearray(self.model.buffers[entry.buffer].data))
         return None
 
     def pack(self) -> bytes:
