@@ -18,8 +18,8 @@ from kompakt.errors import InputError
 from kompakt.graph import Copier, copy_layer, rebuild
 from kompakt.placement import Grid, activation_grids, grids_per_call, input_marker
 from kompakt.policies import POLICIES
-from kompakt.rewrite.attention_steps import attention_steps
 from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise
+from kompakt.rewrite.attention_steps import attention_steps
 from kompakt.rewrite.float_inputs import float_inputs
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.inline import inline

@@ -88,9 +88,7 @@ def _centred(layer: Any, x: Any, axes: tuple[int, ...], names: Names) -> Any:
     return layers.Subtract(name=names.free(f"{layer.name}_centred"))([x, mean])
 
 
-def _scaled(
-    layer: Any, x: Any, axes: tuple[int, ...], root: tuple[float, float], name: str, names: Names
-) -> Any:
+def _scaled(layer: Any, x: Any, axes: tuple[int, ...], root: tuple[float, float], name: str, names: Names) -> Any:
     r""":math:`x (a \cdot mean(x^2) + b)^{-1/2}`."""
     square = Elementwise("square", name=names.free(f"{layer.name}_square"))(x)
     power = Mean(axes, name=names.free(f"{layer.name}_power"))(square)

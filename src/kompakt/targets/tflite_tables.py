@@ -80,7 +80,9 @@ def fenced(model: keras.Model) -> tuple[keras.Model, dict[float, Any]]:
 
 def inner_tensors(file: TFLiteFile, bounds: Mapping[float, Any]) -> set[int]:
     """The tensors that go when functions become tables."""
-    return {i for first, last in _marked(file, bounds) for k in _between(file, first, last) for i in file.ops[k].outputs}
+    return {
+        i for first, last in _marked(file, bounds) for k in _between(file, first, last) for i in file.ops[k].outputs
+    }
 
 
 def _marked(file: TFLiteFile, bounds: Mapping[float, Any]) -> list[tuple[Op, Op]]:
