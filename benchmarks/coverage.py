@@ -95,15 +95,16 @@ def samples(model: keras.Model, count: int) -> Any:
 
 
 def attempt(work: Any) -> str:
-    """ "ok", or the first line of what went wrong."""
+    """Whether the work went well ("ok"), or the first line of what went wrong."""
     try:
         work()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - any failure is a row
         return f"{type(error).__name__}: {first_line(error)}"
     return "ok"
 
 
 def first_line(error: Exception) -> str:
+    """Of what an error says."""
     return next(iter(str(error).strip().splitlines()), "")
 
 
@@ -131,7 +132,7 @@ def row(name: str, make: Any, *, count: int = SAMPLES, every: bool = True) -> di
     found: dict[str, Any] = {"kind": name}
     try:
         model = moved(make())
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - any failure is a row
         return {**found, "verdict": f"SILENT, not built: {first_line(error)}", "seconds": 0.0}
     x = samples(model, count)
     if every:
@@ -158,7 +159,7 @@ def _exported(model: Any, trained: str, x: Any, plain: keras.Model) -> dict[str,
         warnings.simplefilter("ignore")
         try:
             artifact = kp.export(model, Path(folder) / "m.tflite", verify=x, on_breach="warn")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - any failure is a row
             return {"verdict": _named(f"{type(error).__name__}: {error}", plain)}
     census, agree = artifact.census, artifact.agreement
     total = sum(n for op, n in census.ops.items())
@@ -187,6 +188,7 @@ def _named(text: str, model: keras.Model) -> str:
 
 
 def count(rows: list[dict[str, Any]]) -> str:
+    """How many kinds there are of each verdict."""
     whole = sum(r["verdict"] == "integer" for r in rows)
     named = sum(r["verdict"].startswith("named") for r in rows)
     return f"{len(rows)} kinds: {whole} fully integer, {named} refused by name, {len(rows) - whole - named} silent"
@@ -221,6 +223,7 @@ def in_child(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run what was asked and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="*", metavar="GLOB", help="kinds to run")
     parser.add_argument("--families", action="store_true", help="families of keras.applications, not layer kinds")

@@ -18,6 +18,7 @@ Make = Callable[[], keras.Model]
 
 
 def head(x: Any) -> Any:
+    """Five logits of whatever the kind made."""
     return L.Dense(5, name="logits")(x if len(x.shape) == 2 else L.Flatten()(x))
 
 
@@ -57,18 +58,21 @@ def two(merge: Callable[[Any, Any], Any], shape: tuple[int, ...] = IMAGE) -> Mak
         i = keras.Input(shape)
         convolution = {1: L.Dense, 2: L.Conv1D, 3: L.Conv2D}[len(shape)]
         size = () if len(shape) == 1 else (1,)
-        a, b = (convolution(shape[-1], *size, name=name)(i) for name in ("a", "b"))
+        # Names that no error has as a word.
+        a, b = (convolution(shape[-1], *size, name=name)(i) for name in ("stem_a", "stem_b"))
         return keras.Model(i, head(merge(a, b)))
 
     return make
 
 
 def embedding() -> keras.Model:
+    """Ids, looked up."""
     i = keras.Input((8,), dtype="int32")
     return keras.Model(i, head(L.Embedding(WORDS, 6, name="kind")(i)))
 
 
 def nested() -> keras.Model:
+    """A model in a model."""
     inner = keras.Sequential([keras.Input(IMAGE), L.Conv2D(6, 3), L.BatchNormalization(), L.ReLU()], name="kind")
     i = keras.Input(IMAGE)
     return keras.Model(i, head(inner(i)))
@@ -88,17 +92,20 @@ class Block(keras.Model):
 
 
 def subclassed() -> keras.Model:
+    """A Block, built."""
     model = Block()
     model(keras.ops.zeros((1, *IMAGE)))
     return model
 
 
 def shared() -> keras.Model:
+    """One layer, called twice."""
     i, d = keras.Input((8,)), L.Dense(8, activation="relu", name="kind")
     return keras.Model(i, head(d(d(i))))
 
 
 def mixed() -> keras.Model:
+    """Half precision, but for the logits."""
     policy = "mixed_float16"
     i = keras.Input(IMAGE)
     x = L.Conv2D(6, 3, dtype=policy)(i)
@@ -107,6 +114,7 @@ def mixed() -> keras.Model:
 
 
 def normalization() -> keras.Model:
+    """Statistics given in advance, at the input."""
     import numpy as np
 
     i = keras.Input(IMAGE)
@@ -115,6 +123,8 @@ def normalization() -> keras.Model:
 
 
 def squeeze_excite(gate: str) -> Make:
+    """Channels weighted by their means."""
+
     def kind(x: Any) -> Any:
         s = L.Conv2D(4, 1, activation=gate, name="gate")(L.GlobalAveragePooling2D(keepdims=True)(x))
         return L.Multiply(name="kind")([x, s])
@@ -122,7 +132,13 @@ def squeeze_excite(gate: str) -> Make:
     return around(kind)
 
 
+def cross_attention(a: Any, b: Any) -> Any:
+    """Made at each call: a layer keeps what it was first built on."""
+    return L.MultiHeadAttention(2, 4, name="kind")(a, b)
+
+
 def stochastic_depth(x: Any) -> Any:
+    """A block that is left out in training, now and then."""
     return L.Add()([x, L.Dropout(0.2, noise_shape=(None, 1, 1, 1))(L.Conv2D(4, 3, padding="same")(x))])
 
 
@@ -161,7 +177,7 @@ KINDS: dict[str, Make] = {
     "SeparableConv1D": layer(lambda: L.SeparableConv1D(6, 3), ROWS),
     "SeparableConv2D": layer(lambda: L.SeparableConv2D(6, 3)),
     "MultiHeadAttention, self": around(lambda x: L.MultiHeadAttention(2, 4, name="kind")(x, x), ROWS),
-    "MultiHeadAttention, cross": two(lambda a, b: L.MultiHeadAttention(2, 4, name="kind")(a, b), ROWS),
+    "MultiHeadAttention, cross": two(cross_attention, ROWS),
     "GroupQueryAttention": around(lambda x: L.GroupQueryAttention(4, 4, 2, name="kind")(x, x), ROWS),
     "Attention": two(lambda a, b: L.Attention(name="kind")([a, b]), ROWS),
     "Embedding": embedding,
@@ -177,12 +193,12 @@ KINDS: dict[str, Make] = {
     "ConvLSTM2D": layer(lambda: L.ConvLSTM2D(3, 3), VOLUME, stem=False),
     "TimeDistributed Dense": layer(lambda: L.TimeDistributed(L.Dense(5)), ROWS),
     "TimeDistributed Conv2D": layer(lambda: L.TimeDistributed(L.Conv2D(4, 3)), VOLUME, stem=False),
-    "BatchNormalization alone": layer(lambda: L.BatchNormalization(), stem=False),
-    "LayerNormalization": layer(lambda: L.LayerNormalization(), ROWS),
-    "LayerNormalization, image": layer(lambda: L.LayerNormalization()),
-    "RMSNormalization": layer(lambda: L.RMSNormalization(), ROWS),
+    "BatchNormalization alone": layer(L.BatchNormalization, stem=False),
+    "LayerNormalization": layer(L.LayerNormalization, ROWS),
+    "LayerNormalization, image": layer(L.LayerNormalization),
+    "RMSNormalization": layer(L.RMSNormalization, ROWS),
     "GroupNormalization": layer(lambda: L.GroupNormalization(2)),
-    "UnitNormalization": layer(lambda: L.UnitNormalization(), (8,)),
+    "UnitNormalization": layer(L.UnitNormalization, (8,)),
     **{f"activation {name}": layer(lambda name=name: L.Dense(6, activation=name), (8,)) for name in ARGUMENTS},
     **{
         f"{make.__name__} layer": layer(make)
@@ -197,12 +213,12 @@ KINDS: dict[str, Make] = {
     "AveragePooling1D": layer(lambda: L.AveragePooling1D(2), ROWS),
     "AveragePooling2D": layer(lambda: L.AveragePooling2D(2)),
     "AveragePooling3D": layer(lambda: L.AveragePooling3D(2), VOLUME, stem=False),
-    "GlobalAveragePooling1D": layer(lambda: L.GlobalAveragePooling1D(), ROWS),
-    "GlobalAveragePooling2D": layer(lambda: L.GlobalAveragePooling2D()),
-    "GlobalAveragePooling3D": layer(lambda: L.GlobalAveragePooling3D(), VOLUME, stem=False),
-    "GlobalMaxPooling1D": layer(lambda: L.GlobalMaxPooling1D(), ROWS),
-    "GlobalMaxPooling2D": layer(lambda: L.GlobalMaxPooling2D()),
-    "GlobalMaxPooling3D": layer(lambda: L.GlobalMaxPooling3D(), VOLUME, stem=False),
+    "GlobalAveragePooling1D": layer(L.GlobalAveragePooling1D, ROWS),
+    "GlobalAveragePooling2D": layer(L.GlobalAveragePooling2D),
+    "GlobalAveragePooling3D": layer(L.GlobalAveragePooling3D, VOLUME, stem=False),
+    "GlobalMaxPooling1D": layer(L.GlobalMaxPooling1D, ROWS),
+    "GlobalMaxPooling2D": layer(L.GlobalMaxPooling2D),
+    "GlobalMaxPooling3D": layer(L.GlobalMaxPooling3D, VOLUME, stem=False),
     "AdaptiveAveragePooling2D": layer(lambda: L.AdaptiveAveragePooling2D(2)),
     "ZeroPadding1D": layer(lambda: L.ZeroPadding1D(1), ROWS),
     "ZeroPadding2D": layer(lambda: L.ZeroPadding2D(1)),
@@ -240,7 +256,7 @@ KINDS: dict[str, Make] = {
     "ops.abs": around(ops.abs),
     "ops.sqrt": around(lambda x: ops.sqrt(ops.abs(x) + 1.0)),
     "ops.square": around(ops.square),
-    "ops.exp": around(lambda x: ops.exp(x)),
+    "ops.exp": around(ops.exp),
     "ops.split": around(lambda x: ops.add(*ops.split(x, 2, axis=-1))),
     "ops.stack": two(lambda a, b: ops.stack([a, b], axis=1)),
     "ops.pad": around(lambda x: ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))),
@@ -249,7 +265,7 @@ KINDS: dict[str, Make] = {
     "ops.clip": around(lambda x: ops.clip(x, -0.5, 0.5)),
     "Reshape": layer(lambda: L.Reshape((16, 16))),
     "Permute": layer(lambda: L.Permute((2, 1)), ROWS),
-    "Flatten": layer(lambda: L.Flatten()),
+    "Flatten": layer(L.Flatten),
     "RepeatVector": layer(lambda: L.RepeatVector(3), (8,)),
     "Dropout": layer(lambda: L.Dropout(0.3)),
     "SpatialDropout2D": layer(lambda: L.SpatialDropout2D(0.3)),
@@ -259,6 +275,6 @@ KINDS: dict[str, Make] = {
     "subclassed model": subclassed,
     "shared layer": shared,
     "mixed_float16": mixed,
-    "Lambda": around(lambda x: L.Lambda(lambda t: t * 0.5, name="kind")(x)),
+    "Lambda": layer(lambda: L.Lambda(lambda t: t * 0.5)),
 }  # fmt: skip
 """Name of a kind -> its model, made anew at each call."""

@@ -12,7 +12,7 @@ from kompakt.graph import Call, Copier, Names, batchnorm_gain, copy_layer, rebui
 
 
 def affine_to_depthwise(model: keras.Model) -> keras.Model:
-    r"""``BatchNormalization`` that no layer took in, ``Rescaling`` and ``Normalization``, as :math:`y_c = g_c x_c + o_c`.
+    r"""``BatchNormalization`` that no layer took in, ``Rescaling``, ``Normalization``: :math:`y_c = g_c x_c + o_c`.
 
     As a convolution each channel has its own weight scale and a 32-bit offset; multiplied and added as two
     tensors, both would be rounded to 8 bits with one scale. Inputs of rank 2 and 3 are reshaped around it.

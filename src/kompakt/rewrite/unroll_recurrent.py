@@ -50,7 +50,7 @@ def unroll_recurrent(model: keras.Model) -> tuple[keras.Model, dict[str, str]]:
             suffixes = ("",) if len(parts) == 1 else ("_forward", "_backward")
             made = [_cell(p, f"{layer.name}{s}", names) for p, s in zip(parts, suffixes, strict=True)]
             shared[id(layer)] = made
-            for part, cell, slot in zip(parts, made, _slots(layer), strict=True):
+            for cell, slot in zip(made, _slots(layer), strict=True):
                 moved[f"{layer.name}/{slot}cell/kernel"] = f"{cell.inputs.name}/kernel"
                 moved[f"{layer.name}/{slot}cell/recurrent_kernel"] = f"{cell.state.name}/kernel"
         runs = [_run(part, cell, x) for part, cell in zip(parts, shared[id(layer)], strict=True)]
