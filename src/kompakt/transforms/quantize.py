@@ -158,7 +158,8 @@ class FakeQuant(Transform):
             return float(self.range_min), float(self.range_max)
         scale, zero_point = self._scale()
         least, most = integer_limits(self.bits, symmetric=self.centered)
-        return float((least - zero_point) * scale), float((most - zero_point) * scale)
+        step, zero = (float(ops.convert_to_numpy(t)) for t in (scale, zero_point))
+        return (least - zero) * step, (most - zero) * step
 
     def _scale(self) -> tuple[Tensor, Tensor]:
         """(scale, zero point) of the grid now; the zero point is a whole number."""
