@@ -218,7 +218,7 @@ def _verified(place: Target, data: bytes, model: keras.Model, inputs: Any, least
         expected = simulate(full_precision(model), inputs)
         agree = compare_outputs(expected, outputs, name="float model")
         far = apart_from_given(expected, outputs, least_argmax, name="float model", mode=UNPACKED.get(mode, mode))
-        found = apart(place, data, model, inputs, mode, loose=tuple(asked))
+        found = apart(place, data, model, inputs, mode, loose=tuple(asked), far=bool(far))
         if far and mode in NARROW and not (static or found):  # each layer does what its weights say
             far, notes = [], tuple(f"{line}: what weights of {NARROW[mode]} bits cost" for line in far)
         seen = [*not_finite(outputs), *far]

@@ -63,12 +63,13 @@ MOST_OWN = 0.5
 
 
 def apart(
-    place: Target, data: bytes, model: keras.Model, inputs: Any, mode: str, *, loose: Sequence[str]
+    place: Target, data: bytes, model: keras.Model, inputs: Any, mode: str, *, loose: Sequence[str], far: bool = False
 ) -> list[Fault]:
     """What of a file is not what ``model`` says, in the order of the model; [] where it cannot be followed.
 
     Args:
         loose: sites of weights that were pruned or clustered, and may differ from the model's.
+        far: the outputs are not the model's, so that grids that are too wide are to blame: else they do no harm.
     """
     few = tree.map_structure(lambda a: np.asarray(a)[:LOOKED_AT], inputs)
     try:
@@ -78,7 +79,7 @@ def apart(
     faults = _weights(place, data, job, loose)
     if mode not in GRIDDED or not is_graph(job.plain):
         return faults
-    faults += _reaches(place, data, job)
+    faults += _reaches(place, data, job, far=far)
     named = {fault.place.split("/")[0] for fault in faults}
     found = _outputs(place, data, job, few)
     return [*faults, *(fault for fault in found if fault.place.split("/")[0] not in named)]
@@ -183,7 +184,7 @@ def _biases(place: Target, data: bytes, job: Job, own: set[str]) -> Iterator[Fau
             yield Fault(place=site, text=f"bias is up to {np.abs(held - wanted).max():.3g} from the model's")
 
 
-def _reaches(place: Target, data: bytes, job: Job) -> Iterator[Fault]:
+def _reaches(place: Target, data: bytes, job: Job, *, far: bool) -> Iterator[Fault]:
     """Activation grids that are far from what the inputs given call for."""
     for site, wanted in job.encodings.items():
         if site.rsplit("/", 1)[-1] not in (OUTPUT, BOTH) or not wanted.scale:
@@ -193,7 +194,7 @@ def _reaches(place: Target, data: bytes, job: Job) -> Iterator[Fault]:
             continue
         factor = held.scale[0] / wanted.scale[0]
         lowest = -(2 ** ((wanted.bits or 8) - 1))
-        if not 1 / SCALE_APART <= factor <= SCALE_APART:
+        if factor < 1 / SCALE_APART or (far and factor > SCALE_APART):
             yield Fault(place=site, text=f"scale is {factor:.3g} times the one that these inputs call for")
         elif wanted.zero_point[0] == lowest and held.zero_point[0] != lowest and abs(held.zero_point[0] - lowest) < 128:
             yield Fault(

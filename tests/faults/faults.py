@@ -321,9 +321,9 @@ FAULTS = (
         kind=("scale",),
     ),
     Fault(
-        name="output scale x4",
+        name="output scale a quarter",
         model="residual",
-        edit=scale("logits/output", 4.0),
+        edit=scale("logits/output", 0.25),
         place=("logits/output",),
         kind=("scale",),
         stripped=("logits/output",),
