@@ -66,6 +66,30 @@ ONE = {
     "Negative": (ops.negative, "Rescaling"),
     "Mean": (lambda x: ops.mean(x, axis=(1, 2)), "GlobalAveragePooling2D"),
     "Mean, keepdims": (lambda x: ops.mean(x, axis=[-3, -2], keepdims=True), "GlobalAveragePooling2D"),
+    "Elu": (lambda x: ops.elu(x, 0.7), "ELU"),
+    "Gelu": (lambda x: ops.gelu(x, approximate=False), "Activation"),
+    "Clip": (lambda x: ops.clip(x, -0.5, 0.7), "Elementwise"),
+    "Absolute": (ops.absolute, "Elementwise"),
+    "Sqrt": (lambda x: ops.sqrt(ops.abs(x)), "Elementwise"),
+    "Rsqrt": (lambda x: ops.rsqrt(ops.abs(x)), "Elementwise"),
+    "Log": (lambda x: ops.log(ops.abs(x)), "Elementwise"),
+    "Log1p": (lambda x: ops.log1p(ops.abs(x)), "Elementwise"),
+    **{
+        name: (getattr(ops, name.lower()), "Elementwise")
+        for name in ("Square", "Exp", "Expm1", "Sin", "Cos", "Arctan", "Erf", "Sign", "Floor", "Ceil", "Reciprocal")
+    },
+    **{
+        name: (getattr(ops, function), "Activation")
+        for name, function in {
+            "Selu": "selu",
+            "Softplus": "softplus",
+            "Softsign": "softsign",
+            "HardSigmoid": "hard_sigmoid",
+            "HardTanh": "hard_tanh",
+            "LogSigmoid": "log_sigmoid",
+            "TanhShrink": "tanh_shrink",
+        }.items()
+    },
     "Reshape": (lambda x: ops.reshape(x, (-1, 36, 2)), "Reshape"),
     "Reshape, unknown": (lambda x: ops.reshape(x, (-1, 4, 18)), "Reshape"),
 }
@@ -74,7 +98,7 @@ ONE = {
 @pytest.mark.parametrize("name", ONE)
 def test_one_tensor(name, rewritten):
     function, kind = ONE[name]
-    assert kinds(rewritten(made(function, (6, 6, 2)), layered_operations)) == [kind]
+    assert kinds(rewritten(made(function, (6, 6, 2)), layered_operations))[-1] == kind
 
 
 def test_the_mean_over_time(rewritten):
@@ -94,10 +118,8 @@ def test_every_row_is_tried():
 
 LEFT = {
     "2 / x": (lambda x: 2.0 / (ops.abs(x) + 1.0), (4,)),
-    "x ** 2": (lambda x: x**2, (4,)),
     "x * an array": (lambda x: x * np.arange(1.0, 5.0, dtype="float32"), (4,)),
     "x / x": (lambda x: x / (ops.abs(x) + 1.0), (4,)),
-    "maximum(x, 2)": (lambda x: ops.maximum(x, 0.5), (4,)),
     "mean of all": (lambda x: ops.mean(x, axis=-1), (4, 3)),
     "mean of one axis": (lambda x: ops.mean(x, axis=1), (4, 4, 3)),
     "reshape that mixes samples": (lambda x: ops.reshape(x, (-1, 3)), (4, 3)),

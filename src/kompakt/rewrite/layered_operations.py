@@ -51,7 +51,8 @@ def _layer_for(operation: Any, values: list[Any]) -> Made | None:
     if not type(operation).__module__.startswith("keras."):
         return None
     if kind in WITH_NUMBER and len(values) == 2 and _is_tensor(values[0]) and not _is_tensor(values[1]):
-        return None if np.ndim(values[1]) else (Elementwise(WITH_NUMBER[kind], (float(values[1]),)), values[0])
+        loose = np.ndim(values[1]) or not keras.backend.is_float_dtype(values[0].dtype)
+        return None if loose else (Elementwise(WITH_NUMBER[kind], (float(values[1]),)), values[0])
     if kind in BINARY and len(values) == 2:
         return _merge(*BINARY[kind], *values)
     if kind == "Concatenate" and all(_is_tensor(t) for t in keras.tree.flatten(values)):
@@ -104,7 +105,9 @@ def _softmax(operation: Any, _: Any) -> Any:
 def _number(function: str, *arguments: str) -> Callable[[Any, Any], Any]:
     """A function of each number, with the operation's own ``arguments`` where these are numbers."""
 
-    def make(operation: Any, _: Any) -> Any:
+    def make(operation: Any, x: Any) -> Any:
+        if not keras.backend.is_float_dtype(x.dtype):
+            return None
         values = [getattr(operation, name) for name in arguments]
         return Elementwise(function, tuple(values)) if all(np.ndim(v) == 0 for v in values) else None
 
@@ -142,7 +145,6 @@ UNARY: dict[str, Callable[[Any, Any], Any]] = {
     "Mean": _mean,
     "Reshape": _reshape,
     "Absolute": _number("abs"),
-    "Abs": _number("abs"),
     "Clip": _number("clip", "x_min", "x_max"),
     "Square": _number("square"),
     "Sqrt": _number("sqrt"),

@@ -31,7 +31,7 @@ def prelu_steps(model: keras.Model) -> keras.Model:
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         layer, x = call.layer, args[0] if args else None
-        if not isinstance(layer, layers.PReLU) or None in x.shape[1:]:
+        if x is None or not isinstance(layer, layers.PReLU) or None in x.shape[1:]:
             return copier(layer)(*args, **kwargs)
         first = id(layer) not in slopes
         if first:
