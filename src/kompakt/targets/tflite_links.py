@@ -126,6 +126,8 @@ def restore_biases(file: TFLiteFile, links: Sequence[Link], model: keras.Model) 
         if not shared and np.allclose(_stored_bias(file, op, place, wanted), wanted, rtol=1e-4, atol=1e-7):
             continue
         file.graph.operators[i].inputs = [*op.inputs[:place], file.add_constant(wanted)]
+        if held_at >= 0 and reads[held_at] == 1:
+            file.graph.tensors[held_at].buffer = 0  # nobody's: its bytes will be another tensor's integers
     file.reread()
 
 
