@@ -36,13 +36,12 @@ def prelu_steps(model: keras.Model) -> keras.Model:
         first = id(layer) not in slopes
         if first:
             slopes[id(layer)] = _slope(layer, x, names.free(f"{layer.name}_slope"))
-        above = layers.ReLU(name=names.free(f"{layer.name}_above"))(x)
-        turned = layers.Rescaling(-1.0, name=names.free(f"{layer.name}_turned"))(x)
-        below = layers.ReLU(name=names.free(f"{layer.name}_below"))(turned)
-        wide = _wide(layer, x)
-        below = layers.Reshape(wide, name=names.free(f"{layer.name}_in"))(below)
-        below = layers.Reshape(x.shape[1:], name=names.free(f"{layer.name}_out"))(slopes[id(layer)](below))
-        return layers.Add(name=layer.name if first else names.free(layer.name))([above, below])
+        wide = layers.Reshape(_wide(layer, x), name=names.free(f"{layer.name}_in"))(x)
+        above = layers.ReLU(name=names.free(f"{layer.name}_above"))(wide)
+        turned = layers.Rescaling(-1.0, name=names.free(f"{layer.name}_turned"))(wide)
+        below = slopes[id(layer)](layers.ReLU(name=names.free(f"{layer.name}_below"))(turned))
+        total = layers.Add(name=names.free(f"{layer.name}_sum"))([above, below])
+        return layers.Reshape(x.shape[1:], name=layer.name if first else names.free(layer.name))(total)
 
     return rebuild(model, visit)
 

@@ -108,9 +108,10 @@ def restore_biases(file: TFLiteFile, links: Sequence[Link], model: keras.Model) 
 
     The converter moves the bias of a layer without activation into a Dense after it. The model computes the
     same, but the tensor between the two is another one, and its grid would not fit. It also stores equal
-    biases once, though each has another scale as integers.
+    biases once, though each has another scale as integers, and a kernel of zeros with a bias of zeros.
     """
     reads = Counter(index for op in file.ops for index in op.inputs)
+    buffers = Counter(tensor.buffer for tensor in file.graph.tensors)
     sites: dict[int, list[str]] = defaultdict(list)
     for link in links:
         sites[link.tensor].append(link.site)
@@ -123,10 +124,13 @@ def restore_biases(file: TFLiteFile, links: Sequence[Link], model: keras.Model) 
         place = 3 if op.name == "TRANSPOSE_CONV" else 2
         if wanted is None:
             continue
-        shared = len(op.inputs) > place and op.inputs[place] >= 0 and reads[op.inputs[place]] > 1
+        held_at = op.inputs[place] if len(op.inputs) > place else -1
+        shared = held_at >= 0 and (reads[held_at] > 1 or buffers[file.graph.tensors[held_at].buffer] > 1)
         if not shared and np.allclose(_stored_bias(file, op, place, wanted), wanted, rtol=1e-4, atol=1e-7):
             continue
         file.graph.operators[i].inputs = [*op.inputs[:place], file.add_constant(wanted)]
+        if held_at >= 0 and reads[held_at] == 1:
+            file.graph.tensors[held_at].buffer = 0  # nobody's: its bytes will be another tensor's integers
     file.reread()
 
 
