@@ -349,10 +349,6 @@ def normalized(kind, *arguments):
     return lambda: chain(L.Conv2D(6, 3), kind(*arguments), L.Flatten(), L.Dense(5))
 
 
-def prelu_of_rows():
-    return chain(L.Dense(4), L.PReLU(), shape=(6,))
-
-
 def prelu():
     return chain(L.Conv2D(6, 3), L.PReLU(alpha_initializer="uniform"), L.Flatten(), L.Dense(5))
 
@@ -383,7 +379,7 @@ KINDS = {
         nested, subclassed, shared_layer, shared_tower, conv1d, global_max, transposed_convolution, separable,
         leaky_relu, operations, squeeze_and_excite, sum_of_three, rows_of_rows, dilated_and_grouped, embedding,
         ends_in_a_pool, starts_with_a_relu, relu_beside_its_input, kernel_of_zeros, dead_channels, twin_kernels,
-        odd_names, lstm, gru, attention, time_distributed, prelu, prelu_of_rows, numbers,
+        odd_names, lstm, gru, attention, time_distributed, prelu, numbers,
     )
 } | {f"{name}_inside": activation_inside(name) for name in ("softmax", "sigmoid", "tanh", "relu")} | {
     f"{name}_layer": activation_layer(name) for name in ("silu", "gelu", "elu", "hard_silu", "mish", "selu", "softplus")

@@ -17,21 +17,23 @@ def prelu_steps(model: keras.Model) -> keras.Model:
 
     He et al. 2015, arXiv:1502.01852, equation (1). The slopes are the kernel of a 1x1 depthwise convolution.
 
+    On rows of numbers it is left as it is: LiteRT refuses the file that comes of it.
+
     Args:
         model: flat and functional.
 
     Example:
-        >>> i = keras.Input((4,))
+        >>> i = keras.Input((2, 4))
         >>> m = prelu_steps(keras.Model(i, layers.PReLU(name="p")(i)))
         >>> [layer.name for layer in m.layers[-1:]], m.count_params()
-        (['p'], 4)
+        (['p'], 8)
     """
     names, copier = Names(model), Copier()
     slopes: dict[int, Any] = {}
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         layer, x = call.layer, args[0] if args else None
-        if x is None or not isinstance(layer, layers.PReLU) or None in x.shape[1:]:
+        if x is None or not isinstance(layer, layers.PReLU) or len(x.shape) < 3 or None in x.shape[1:]:
             return copier(layer)(*args, **kwargs)
         first = id(layer) not in slopes
         if first:

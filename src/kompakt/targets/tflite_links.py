@@ -111,6 +111,7 @@ def restore_biases(file: TFLiteFile, links: Sequence[Link], model: keras.Model) 
     biases once, though each has another scale as integers, and a kernel of zeros with a bias of zeros.
     """
     reads = Counter(index for op in file.ops for index in op.inputs)
+    left = reads.copy()
     buffers = Counter(tensor.buffer for tensor in file.graph.tensors)
     sites: dict[int, list[str]] = defaultdict(list)
     for link in links:
@@ -129,7 +130,8 @@ def restore_biases(file: TFLiteFile, links: Sequence[Link], model: keras.Model) 
         if not shared and np.allclose(_stored_bias(file, op, place, wanted), wanted, rtol=1e-4, atol=1e-7):
             continue
         file.graph.operators[i].inputs = [*op.inputs[:place], file.add_constant(wanted)]
-        if held_at >= 0 and reads[held_at] == 1:
+        left[held_at] -= 1
+        if held_at >= 0 and not left[held_at]:
             file.graph.tensors[held_at].buffer = 0  # nobody's: its bytes will be another tensor's integers
     file.reread()
 
