@@ -450,12 +450,24 @@ BAD = {
     ),
     "unknown mode": (
         f"{EXPORT} --quantization int9",
-        "quantization='int9': expected one of float, float16, dynamic_int8, int8; nearest: 'int8'",
+        "quantization='int9': expected one of float, float16, dynamic_int8, weight_only_int8, int8, w4a8, int16x8, "
+        "mixed; nearest: 'int8'",
     ),
-    "unknown type": (f"{INT8} --io int16", "io='int16': expected one of int8, uint8, float32"),
+    "unknown type": (
+        f"{INT8} --io int16",
+        "io='int16': inputs and outputs of int8 files are int8 or uint8 or float32",
+    ),
+    "a rule that is none": (
+        f"{INT8} --rule head",
+        "--rule 'head': expected LAYERS=WHAT, such as 'head*=float' or 'conv1=4'",
+    ),
+    "a rule for no layer": (
+        f"{INT8} --rule nix=float",
+        "rules: 'nix' matches no layer and no weight; known: hidden, logits",
+    ),
     "integer inputs of a float file": (
         f"{EXPORT} --io int8",
-        "io='int8': a float file has float32 inputs and outputs; integer I/O needs int8",
+        "io='int8': inputs and outputs of float files are float32",
     ),
     "unknown on-breach": (f"{EXPORT} --on-breach ignore", "on_breach='ignore': expected one of raise, warn"),
     "negative epochs": (f"{OPTIMIZE} --epochs -1", "epochs=-1: expected 0 or more"),

@@ -58,7 +58,7 @@ def assign(
     if rules is not None and not isinstance(rules, Mapping):
         raise InputError(f"rules={rules!r}: expected a mapping such as {{'head*': 'float', 'conv1/kernel': 4}}")
     weights = [site.name for site in sites(model) if site.variable is not None]
-    names = [layer.name for layer in model.layers if not isinstance(layer, layers.InputLayer)]
+    names = [each.name for each in model.layers if not (isinstance(each, layers.InputLayer) or is_marker(each))]
     named: dict[str, Precision] = {}
     bits: dict[str, int] = {}
     for pattern, value in (rules or {}).items():
