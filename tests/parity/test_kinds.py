@@ -336,11 +336,6 @@ def gru():
     return chain(L.GRU(4), L.Dense(5), shape=(3, 6))
 
 
-def attention():
-    i = keras.Input((4, 6))
-    return keras.Model(i, tail(L.MultiHeadAttention(2, 3)(i, i)))
-
-
 def time_distributed():
     return chain(L.TimeDistributed(L.Dense(4)), L.Flatten(), L.Dense(5), shape=(4, 6))
 
@@ -379,7 +374,7 @@ KINDS = {
         nested, subclassed, shared_layer, shared_tower, conv1d, global_max, transposed_convolution, separable,
         leaky_relu, operations, squeeze_and_excite, sum_of_three, rows_of_rows, dilated_and_grouped, embedding,
         ends_in_a_pool, starts_with_a_relu, relu_beside_its_input, kernel_of_zeros, dead_channels, twin_kernels,
-        odd_names, lstm, gru, attention, time_distributed, prelu, numbers,
+        odd_names, lstm, gru, time_distributed, prelu, numbers,
     )
 } | {f"{name}_inside": activation_inside(name) for name in ("softmax", "sigmoid", "tanh", "relu")} | {
     f"{name}_layer": activation_layer(name) for name in ("silu", "gelu", "elu", "hard_silu", "mish", "selu", "softplus")
