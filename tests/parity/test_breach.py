@@ -143,42 +143,24 @@ def test_a_bias_in_the_wrong_place_is_the_business_of_the_argmax_too(made):
     assert any(line.startswith("argmax agreement with the fake-quantized model 0.") for line in found.breaches)
 
 
-@pytest.mark.parametrize(
-    ("layer", "texts"),
-    [
-        (
-            L.PReLU(shared_axes=[1, 2], name="odd"),
-            [
-                "float operator in an int8 file: PRELU (odd/output)",
-                "odd/output: asked for 8 bits, the file holds FLOAT32",
-            ],
-        ),
-        (
-            L.LayerNormalization(name="odd"),
-            [
-                "float operator in an int8 file: NEG (odd:t",
-                "first tensor that is off is odd/output (layers: odd)",
-            ],
-        ),
-    ],
-    ids=["prelu", "layernorm"],
-)
-def test_a_layer_without_an_integer_form_is_refused_by_name(layer, texts, tmp_path):
+def test_a_layer_without_an_integer_form_is_refused_by_name(tmp_path):
     x = np.random.default_rng(0).normal(size=(64, 8, 8, 3)).astype("float32")
     keras.utils.set_random_seed(1)
-    built = keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(6, 3), layer, L.Flatten(), L.Dense(5)])
+    odd = L.Activation("log_softmax", name="odd")
+    built = keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(6, 3), odd, L.Flatten(), L.Dense(5)])
     with pytest.raises(kp.VerificationError) as caught:
         kp.export(built, tmp_path / "m.tflite", quantization="int8", calibration=x)
 
-    assert all(text in str(caught.value) for text in texts), str(caught.value)
+    assert "float operator in an int8 file: LOG_SOFTMAX (odd/output)" in str(caught.value)
+    assert "odd/output: asked for 8 bits, the file holds FLOAT32" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("mode", ["int8", "dynamic_int8"])
-def test_a_recurrent_layer_is_refused_by_name(mode, tmp_path):
-    built = keras.Sequential([keras.Input((6, 4)), L.LSTM(8, name="memory"), L.Dense(5)])
+def test_a_recurrent_layer_of_many_steps_is_refused_by_name(mode, tmp_path):
+    built = keras.Sequential([keras.Input((65, 4)), L.LSTM(8, name="memory"), L.Dense(5)])
     with pytest.raises(kp.InputError, match=r"^memory: it becomes a WHILE operator, which ai-edge-quantizer has no"):
-        kp.export(built, tmp_path / "m.tflite", quantization=mode, calibration=np.zeros((8, 6, 4), "float32"))
+        kp.export(built, tmp_path / "m.tflite", quantization=mode, calibration=np.zeros((8, 65, 4), "float32"))
 
 
 def test_the_float_forms_of_a_recurrent_layer_work(tmp_path):

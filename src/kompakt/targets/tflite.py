@@ -74,7 +74,9 @@ class TFLite(Target):
         _name_in_loops(file, links, request.model)
         made = Converted(data=file.pack()) if floats else quantized(file, request, links, bounds)
         made = _with_note(made, request)
-        return _sealed(stored_sparse(made, request.samples) if request.sparse else made)
+        if request.sparse:
+            return stored_sparse(made, request.samples, finished=_sealed)
+        return dataclasses.replace(made, data=_sealed(made.data))
 
     def run(self, data: bytes, inputs: Any, *, at: Sequence[str] | None = None) -> Outputs:
         file = TFLiteFile(data)
@@ -147,11 +149,11 @@ def _is_site(name: str) -> bool:
     return name.count("/") == 1 and name.endswith("kernel") and name != "kernel"
 
 
-def _sealed(made: Converted) -> Converted:
-    """``made`` with digests of all that it holds on board."""
-    file = TFLiteFile(made.data)
+def _sealed(data: bytes) -> bytes:
+    """``data`` with digests of what is in it, by which what is changed later is named."""
+    file = TFLiteFile(data)
     file.put_metadata(SEAL, seal(file))
-    return dataclasses.replace(made, data=file.pack())
+    return file.pack()
 
 
 def _flattened(model: keras.Model, batch: int | None) -> tuple[list[str], keras.Model]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import flatbuffers
@@ -35,10 +36,15 @@ COMPARED = 4
 """Samples that the sparse file is compared with the dense one on."""
 
 
-def stored_sparse(dense: Converted, samples: Any = None) -> Converted:
+def stored_sparse(
+    dense: Converted, samples: Any = None, *, finished: Callable[[bytes], bytes] = lambda data: data
+) -> Converted:
     """``dense`` with its weights stored sparse where that takes fewer bytes; its notes say what came of it.
 
     It stays dense where nothing gets smaller, and where LiteRT would not compute the same on ``samples``.
+
+    Args:
+        finished: what is done to the bytes last; those are the ones that are counted.
     """
     file = TFLiteFile(dense.data)
     made, refused = sparsify(file)
@@ -53,13 +59,14 @@ def stored_sparse(dense: Converted, samples: Any = None) -> Converted:
     elif fault:
         notes.append(f"sparse: {fault}, so the file is dense")
     else:
+        before, after = finished(dense.data), finished(data)
         notes.append(
-            f"sparse: {len(made)} weight{'s' * (len(made) > 1)} stored sparse, {len(data):,} bytes in place of "
-            f"{len(dense.data):,} (gzipped {gzip_bytes(data):,} in place of {gzip_bytes(dense.data):,}); no "
+            f"sparse: {len(made)} weight{'s' * (len(made) > 1)} stored sparse, {len(after):,} bytes in place of "
+            f"{len(before):,} (gzipped {gzip_bytes(after):,} in place of {gzip_bytes(before):,}); no "
             "faster on x86-64, where LiteRT unpacks them when it loads the file"
         )
     kept = data if smaller and not fault else dense.data
-    return dataclasses.replace(dense, data=kept, notes=(*dense.notes, *notes))
+    return dataclasses.replace(dense, data=finished(kept), notes=(*dense.notes, *notes))
 
 
 def sparsify(file: TFLiteFile) -> tuple[tuple[str, ...], tuple[str, ...]]:
