@@ -87,9 +87,12 @@ def samples(model: keras.Model, count: int) -> Any:
     import keras
     import numpy as np
 
+    from kompakt.graph import symbolic_inputs
+
     random = np.random.default_rng(0)
-    shape = (count, *model.inputs[0].shape[1:])
-    if keras.backend.is_float_dtype(model.inputs[0].dtype):
+    given = symbolic_inputs(model)
+    shape = (count, *given.shape[1:])
+    if keras.backend.is_float_dtype(given.dtype):
         return random.normal(0.1, 1.0, shape).astype("float32")
     return random.integers(0, 20, shape).astype("int32")
 
@@ -142,7 +145,7 @@ def row(name: str, make: Any, *, count: int = SAMPLES, every: bool = True) -> di
 
     def train() -> None:
         made["model"] = kp.quantize(model, calibration=x)
-        step(made["model"], x, model.outputs[0].shape[-1], min(16, count))
+        step(made["model"], x, CLASSES, min(16, count))
 
     found["qat"] = attempt(train)
     found.update(_exported(made.get("model"), found["qat"], x, model))
