@@ -17,7 +17,7 @@ from kompakt.deploy import Job, not_finite_weights, quantized_mode
 from kompakt.errors import InputError
 from kompakt.files import gzip_bytes, sha256
 from kompakt.graph import as_functional, calls, users
-from kompakt.precision import GRIDDED
+from kompakt.precision import GRIDDED, WIDE
 from kompakt.records import Agreement, Artifact, Census, Encoding, SiteFact
 from kompakt.rewrite.inline import inline
 from kompakt.rewrite.split_activation import fused
@@ -35,9 +35,6 @@ simulation, has 0.984. A simulation and a file that are wrong in the same way ha
 
 LEAST_GIVEN = 0.95
 """Least argmax agreement with the model that was given."""
-
-WIDE = 16
-"""Bits of the finer activations."""
 
 USUAL_BITS = 8
 """Weights of fewer bits may cost accuracy, as was asked."""

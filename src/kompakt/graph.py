@@ -286,6 +286,17 @@ class Names:
         return name
 
 
+def on_image(layer: Layer, x: Any, names: Names, name: str) -> Any:
+    """``layer``, which takes images, on ``x`` of rank 2 to 4, between two Reshapes where it is no image."""
+    shape = tuple(x.shape[1:])
+    if len(shape) == 3:
+        return layer(x)
+    wide = (1,) * (3 - len(shape)) + shape
+    before = keras.layers.Reshape(wide, name=names.free(f"{name}_in"))
+    after = keras.layers.Reshape(shape, name=names.free(f"{name}_out"))
+    return after(layer(before(x)))
+
+
 def map_layers(model: keras.Model, make: Callable[[Layer], Layer]) -> keras.Model:
     """A copy of a functional or sequential model with ``make(layer)`` in place of each layer.
 

@@ -14,6 +14,7 @@ from kompakt.attach import Transformed
 from kompakt.graph import copy_layer, map_layers
 from kompakt.numerics import along, fake_quantize, round_half_away, round_half_up, scale_from_range
 from kompakt.placement import AVERAGES, SAME_GRID, input_grids, is_marker, output_grids
+from kompakt.precision import WIDE
 from kompakt.records import Encoding
 from kompakt.sites import BOTH, OUTPUT
 from kompakt.targets.quiet import quiet
@@ -36,9 +37,6 @@ CONVOLUTIONS = (layers.Conv1D, layers.Conv2D)
 
 NARROW_BITS = 4
 """Most bits of a weight that is stored in 4."""
-
-WIDE = 16
-"""Bits of activations that XNNPACK does not compute with."""
 
 DYNAMIC = LINEAR
 """Layers whose inputs a dynamic_int8 file quantizes at run time."""

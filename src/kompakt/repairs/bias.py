@@ -7,25 +7,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
 
 from kompakt.graph import copy_layer, map_layers
 from kompakt.repairs.walk import Given, Visit, bare, check_attached, layer_by_layer, with_layer, without_grids
+from kompakt.rewrite.fold_batchnorm import LINEAR
 
 log = logging.getLogger("kompakt")
-
-LINEAR = (
-    layers.Dense,
-    layers.Conv1D,
-    layers.Conv2D,
-    layers.Conv3D,
-    layers.Conv1DTranspose,
-    layers.Conv2DTranspose,
-    layers.Conv3DTranspose,
-    layers.DepthwiseConv1D,
-    layers.DepthwiseConv2D,
-)
-"""Layers whose bias is one value an output channel."""
 
 CALLED_AGAIN = "%s: %s left it as it is (it is called more than once)"
 """What is said of a shared layer: its calls would each ask for something else."""

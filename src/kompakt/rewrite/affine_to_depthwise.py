@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kompakt.graph import Call, Copier, Names, batchnorm_gain, copy_layer, rebuild
+from kompakt.graph import Call, Copier, Names, batchnorm_gain, copy_layer, on_image, rebuild
 
 
 def affine_to_depthwise(model: keras.Model) -> keras.Model:
@@ -37,13 +37,7 @@ def affine_to_depthwise(model: keras.Model) -> keras.Model:
             return copier(layer)(*args, **kwargs)
         if id(layer) not in made:
             made[id(layer)] = _depthwise(layer, *affine)
-        shape = tuple(x.shape[1:])
-        if len(shape) == 3:
-            return made[id(layer)](x)
-        wide = (1,) * (3 - len(shape)) + shape
-        before = layers.Reshape(wide, name=names.free(f"{layer.name}_in"))
-        after = layers.Reshape(shape, name=names.free(f"{layer.name}_out"))
-        return after(made[id(layer)](before(x)))
+        return on_image(made[id(layer)], x, names, layer.name)
 
     return rebuild(model, visit)
 

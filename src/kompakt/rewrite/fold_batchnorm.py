@@ -12,7 +12,7 @@ from kompakt.graph import Call, Copier, batchnorm_gain, calls, copy_layer, rebui
 from kompakt.numerics import along
 from kompakt.sites import TABLE
 
-FOLDABLE = (
+LINEAR = (
     layers.Dense,
     layers.Conv1D,
     layers.Conv2D,
@@ -22,9 +22,10 @@ FOLDABLE = (
     layers.Conv3DTranspose,
     layers.DepthwiseConv1D,
     layers.DepthwiseConv2D,
-    layers.SeparableConv1D,
-    layers.SeparableConv2D,
 )
+"""Layers of one kernel whose bias is one value an output channel."""
+
+FOLDABLE = (*LINEAR, layers.SeparableConv1D, layers.SeparableConv2D)
 """Layers that are linear up to the bias, with one output channel a bias value."""
 
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kompakt.graph import Call, Copier, Names, rebuild
+from kompakt.graph import Call, Copier, Names, on_image, rebuild
 from kompakt.rewrite.elementwise import Elementwise, Mean
 
 
@@ -109,13 +109,7 @@ def _affine(layer: Any, x: Any, gamma: Any, beta: Any, names: Names, made: dict[
         if beta is not None:
             scale.bias.assign(np.asarray(ops.convert_to_numpy(beta)).ravel())
         made[id(layer)] = scale
-    shape = tuple(x.shape[1:])
-    if len(shape) == 3:
-        return made[id(layer)](x)
-    wide = (1,) * (3 - len(shape)) + shape
-    before = layers.Reshape(wide, name=names.free(f"{layer.name}_in"))
-    after = layers.Reshape(shape, name=names.free(f"{layer.name}_out"))
-    return after(made[id(layer)](before(x)))
+    return on_image(made[id(layer)], x, names, layer.name)
 
 
 RULES: dict[type, Any] = {

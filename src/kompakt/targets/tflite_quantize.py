@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from kompakt.errors import InputError, first_line
-from kompakt.precision import GRIDDED, MIXED
+from kompakt.precision import GRIDDED, MIXED, WIDE
 from kompakt.records import Encoding
 from kompakt.targets.quiet import quiet
 from kompakt.targets.target import Converted, Request
@@ -21,9 +21,6 @@ from kompakt.targets.tflite_tables import inner_tensors, put_stand_ins, put_tabl
 from kompakt.targets.tflite_widths import Width, stored_bits, widths
 
 Range = tuple[np.ndarray, np.ndarray]
-
-WIDE = 16
-"""Bits of activations that have no zero point."""
 
 MERGES = ("CONCATENATION", "MAXIMUM", "MINIMUM")
 """Operators whose inputs are on their output's grid."""

@@ -22,11 +22,9 @@ from kompakt.numerics import (
     scale_from_range,
     starting_step,
 )
+from kompakt.precision import WIDE
 from kompakt.records import Encoding
 from kompakt.transform import Tensor, Transform
-
-WIDE = 16
-"""Bits of an activation from which on runtimes have no zero point."""
 
 RANGES = ("minmax", "moving_average", "lsq")
 """How training treats a range."""
