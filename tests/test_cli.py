@@ -32,17 +32,21 @@ def small(*last):
 
 @pytest.fixture(autouse=True)
 def as_it_was(tmp_path, monkeypatch):
-    """The command line quietens loggers and sets variables: put back after each test. Each has its own folder."""
+    """The command line sets variables: put back after each test. Each has its own folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     for name in ("TF_CPP_MIN_LOG_LEVEL", "KERAS_BACKEND", "KOMPAKT_DEBUG"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
         if not os.environ[name]:
             monkeypatch.delenv(name)
-    loggers = {logging.getLogger(name): logging.getLogger(name).level for name in ("kompakt", "tensorflow")}
-    yield
-    for logger, level in loggers.items():
-        logger.setLevel(level)
+
+
+def test_a_command_leaves_the_log_as_loud_as_it_was():
+    """Logs of whatever ran after it in the same process were lost."""
+    loggers = [logging.getLogger(name) for name in ("kompakt", "tensorflow")]
+    before = [logger.level for logger in loggers]
+    assert main(["recipes"]) == 0 and main(["recipes", "nothing_like_it"]) == 2
+    assert [logger.level for logger in loggers] == before
 
 
 @pytest.fixture(scope="module")

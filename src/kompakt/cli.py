@@ -143,8 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command is None:
             parser().print_help()
             return OK
-        _calm(options.debug)
-        code = int(options.run(options))
+        with _calm(options.debug):
+            code = int(options.run(options))
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # "| head" has read enough; nothing is left to say, nor to flush at exit
@@ -174,8 +174,9 @@ def _fail(text: str, code: int, argv: Sequence[str]) -> int:
     return code
 
 
-def _calm(debug: bool) -> None:
-    """Keep the frameworks from talking; must come before they are imported."""
+@contextmanager
+def _calm(debug: bool) -> Iterator[None]:
+    """Keep the frameworks from talking, and our own log: must come before they are imported."""
     if debug:
         os.environ["KOMPAKT_DEBUG"] = "1"
     else:
@@ -185,8 +186,15 @@ def _calm(debug: bool) -> None:
 
     with quiet():
         import keras  # noqa: F401
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    logging.getLogger("kompakt").setLevel(logging.ERROR)  # what is left out stands in the records
+    loggers = [logging.getLogger(name) for name in ("tensorflow", "kompakt")]  # what ours says stands in the records
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -37,8 +37,8 @@ def twice(multiplier: Any, *, halves: str = "away") -> Rounded:
         halves: in the second, "away" from zero, or "up", as its matrix products (ruy) do.
 
     Example:
-        >>> ops.convert_to_numpy(twice(0.25)(ops.array([9.0, 11.0], "float64"))).tolist()
-        [2.0, 3.0]
+        >>> ops.convert_to_numpy(twice(0.25)(ops.array([9.0, 11.0], "float64"))).tolist()  # 2.25, 2.75
+        [3.0, 3.0]
     """
     return _twice(*_split(multiplier), halves)
 

@@ -38,7 +38,7 @@ def correct_bias(model: keras.Model, data: Any, *, reference: keras.Model | None
     Example:
         >>> from kompakt.attach import attach
         >>> from kompakt.transforms.quantize import FakeQuant
-        >>> m = keras.Sequential([keras.Input((2,)), layers.Dense(1, name="d")])
+        >>> m = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="d")])
         >>> m.get_layer("d").set_weights([np.array([[3.0], [0.4]]), np.zeros(1)])
         >>> q = attach(m, {"d/kernel": [FakeQuant(3)]})  # the grid -3, -2 .. 3: 0.4 becomes 0
         >>> mended = correct_bias(q, np.array([[0.0, 1.0], [0.0, 2.0]], "float32"))
