@@ -16,19 +16,26 @@ from keras import ops
 from kompakt.compiled import compiled
 
 Tensor = Any
+WIDE = 16
+"""Bits of the finer activations: runtimes have no zero point for them, and XNNPACK no kernels."""
+
 SMALLEST_RANGE = 1e-8
 """A range narrower than this is widened to it: a dead channel must not divide by zero."""
 
 
 def integer_limits(bits: int, *, symmetric: bool) -> tuple[int, int]:
-    """Smallest and largest signed integer of a grid; a symmetric one leaves out the lowest.
+    """Smallest and largest signed integer of a grid; a symmetric one of up to 8 bits leaves out the lowest.
+
+    Those of 16 bits hold activations, which TFLite's kernels clip at -32768 while the step is that of 32767.
 
     Example:
         >>> integer_limits(8, symmetric=False), integer_limits(8, symmetric=True)
         ((-128, 127), (-127, 127))
+        >>> integer_limits(16, symmetric=True)
+        (-32768, 32767)
     """
     top = 2 ** (bits - 1) - 1
-    return (-top, top) if symmetric else (-top - 1, top)
+    return (-top, top) if symmetric and bits != WIDE else (-top - 1, top)
 
 
 def incoming(args: Sequence[Tensor], upstream: Tensor | None) -> Tensor:

@@ -12,9 +12,8 @@ from keras import layers, ops, tree
 from kompakt import requantize
 from kompakt.attach import Transformed
 from kompakt.graph import copy_layer, map_layers
-from kompakt.numerics import along, fake_quantize, round_half_away, round_half_up, scale_from_range
+from kompakt.numerics import WIDE, along, fake_quantize, round_half_away, round_half_up, scale_from_range
 from kompakt.placement import AVERAGES, SAME_GRID, input_grids, is_marker, output_grids
-from kompakt.precision import WIDE
 from kompakt.records import Encoding
 from kompakt.sites import BOTH, OUTPUT
 from kompakt.targets.quiet import quiet

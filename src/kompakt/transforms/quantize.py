@@ -14,6 +14,7 @@ from keras import ops
 from kompakt.compiled import compiled
 from kompakt.errors import InputError
 from kompakt.numerics import (
+    WIDE,
     fake_quantize,
     fake_quantize_learned,
     fake_quantize_weight,
@@ -22,7 +23,6 @@ from kompakt.numerics import (
     scale_from_range,
     starting_step,
 )
-from kompakt.precision import WIDE
 from kompakt.records import Encoding
 from kompakt.transform import Tensor, Transform
 
@@ -157,7 +157,7 @@ class FakeQuant(Transform):
         scale, zero_point = self._scale()
         least, most = integer_limits(self.bits, symmetric=self.centered)
         step, zero = (float(ops.convert_to_numpy(t)) for t in (scale, zero_point))
-        return (least - zero) * step, (most - zero) * step
+        return (-most if self.centered else least - zero) * step, (most - zero) * step
 
     def _scale(self) -> tuple[Tensor, Tensor]:
         """(scale, zero point) of the grid now; the zero point is a whole number."""
