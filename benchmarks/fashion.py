@@ -75,6 +75,8 @@ def _conv(x: Any, filters: int, name: str, strides: int = 1) -> Any:
 class Bench:
     """The data, the trained float model, and how a variant is trained on."""
 
+    loss: Any = SPARSE
+
     def __init__(self, shared: Path, *, epochs: int, tune: int, seed: int) -> None:
         with np.load(shared / "fashion_mnist" / "fashion_mnist.npz", allow_pickle=False) as file:
             names = sorted(file.files)
@@ -92,7 +94,7 @@ class Bench:
         count = self.tune if epochs is None else epochs
         keras.utils.set_random_seed(self.seed)
         total = count * math.ceil(len(self.x) / BATCH)
-        model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, total)), SPARSE)
+        model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, total)), self.loss)
         updates = [kp.callbacks.Update()]
         model.fit(self.x, self.y, batch_size=BATCH, epochs=count, verbose=0, callbacks=updates)
         return model
