@@ -3,9 +3,9 @@
 Every row but "float" starts from the same trained float model and sees the same images as often: those of
 quantization after training are made from "float, trained on". ResNet-8 is MLPerf Tiny's, on CIFAR-10 re-encoded as
 JPEG (``cifar10_jpeg``), on which training itself raises the accuracy. "model" is the accuracy in Keras, of the float
-model or of the fake-quantized one; "file" that of the written file in LiteRT, both on the 10,000 test images. "argmax" and
-"LSB" are law 7: the share of 1,000 test images on which the file and its integer simulation have the same
-largest output, and the largest difference in steps of the output's grid.
+model or of the fake-quantized one; "file" that of the written file in LiteRT, both on the 10,000 test images.
+"argmax" and "LSB" are law 7: the share of 1,000 test images on which the file and its integer simulation have the
+same largest output, and the largest difference in steps of the output's grid.
 
     python benchmarks/qat.py [--shared ../shared/data] [--data fashion cifar] [--images 20000] [--epochs 4]
                              [--rate 5e-4] [--test 10000] [--seed 0] [--only NAME ...] [--json OUT]
