@@ -125,8 +125,8 @@ def har(options: Options) -> Job:
     model = keras.Sequential(
         [
             keras.Input(x.shape[1:]),
-            layers.Conv1D(16, 5, strides=2, activation="relu", name="c1"),
-            layers.Conv1D(24, 5, strides=2, activation="relu", name="c2"),
+            layers.Conv1D(16, 5, strides=4, activation="relu", name="c1"),
+            layers.Conv1D(24, 5, strides=3, activation="relu", name="c2"),
             layers.LSTM(24, name="lstm"),
             layers.Dense(6, name="logits"),
         ]
