@@ -251,6 +251,24 @@ class Requantize(layers.Layer):  # type: ignore[misc]
         return shape
 
 
+class EnterWide(layers.Layer):  # type: ignore[misc]
+    """Floats put on a 16-bit grid as the QUANTIZE operator does: times the inverse of the step, all in float32.
+
+    Of a number of 15 bits before the point float32 holds 9 behind it: a quotient is another integer once in a
+    thousand.
+    """
+
+    def __init__(self, layer: Any, result: Encoding) -> None:
+        super().__init__(name=layer.name, dtype="float32")
+        self.step = np.float32(result.scale[0])
+
+    def call(self, x: Any) -> Any:
+        return ops.round(ops.cast(x, "float32") * (np.float32(1.0) / self.step)) * self.step
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape
+
+
 class WideMean(layers.Layer):  # type: ignore[misc]
     """Global average pooling of 16-bit integers, as TFLite's own kernel computes it."""
 
@@ -332,6 +350,8 @@ def _integer(
 ) -> Any:
     """A layer that computes as the integer kernel does; None where fake quantization is all that is known of it."""
     known = [each for each in before if each is not None]
+    if is_marker(inner) and after is not None and after.bits == WIDE and not known:
+        return EnterWide(inner, after)
     if after is None or not known or len(known) < len(before):
         return None
     if isinstance(inner, LINEAR) and kernel is not None and kernel.scale:

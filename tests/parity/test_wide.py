@@ -62,6 +62,20 @@ def test_dense(bias, x):
     assert difference_at(model, x.reshape(512, -1), "d/output")[0] < 0.01
 
 
+@pytest.mark.parametrize("io", ["float32", "int16"])
+def test_inputs_that_are_not_on_the_grid(io, x):
+    i = keras.Input((8, 8, 16), name="img")
+    model = keras.Model(i, L.Conv2D(4, 1, name="last")(L.Conv2D(16, 1, name="c")(i)))
+    inputs = np.random.default_rng(1).uniform(-3, 3, (2048, 8, 8, 16)).astype("float32")
+    job, place = make_job(model, "int16x8", inputs[:64]), find_target("tflite")
+    made = place.convert(
+        Request(model=job.plain, encodings=job.encodings, quantization="int16x8", io=io, batch=1, samples=x[:64])
+    )
+    (expected,) = simulate(job.reference, inputs)
+    found = place.run(made.data, inputs)
+    assert np.abs(expected - found.values[0]).max() / found.lsb[0] < 0.01
+
+
 def test_clipping_ends_where_the_kernels_do(x):
     i = keras.Input((8, 8, 16), name="img")
     model = keras.Model(i, L.Conv2D(4, 1, name="last")(L.Conv2D(16, 1, name="c")(i)))
