@@ -43,7 +43,7 @@ from kompakt.targets import find_target
 METHODS = ("minmax", "moving_average", "percentile", "mse", "entropy")
 MODES = ("float16", "weight_only_int8", "dynamic_int8", "int8", "w4a8", "int16x8")
 REPAIRS = (("equalize",), ("bias",), ("batchnorm",), ("adaround",), ("adaround", "bias"))
-VERIFIED = 64
+VERIFIED = 256
 """Samples that each file is compared with its simulation on."""
 
 
