@@ -156,16 +156,16 @@ def verdicts(rows: list[dict[str, Any]]) -> list[str]:
         int8, nearest, learned, wide = at("int8"), at("w4a8"), at("w4a8", repairs="adaround"), at("int16x8")
         if int8 and name in ("resnet8", "large"):
             lines.append(
-                f"{name}: int8 loses {int8['lost']:.2f} points, at most 0.2 asked: {_word(int8['lost'] <= 0.2)}"
+                f"{name}: int8 loses {int8['lost']:.2f} points, at most 0.2 asked: {word(int8['lost'] <= 0.2)}"
             )
         if nearest and learned and nearest["lost"] > 0:
             lines.append(
                 f"{name}: w4a8 loses {learned['lost']:.2f} points with AdaRound and {nearest['lost']:.2f} rounded to "
-                f"nearest, half of it at most asked: {_word(learned['lost'] <= nearest['lost'] / 2)}"
+                f"nearest, half of it at most asked: {word(learned['lost'] <= nearest['lost'] / 2)}"
             )
         if wide:
             agreed = wide["agreement"]
-            lines.append(f"{name}: int16x8 agreement {agreed:.4f}, at least 0.999 asked: {_word(agreed >= 0.999)}")
+            lines.append(f"{name}: int16x8 agreement {agreed:.4f}, at least 0.999 asked: {word(agreed >= 0.999)}")
         if whole := at("int8", "minmax"):
             lines += [_beside(name, each, whole) for m in METHODS[2:] if (each := at("int8", m))]
     return lines
@@ -176,13 +176,17 @@ def _beside(name: str, row: dict[str, Any], whole: dict[str, Any]) -> str:
     worse = row["lost"] - whole["lost"]
     line = f"{name}: {row['method']} is {worse:+.2f} points worse than min-max"
     if row["right"] is not None:
-        only, other = (row["right"] & ~whole["right"]).sum(), (whole["right"] & ~row["right"]).sum()
-        error = 100 * math.sqrt(only + other) / len(row["right"])
-        line += f" (right alone on {only}, wrong alone on {other}; one standard error {error:.2f})"
-    return f"{line}, at most 0.5 asked: {_word(worse <= 0.5)}"
+        line += f" (one standard error {standard_error(row['right'], whole['right']):.2f})"
+    return f"{line}, at most 0.5 asked: {word(worse <= 0.5)}"
 
 
-def _word(reached: bool) -> str:
+def standard_error(first: np.ndarray, second: np.ndarray) -> float:
+    """Points that the difference of two accuracies on the same images may be by chance: of those that differ."""
+    return 100 * math.sqrt(np.count_nonzero(first != second)) / len(first)
+
+
+def word(reached: bool) -> str:
+    """How a target was met."""
     return "reached" if reached else "MISSED"
 
 
@@ -232,7 +236,8 @@ def main() -> int:
 
             for row in rows_of(job, options, tick):
                 rows.append(row)
-                _keep(rows, chosen.json)
+                if chosen.json is not None:
+                    chosen.json.write_text(json.dumps(kept(rows), indent=1))
     out = Console(width=190)
     out.print(table(rows))
     out.print(f"{time.perf_counter() - started:.0f} s; AdaRound {options.iterations} iterations, seed {options.seed}")
@@ -241,10 +246,9 @@ def main() -> int:
     return 0
 
 
-def _keep(rows: list[dict[str, Any]], path: Path | None) -> None:
-    """What is known so far, in a file."""
-    if path is not None:
-        path.write_text(json.dumps([{k: v for k, v in row.items() if k != "right"} for row in rows], indent=1))
+def kept(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without what is known of each image."""
+    return [{key: value for key, value in row.items() if key != "right"} for row in rows]
 
 
 if __name__ == "__main__":

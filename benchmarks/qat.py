@@ -28,8 +28,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import keras
-import numpy as np
 from fashion import CALIBRATION, Bench
+from ptq import kept, standard_error, word
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -115,18 +115,16 @@ def measured(bench: Bench, mode: str, model: keras.Model, test: int) -> dict[str
         )  # fmt: skip
         data = Path(made.path).read_bytes()
     agree = made.agreement
+    right = find_target("tflite").run(data, x).values[0].argmax(-1) == y
     return {
-        "model": _accuracy(model.predict(x, batch_size=250, verbose=0), y),
-        "file": _accuracy(find_target("tflite").run(data, x).values[0], y),
+        "model": float((model.predict(x, batch_size=250, verbose=0).argmax(-1) == y).mean()),
+        "file": float(right.mean()),
+        "right": right,
         "bytes": made.bytes,
         "argmax": agree.argmax if agree else None,
         "lsb": agree.max_lsb if agree else None,
         "breaches": list(made.breaches),
     }
-
-
-def _accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
-    return float((outputs.argmax(-1) == labels).mean())
 
 
 def verdicts(data: str, rows: list[dict[str, Any]]) -> list[str]:
@@ -137,8 +135,11 @@ def verdicts(data: str, rows: list[dict[str, Any]]) -> list[str]:
     def beside(name: str, base: str, most: float) -> None:
         if name in held and base in held:
             lost = 100 * (held[base]["file"] - held[name]["file"])
-            word = _word(lost <= most)
-            lines.append(f"{data}: {name} is {lost:+.2f} points below {base}, at most {most:g} asked: {word}")
+            error = standard_error(held[name]["right"], held[base]["right"])
+            lines.append(
+                f"{data}: {name} is {lost:+.2f} points below {base} (one standard error {error:.2f}), at most {most:g} "
+                f"asked: {word(lost <= most)}"
+            )
 
     for name in ("QAT int8", "QAT int8, LSQ"):
         beside(name, "PTQ int8", 0.0)
@@ -152,13 +153,9 @@ def verdicts(data: str, rows: list[dict[str, Any]]) -> list[str]:
     integer = [row for row in rows if row["lsb"] is not None]
     if integer:
         argmax, lsb = min(row["argmax"] for row in integer), max(row["lsb"] for row in integer)
-        word = _word(argmax >= 0.99 and lsb <= 2.0)
-        lines.append(f"{data}: files = simulations: argmax at least {argmax:.4f}, LSB at most {lsb:.2f}: {word}")
+        same = word(argmax >= 0.99 and lsb <= 2.0)
+        lines.append(f"{data}: files = simulations: argmax at least {argmax:.4f}, LSB at most {lsb:.2f}: {same}")
     return lines
-
-
-def _word(reached: bool) -> str:
-    return "reached" if reached else "MISSED"
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
@@ -211,7 +208,7 @@ def main() -> int:
                 row = {"data": data, "variant": name, **measured(bench, mode, make(), given.test)}
                 rows.append({**row, "seconds": time.perf_counter() - begun})
                 if given.json is not None:
-                    given.json.write_text(json.dumps(rows, indent=1))
+                    given.json.write_text(json.dumps(kept(rows), indent=1))
     out = Console(width=150)
     out.print(table(rows))
     out.print(
