@@ -75,15 +75,18 @@ def _conv(x: Any, filters: int, name: str, strides: int = 1) -> Any:
 class Bench:
     """The data, the trained float model, and how a variant is trained on."""
 
-    def __init__(self, shared: Path, *, epochs: int, tune: int, seed: int) -> None:
+    loss: Any = SPARSE
+    batch = BATCH
+
+    def __init__(self, shared: Path, *, epochs: int, tune: int, seed: int, images: int | None = None) -> None:
         with np.load(shared / "fashion_mnist" / "fashion_mnist.npz", allow_pickle=False) as file:
             names = sorted(file.files)
             arrays = {name: file[name] for name in names}
-        self.x, self.y = _images(arrays["x_train"]), arrays["y_train"].astype("int32")
+        self.x, self.y = _images(arrays["x_train"][:images]), arrays["y_train"][:images].astype("int32")
         self.x_test, self.y_test = _images(arrays["x_test"]), arrays["y_test"].astype("int32")
         self.tune, self.seed = tune, seed
         self._made: dict[str, keras.Model] = {}
-        self.steps = tune * math.ceil(len(self.x) / BATCH)
+        self.steps = tune * math.ceil(len(self.x) / self.batch)
         keras.utils.set_random_seed(seed)
         self.model = self.fit(cnn(), 3e-3, epochs)
 
@@ -91,10 +94,10 @@ class Bench:
         """``model`` trained on with a cosine falling rate."""
         count = self.tune if epochs is None else epochs
         keras.utils.set_random_seed(self.seed)
-        total = count * math.ceil(len(self.x) / BATCH)
-        model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, total)), SPARSE)
+        total = count * math.ceil(len(self.x) / self.batch)
+        model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, total)), self.loss)
         updates = [kp.callbacks.Update()]
-        model.fit(self.x, self.y, batch_size=BATCH, epochs=count, verbose=0, callbacks=updates)
+        model.fit(self.x, self.y, batch_size=self.batch, epochs=count, verbose=0, callbacks=updates)
         return model
 
     def copy(self) -> keras.Model:

@@ -2,22 +2,26 @@
 
 The MLPerf Tiny ResNets are calibrated on images 0-499 of the first 4,000 CIFAR-10 training images, scored on 500-3999
 (training images of the models: the figures compare files, they are no test accuracy), with the agreement with the
-float model on the 200 inputs of ``ic01``. The autoencoder is scored by the area under the ROC curve of its
-reconstruction error over ``ad01``. A small transformer is trained on SST-2 and a Conv1D/LSTM net on UCI HAR first.
+float model on those and on the 200 inputs of ``ic01``. The autoencoder is scored by the area under the ROC curve of
+its reconstruction error over ``ad01``; its outputs are no classes, so its agreement is the coefficient of
+determination. A small transformer is trained on SST-2 and a Conv1D/LSTM net on UCI HAR first. Every row is the file's
+own, run in LiteRT.
 
     python benchmarks/ptq.py [--shared ../shared/data] [--models resnet8 large autoencoder transformer har]
-                             [--images 3500] [--json OUT]
+                             [--images 3500] [--iterations 200] [--seed 0] [--json OUT]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,229 +31,224 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import keras
 import numpy as np
+from ptq_models import JOBS, Job, Options
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
-from sklearn.metrics import roc_auc_score
 
 import kompakt as kp
-from kompakt.loading import load_model
+from kompakt.repairs.walk import without_grids
 from kompakt.targets import find_target
 
 METHODS = ("minmax", "moving_average", "percentile", "mse", "entropy")
 MODES = ("float16", "weight_only_int8", "dynamic_int8", "int8", "w4a8", "int16x8")
-REPAIRS = (("equalize",), ("bias",), ("adaround",), ("adaround", "bias"))
+REPAIRS = (("equalize",), ("bias",), ("batchnorm",), ("adaround",), ("adaround", "bias"))
+VERIFIED = 256
+"""Samples that each file is compared with its simulation on."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """A model, samples to calibrate on, inputs to score on, and the score of a file's outputs on them."""
+class Variant:
+    """One row."""
 
-    name: str
-    model: keras.Model
-    calibration: Any
-    inputs: Any
-    score: Callable[[np.ndarray], float]
-    agree_on: Any
+    mode: str
+    method: str = "moving_average"
+    repairs: tuple[str, ...] = ()
 
-
-def accuracy(labels: np.ndarray) -> Callable[[np.ndarray], float]:
-    """The share of outputs whose largest is the label's."""
-    return lambda outputs: float((outputs.argmax(-1) == labels).mean())
+    def __str__(self) -> str:
+        return " ".join((self.mode, self.method, "+".join(self.repairs)))
 
 
-def resnet(name: str, file: str) -> Callable[[Path, int], Job]:
-    """A ResNet of MLPerf Tiny."""
-
-    def job(folder: Path, images: int) -> Job:
-        with np.load(folder / "cifar10_lossless4k" / "cifar10_train_first4000.npz", allow_pickle=False) as held:
-            x, y = held["x"].astype("float32"), held["y"]
-        with np.load(folder / "mlperf_tiny" / "ic01.npz", allow_pickle=False) as held:
-            ic01 = held["x"].astype("float32")
-        test = slice(500, 500 + images)
-        model = load_model(folder / "mlperf_tiny" / file)
-        return Job(name=name, model=model, calibration=x[:500], inputs=x[test], score=accuracy(y[test]), agree_on=ic01)
-
-    return job
+def variants(model: keras.Model) -> list[Variant]:
+    """Every mode, every method in int8, every repair in w4a8; in int8 those but AdaRound, which takes minutes."""
+    found = [Variant(mode=mode) for mode in MODES]
+    found += [Variant(mode="int8", method=method) for method in METHODS if method != "moving_average"]
+    normalized = any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers())
+    repairs = [each for each in REPAIRS if normalized or "batchnorm" not in each]
+    found += [Variant(mode="int8", repairs=each) for each in repairs if "adaround" not in each]
+    return found + [Variant(mode="w4a8", repairs=each) for each in repairs]
 
 
-def autoencoder(folder: Path, _: int) -> Job:
-    """The anomaly detector: its score is the pooled area under the curve of the mean reconstruction error a clip."""
-    with np.load(folder / "mlperf_tiny" / "ad01_logmel_f16.npz", allow_pickle=False) as held:
-        frames, labels = held["x"].astype("float32"), held["y"]
-    windows = np.concatenate([frames[:, k : frames.shape[1] - 4 + k] for k in range(5)], axis=-1)  # five frames each
-    clips, per_clip = windows.shape[:2]
-    x = windows.reshape(clips * per_clip, -1)
+class Maker:
+    """Quantizes a model for each variant; what AdaRound has learned is used twice."""
 
-    def score(outputs: np.ndarray) -> float:
-        errors = np.square(outputs - x).mean(-1).reshape(clips, per_clip).mean(-1)
-        return float(roc_auc_score(labels, errors))
+    def __init__(self, job: Job, options: Options) -> None:
+        self._job, self._options = job, options
+        self._rounded: dict[str, dict[tuple[str, ...], keras.Model]] = {}
 
-    model = load_model(folder / "mlperf_tiny" / "ad_autoencoder.keras")
-    return Job(
-        name="autoencoder", model=model, calibration=x[:: len(x) // 500], inputs=x, score=score, agree_on=x[:200]
-    )
+    def __call__(self, variant: Variant) -> keras.Model:
+        model, data = self._job.model, self._job.calibration
+        if variant.mode == "float16":
+            return model
+        if "adaround" not in variant.repairs:
+            return kp.quantize(
+                model, variant.mode, calibration=data, method=variant.method, repairs=variant.repairs, ranges="minmax"
+            )
+        if variant.mode not in self._rounded:
+            self._rounded[variant.mode] = self._adaround(variant.mode)
+        return kp.calibrate(self._rounded[variant.mode][variant.repairs], data, method=variant.method)
 
-
-def transformer(folder: Path, _: int) -> Job:
-    """Words of SST-2 through one block of attention."""
-    train, test = (_sst2(folder, split) for split in ("train", "test"))
-    lookup = keras.layers.TextVectorization(4000, output_sequence_length=24)
-    lookup.adapt(train[0])
-    x, x_test = (np.asarray(lookup(np.asarray(text))).astype("int32") for text in (train[0], test[0]))
-    keras.utils.set_random_seed(0)
-    i = keras.Input((24,), dtype="int32", name="words")
-    h = keras.layers.Embedding(4000, 32, name="table")(i)
-    h = keras.layers.Add(name="sum1")([h, keras.layers.MultiHeadAttention(2, 16, name="attention")(h, h)])
-    h = keras.layers.LayerNormalization(name="norm")(h)
-    h = keras.layers.Add(name="sum2")(
-        [h, keras.layers.Dense(32, name="down")(keras.layers.Dense(64, activation="relu", name="up")(h))]
-    )
-    h = keras.layers.Dropout(0.3)(keras.layers.GlobalAveragePooling1D(name="mean")(h))
-    model = keras.Model(i, keras.layers.Dense(2, name="logits")(h))
-    _train(model, x, train[1], 4)
-    return Job(
-        name="transformer", model=model, calibration=x[:500], inputs=x_test, score=accuracy(test[1]),
-        agree_on=x_test[:200],
-    )  # fmt: skip
+    def _adaround(self, mode: str) -> dict[tuple[str, ...], keras.Model]:
+        data = self._job.calibration
+        start = kp.quantize(self._job.model, mode, ranges="minmax")
+        rounded = kp.adaround(start, data, iterations=self._options.iterations, seed=self._options.seed)
+        mended = kp.correct_bias(rounded, data, reference=without_grids(start))
+        return {("adaround",): rounded, ("adaround", "bias"): mended}
 
 
-def _sst2(folder: Path, split: str) -> tuple[list[str], np.ndarray]:
-    sys.path.insert(0, str(folder))
-    import load  # type: ignore[import-not-found]
-
-    text, labels = load.sst2(split)
-    return [str(t) for t in text], np.asarray(labels).astype("int32")
-
-
-def har(folder: Path, _: int) -> Job:
-    """Smartphone motion through convolutions and an LSTM."""
-    with np.load(folder / "uci_har_2400" / "uci_har_2400_950.npz", allow_pickle=False) as held:
-        x, y, x_test, y_test = (held[name] for name in ("x_train", "y_train", "x_test", "y_test"))
-    first = y.min()
-    y, y_test = y - first, y_test - first
-    keras.utils.set_random_seed(0)
-    layers = keras.layers
-    model = keras.Sequential(
-        [
-            keras.Input(x.shape[1:]),
-            layers.Conv1D(16, 5, strides=2, activation="relu", name="c1"),
-            layers.Conv1D(24, 5, strides=2, activation="relu", name="c2"),
-            layers.LSTM(24, name="lstm"),
-            layers.Dense(6, name="logits"),
-        ]
-    )
-    _train(model, x.astype("float32"), y, 12)
-    x_test = x_test.astype("float32")
-    return Job(
-        name="har", model=model, calibration=x[:500].astype("float32"), inputs=x_test, score=accuracy(y_test),
-        agree_on=x_test[:200],
-    )  # fmt: skip
+def agreement(job: Job, expected: np.ndarray, found: np.ndarray) -> float:
+    """The share of outputs with the same largest value, or the coefficient of determination without classes."""
+    if job.labels is None:
+        return 1.0 - float(np.square(found - expected).mean() / expected.var())
+    return float((found.argmax(-1) == expected.argmax(-1)).mean())
 
 
-def _train(model: keras.Model, x: Any, y: Any, epochs: int) -> None:
-    model.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(x, y, epochs=epochs, batch_size=64, verbose=0)
-
-
-JOBS: dict[str, Callable[[Path, int], Job]] = {
-    "resnet8": resnet("resnet8", "ic_resnet8.keras"),
-    "large": resnet("large", "ic02_resnet_large_bnfolded.keras"),
-    "autoencoder": autoencoder,
-    "transformer": transformer,
-    "har": har,
-}
-
-
-def variants() -> list[tuple[str, str, tuple[str, ...]]]:
-    """(mode, method, repairs): every mode, every method in int8, every repair in int8 and w4a8."""
-    found = [(mode, "moving_average", ()) for mode in MODES]
-    found += [("int8", method, ()) for method in METHODS if method != "moving_average"]
-    return found + [(mode, "moving_average", repairs) for mode in ("int8", "w4a8") for repairs in REPAIRS]
-
-
-def rows_of(job: Job, report: Callable[[str], None]) -> list[dict[str, Any]]:
+def rows_of(job: Job, options: Options, tick: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """One row for the float model and one a variant."""
     plain = job.model.predict(job.inputs, batch_size=256, verbose=0)
-    near = job.model.predict(job.agree_on, batch_size=256, verbose=0)
-    rows: list[dict[str, Any]] = [{"model": job.name, "mode": "float", "score": job.score(plain)}]
-    place = find_target("tflite")
-    for mode, method, repairs in variants():
-        report(f"{job.name}: {mode} {method} {'+'.join(repairs)}")
-        row: dict[str, Any] = {"model": job.name, "mode": mode, "method": method, "repairs": "+".join(repairs)}
+    more = None if job.more is None else job.model.predict(job.more, verbose=0)
+    base = job.score(plain)
+    yield {"model": job.name, "mode": "float", "score": base, "right": _right(job, plain)}
+    make, place = Maker(job, options), find_target("tflite")
+    for variant in variants(job.model):
+        tick(f"{job.name}: {variant}")
+        row: dict[str, Any] = {"model": job.name, "mode": variant.mode, "method": variant.method}
+        row["repairs"] = "+".join(variant.repairs)
         started = time.perf_counter()
-        with tempfile.TemporaryDirectory() as out:
-            try:
-                artifact = kp.export(
-                    job.model,
-                    Path(out) / "m.tflite",
-                    quantization=mode,
-                    calibration=job.calibration,
-                    method=method,
-                    repairs=repairs,
-                    io="float32",
-                    on_breach="warn",
-                )
-            except kp.InputError as error:
-                rows.append({**row, "refused": str(error)})
-                continue
-            data = Path(artifact.path).read_bytes()
-        found, agree = (place.run(data, x).values[0] for x in (job.inputs, job.agree_on))
+        try:
+            artifact, data = _exported(job, make(variant), variant.mode)
+        except kp.InputError as error:
+            yield {**row, "refused": str(error)}
+            continue
+        found = place.run(data, job.inputs).values[0]
         score = job.score(found)
-        rows.append(
-            {
-                **row,
-                "score": score,
-                "drop": rows[0]["score"] - score,
-                "agreement": float((agree.argmax(-1) == near.argmax(-1)).mean()),
-                "bytes": artifact.bytes,
-                "lsb": artifact.agreement.max_lsb if artifact.agreement else None,
-                "breaches": list(artifact.breaches),
-                "seconds": round(time.perf_counter() - started, 1),
-            }
-        )
-    return rows
+        row |= {"score": score, "lost": 100 * (base - score), "agreement": agreement(job, plain, found)}
+        if more is not None:
+            row["ic01"] = agreement(job, more, place.run(data, job.more).values[0])
+        row |= {"bytes": artifact.bytes, "breaches": list(artifact.breaches), "right": _right(job, found)}
+        row["lsb"] = artifact.agreement.max_lsb if artifact.agreement else None
+        yield {**row, "seconds": round(time.perf_counter() - started, 1)}
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """The rows as a table."""
-    table = Table(title="quantization after training", box=None, pad_edge=False)
+def _exported(job: Job, model: keras.Model, mode: str) -> tuple[kp.Artifact, bytes]:
+    with tempfile.TemporaryDirectory() as out, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # breaches are in the row
+        artifact = kp.export(
+            model, Path(out) / "m.tflite", quantization=mode, verify=job.inputs[:VERIFIED], on_breach="warn",
+            io="float32",
+        )  # fmt: skip
+        return artifact, Path(artifact.path).read_bytes()
+
+
+def _right(job: Job, outputs: np.ndarray) -> np.ndarray | None:
+    return None if job.labels is None else outputs.argmax(-1) == job.labels
+
+
+def verdicts(rows: list[dict[str, Any]]) -> list[str]:
+    """Each target, with what was reached."""
+    lines = []
+    for name in dict.fromkeys(row["model"] for row in rows):
+        held = {(r["mode"], r.get("method"), r.get("repairs")): r for r in rows if r["model"] == name and "score" in r}
+
+        def at(mode: str, method: str = "moving_average", repairs: str = "", held: Any = held) -> Any:
+            return held.get((mode, method, repairs))
+
+        int8, nearest, learned, wide = at("int8"), at("w4a8"), at("w4a8", repairs="adaround"), at("int16x8")
+        if int8 and name in ("resnet8", "large"):
+            lines.append(
+                f"{name}: int8 loses {int8['lost']:.2f} points, at most 0.2 asked: {word(int8['lost'] <= 0.2)}"
+            )
+        if nearest and learned and nearest["lost"] > 0:
+            lines.append(
+                f"{name}: w4a8 loses {learned['lost']:.2f} points with AdaRound and {nearest['lost']:.2f} rounded to "
+                f"nearest, half of it at most asked: {word(learned['lost'] <= nearest['lost'] / 2)}"
+            )
+        if wide:
+            agreed = wide["agreement"]
+            lines.append(f"{name}: int16x8 agreement {agreed:.4f}, at least 0.999 asked: {word(agreed >= 0.999)}")
+        if whole := at("int8", "minmax"):
+            lines += [_beside(name, each, whole) for m in METHODS[2:] if (each := at("int8", m))]
+    return lines
+
+
+def _beside(name: str, row: dict[str, Any], whole: dict[str, Any]) -> str:
+    """A method's score beside that of whole ranges, with how much of it chance may be."""
+    worse = row["lost"] - whole["lost"]
+    line = f"{name}: {row['method']} is {worse:+.2f} points worse than min-max"
+    if row["right"] is not None:
+        line += f" (one standard error {standard_error(row['right'], whole['right']):.2f})"
+    return f"{line}, at most 0.5 asked: {word(worse <= 0.5)}"
+
+
+def standard_error(first: np.ndarray, second: np.ndarray) -> float:
+    """Points that the difference of two accuracies on the same images may be by chance: of those that differ."""
+    return 100 * math.sqrt(np.count_nonzero(first != second)) / len(first)
+
+
+def word(reached: bool) -> str:
+    """How a target was met."""
+    return "reached" if reached else "MISSED"
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """The rows, for a terminal."""
+    shown = Table(title="quantization after training", box=None, pad_edge=False)
     for heading in ("model", "mode", "method", "repairs"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("score", "drop", "agreement", "bytes", "LSB", "s"):
-        table.add_column(heading, justify="right")
-    table.add_column("breaches")
+        shown.add_column(heading, no_wrap=True)
+    for heading in ("score", "lost", "agreement", "ic01", "bytes", "LSB", "s"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("breaches")
+    shapes = {"score": ".4f", "lost": ".2f", "agreement": ".4f", "ic01": ".3f", "bytes": ",", "lsb": ".1f"}
     for row in rows:
-        numbers = [f"{row[key]:.4f}" if key in row else "" for key in ("score", "drop", "agreement")]
-        lsb = row.get("lsb")
-        table.add_row(
+        shown.add_row(
             *(str(row.get(key, "")) for key in ("model", "mode", "method", "repairs")),
-            *numbers,
-            f"{row['bytes']:,}" if "bytes" in row else "",
-            "" if lsb is None else f"{lsb:.1f}",
+            *("" if row.get(key) is None else format(row[key], shape) for key, shape in shapes.items()),
             str(row.get("seconds", "")),
-            row.get("refused") or "; ".join(row.get("breaches", ()))[:60],
+            row.get("refused") or "; ".join(row.get("breaches", ())),
         )
-    Console(width=180).print(table)
+    return shown
 
 
 def main() -> int:
-    """Print the table; 2 where the shared data is missing."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    options.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    options.add_argument("--models", nargs="*", choices=JOBS, default=list(JOBS))
-    options.add_argument("--images", type=int, default=3500)
-    options.add_argument("--json", type=Path, metavar="OUT")
-    chosen = options.parse_args()
+    """Print the table and the targets; 2 where the shared data is missing."""
+    given = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    given.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    given.add_argument("--models", nargs="*", choices=JOBS, default=list(JOBS))
+    given.add_argument("--images", type=int, default=3500, help="that the ResNets are scored on")
+    given.add_argument("--iterations", type=int, default=200, help="of AdaRound, a layer")
+    given.add_argument("--seed", type=int, default=0, help="of the two trainings and of AdaRound")
+    given.add_argument("--json", type=Path, metavar="OUT")
+    chosen = given.parse_args()
     if not (chosen.shared / "mlperf_tiny").is_dir():
         print(f"no reference models in {chosen.shared}: give their folder with --shared", file=sys.stderr)
         return 2
+    options = Options(shared=chosen.shared, images=chosen.images, iterations=chosen.iterations, seed=chosen.seed)
     rows: list[dict[str, Any]] = []
-    for name in chosen.models:
-        rows += rows_of(JOBS[name](chosen.shared, chosen.images), lambda text: print(text, file=sys.stderr))
-        if chosen.json:
-            chosen.json.write_text(json.dumps(rows, indent=1))
-    show(rows)
+    started = time.perf_counter()
+    with Progress(console=Console(stderr=True)) as progress:
+        for name in chosen.models:
+            job = JOBS[name](options)
+            task = progress.add_task(name, total=len(variants(job.model)))
+
+            def tick(text: str, task: Any = task) -> None:
+                progress.console.log(text)
+                progress.advance(task)
+
+            for row in rows_of(job, options, tick):
+                rows.append(row)
+                if chosen.json is not None:
+                    chosen.json.write_text(json.dumps(kept(rows), indent=1))
+    out = Console(width=190)
+    out.print(table(rows))
+    out.print(f"{time.perf_counter() - started:.0f} s; AdaRound {options.iterations} iterations, seed {options.seed}")
+    for line in verdicts(rows):
+        out.print(line, highlight=False)
     return 0
+
+
+def kept(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without what is known of each image."""
+    return [{key: value for key, value in row.items() if key != "right"} for row in rows]
 
 
 if __name__ == "__main__":

@@ -53,6 +53,14 @@ def test_twice_with_halves_up_is_ruys(sums, multiplier):
     ]
 
 
+@given(st.lists(st.integers(-(2**15), 2**15 - 1), min_size=1, max_size=20), st.floats(1e-4, 0.5))
+def test_nearest_is_one_rounding_of_terms_of_30_bits(terms, multiplier):
+    mantissa, exponent = fixed(multiplier)
+    shift = 31 - exponent
+    sums = [term << 15 for term in terms]
+    assert run(requantize.nearest(multiplier), sums) == [(x * mantissa + (1 << (shift - 1))) >> shift for x in sums]
+
+
 @given(SUMS, MULTIPLIERS)
 def test_wide_is_the_64_bit_kernel(sums, multiplier):
     mantissa, exponent = fixed(multiplier)

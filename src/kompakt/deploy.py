@@ -146,6 +146,20 @@ def not_finite_weights(model: keras.Model) -> list[str]:
     return lines
 
 
+def tables_left(model: keras.Model, mode: str) -> tuple[str, ...]:
+    """A line for each look-up table that stays float though ``mode`` asks for 8 bits.
+
+    Example:
+        >>> m = keras.Sequential([keras.Input((2,), dtype="int32"), keras.layers.Embedding(4, 3, name="e")])
+        >>> tables_left(m, "dynamic_int8")
+        ('e/embeddings: stays float, a dynamic_int8 file has no look-up of integers; int8 has',)
+    """
+    if mode in GRIDDED or mode not in TRAINABLE_MODES:
+        return ()
+    tables = (s for s in sites(model) if s.variable is not None and isinstance(s.layer, keras.layers.Embedding))
+    return tuple(f"{s.name}: stays float, a {mode} file has no look-up of integers; int8 has" for s in tables)
+
+
 def _check_finite(model: keras.Model) -> None:
     """Raise where there is no grid to put the numbers of ``model`` on."""
     lines = not_finite_weights(model)

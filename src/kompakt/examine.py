@@ -17,7 +17,8 @@ from kompakt.deploy import Job, not_finite_weights, quantized_mode
 from kompakt.errors import InputError
 from kompakt.files import gzip_bytes, sha256
 from kompakt.graph import as_functional, calls, users
-from kompakt.precision import GRIDDED, WIDE
+from kompakt.numerics import WIDE
+from kompakt.precision import GRIDDED
 from kompakt.records import Agreement, Artifact, Census, Encoding, SiteFact
 from kompakt.rewrite.inline import inline
 from kompakt.rewrite.split_activation import fused

@@ -16,7 +16,7 @@ from keras import tree
 
 from kompakt.calibrate import batches, check_method
 from kompakt.data import sample_rows
-from kompakt.deploy import make_job, quantized_mode, random_inputs
+from kompakt.deploy import make_job, quantized_mode, random_inputs, tables_left
 from kompakt.errors import InputError, VerificationError
 from kompakt.examine import (
     apart_from_given,
@@ -130,6 +130,7 @@ def export(
     job = make_job(model, mode, calibration, rules, method, repairs)
     mode = MIXED if job.mode == MIXED else mode
     short = tuple(f"{site}: {e.shortfall}" for site, e in job.encodings.items() if e.shortfall)
+    short += tables_left(job.plain, mode)
     notes = short if inputs is not None else (UNSEEN, *short)
     if inputs is None:
         inputs = random_inputs(job.plain, job.encodings)

@@ -16,19 +16,26 @@ from keras import ops
 from kompakt.compiled import compiled
 
 Tensor = Any
+WIDE = 16
+"""Bits of the finer activations: runtimes have no zero point for them, and XNNPACK no kernels."""
+
 SMALLEST_RANGE = 1e-8
 """A range narrower than this is widened to it: a dead channel must not divide by zero."""
 
 
 def integer_limits(bits: int, *, symmetric: bool) -> tuple[int, int]:
-    """Smallest and largest signed integer of a grid; a symmetric one leaves out the lowest.
+    """Smallest and largest signed integer of a grid; a symmetric one of up to 8 bits leaves out the lowest.
+
+    Those of 16 bits hold activations, which TFLite's kernels clip at -32768 while the step is that of 32767.
 
     Example:
         >>> integer_limits(8, symmetric=False), integer_limits(8, symmetric=True)
         ((-128, 127), (-127, 127))
+        >>> integer_limits(16, symmetric=True)
+        (-32768, 32767)
     """
     top = 2 ** (bits - 1) - 1
-    return (-top, top) if symmetric else (-top - 1, top)
+    return (-top, top) if symmetric and bits != WIDE else (-top - 1, top)
 
 
 def incoming(args: Sequence[Tensor], upstream: Tensor | None) -> Tensor:
@@ -253,30 +260,36 @@ def fake_quantize_learned(
     return ops.custom_gradient(forward)(x, scale, zero_point)
 
 
-def starting_step(x: Tensor, bits: int, axis: Sequence[int]) -> Tensor:
-    r"""Step of a symmetric grid for ``x`` a channel, to learn from.
+SHARES = tuple(1.0 - 0.01 * i for i in range(81))
+"""Ranges tried for a channel of a weight, as shares of its reach: of two bits the best is about a third."""
 
-    :math:`2 \overline{|x|} / \sqrt{q_{max}}` (Esser et al. 2020, section 2.1) or :math:`\max|x| / q_{max}`, whichever
-    has the smaller squared error; the latter is that of 8 bits, the former that of few.
+
+def best_step(x: Tensor, bits: int, axis: Sequence[int]) -> Tensor:
+    r"""Step of a symmetric grid for ``x`` a channel, the one with the least squared error.
+
+    Of :math:`c \max|x| / q_{max}` with :math:`c` from 1 down to 0.2. Where learning starts from
+    :math:`2 \overline{|x|} / \sqrt{q_{max}}` instead (Esser et al. 2020, section 2.1), a normal weight of 4 bits has
+    a step 1.8 times as long and more than twice the error.
 
     Returns:
         float32 of the rank of ``x``, ones where there is no channel; above 0.
 
     Example:
-        >>> round(float(starting_step(ops.array([[0.5, -1.27], [0.004, 0.1]]), 8, ())[0, 0]), 6)
+        >>> round(float(best_step(ops.array([[0.5, -1.27], [0.004, 0.1]]), 8, ())[0, 0]), 6)
         0.01
     """
     reduced = reduce_axes(len(x.shape), axis)
-    most = integer_limits(bits, symmetric=True)[1]
-    whole = own_reach(x, axis) / most
-    magnitude = ops.mean(ops.abs(x), axis=reduced, keepdims=True) if reduced else ops.abs(x)
-    inner = ops.maximum(2.0 * magnitude / most**0.5, ops.max(whole) * 2.0**-16)
+    whole = own_reach(x, axis) / integer_limits(bits, symmetric=True)[1]
 
     def error(step: Tensor) -> Tensor:
         apart = (x - dequantize(quantize(x, step, 0.0, bits, symmetric=True), step, 0.0)) ** 2
         return ops.sum(apart, axis=reduced, keepdims=True) if reduced else apart
 
-    return ops.where(error(inner) < error(whole), inner, whole)
+    best, least = whole, error(whole)
+    for share in SHARES[1:]:
+        found = error(whole * share)
+        best, least = ops.where(found < least, whole * share, best), ops.minimum(found, least)
+    return best
 
 
 def keep_topk(score: Tensor, k: int) -> Tensor:

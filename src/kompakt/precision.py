@@ -12,9 +12,6 @@ from kompakt.errors import InputError
 FEWEST_BITS, MOST_BITS = 2, 8
 """Of a weight that is integer in a file."""
 
-WIDE = 16
-"""Bits of the finer activations: runtimes have no zero point for them, and XNNPACK no kernels."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:

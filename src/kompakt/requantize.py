@@ -37,7 +37,7 @@ def twice(multiplier: Any, *, halves: str = "away") -> Rounded:
         halves: in the second, "away" from zero, or "up", as its matrix products (ruy) do.
 
     Example:
-        >>> ops.convert_to_numpy(twice(0.25)(ops.array([9.0, 11.0], "float64"))).tolist()  # 2.25, 2.75
+        >>> ops.convert_to_numpy(twice(0.25)(ops.array([9.0, 11.0], "float64"))).tolist()  # 2.25: 4.5, 5, 2.5, 3
         [3.0, 3.0]
     """
     return _twice(*_split(multiplier), halves)
@@ -65,6 +65,22 @@ def _twice(mantissa: np.ndarray, exponent: np.ndarray, halves: str) -> Rounded:
         return ops.cast(ops.sign(high) * ops.floor(ops.abs(high) / right + 0.5), "float32")
 
     return rounded
+
+
+def nearest(multiplier: Any) -> Rounded:
+    r"""One rounding, :math:`round(x M)` with halves up: TFLite's 16-bit sums put their terms on one scale
+    so, and its dense layers with a bias their results.
+
+    Returns:
+        whole numbers in float64.
+
+    Example:
+        >>> ops.convert_to_numpy(nearest(0.25)(ops.array([9.0, 10.0], "float64"))).tolist()
+        [2.0, 3.0]
+    """
+    mantissa, exponent = _split(multiplier)
+    factor = mantissa / 2.0 ** (31 - exponent)
+    return lambda total: _half_up(ops.cast(total, "float64") * factor)
 
 
 def wide(multiplier: Any) -> Rounded:

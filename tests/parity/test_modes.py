@@ -148,3 +148,16 @@ def test_rules_that_cannot_be(given, text, tmp_path):
         kp.export(model, tmp_path / "m.tflite", calibration=samples(model), **given)
     assert str(caught.value) == text
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["dynamic_int8", "weight_only_int8"])
+def test_a_table_beside_float_activations_stays_float_and_is_named(mode, tmp_path):
+    keras.utils.set_random_seed(0)
+    layers = [L.Embedding(300, 16, name="table"), L.GlobalAveragePooling1D(), L.Dense(64, name="d")]
+    model = keras.Sequential([keras.Input((6,), dtype="int32"), *layers])
+    x = np.random.default_rng(0).integers(0, 300, (64, 6)).astype("int32")
+    artifact = kp.export(model, tmp_path / "m.tflite", quantization=mode, verify=x)
+    assert artifact.breaches == ()
+    assert f"table/embeddings: stays float, a {mode} file has no look-up of integers; int8 has" in artifact.notes
+    assert {fact.site: fact.dtype for fact in artifact.sites}["d/kernel"] == "INT8"
+    assert kp.export(model, tmp_path / "i.tflite", quantization="int8", calibration=x).breaches == ()

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from kompakt.errors import InputError, first_line
-from kompakt.precision import GRIDDED, MIXED, WIDE
+from kompakt.numerics import WIDE
+from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Encoding
 from kompakt.targets.quiet import quiet
 from kompakt.targets.target import Converted, Request
@@ -52,7 +53,7 @@ def quantized(
     mixed = request.quantization == MIXED
     sources = {file.tensors[index].name: site for index, site in inputs.items()}
     _exact_scales(done, request.encodings, sources, free=mixed)
-    if mixed:
+    if whole:
         _exact_biases(done, request.model)
     return Converted(data=done.pack(), notes=tuple(notes), breaches=tuple(_unlinked(request.encodings, links)))
 
@@ -218,7 +219,11 @@ def _name_meetings(done: TFLiteFile, file: TFLiteFile, links: Sequence[Link]) ->
 
 
 def _exact_biases(file: TFLiteFile, model: keras.Model) -> None:
-    """The integer biases for the scales as they are now: two widths of one tensor have not the quantizer's."""
+    """The integer biases for the scales as they are now, rounded from float64.
+
+    Two widths of one tensor have not the quantizer's scales; and it divides in float32, which is off by one where a
+    bias has more than 24 bits of steps, as those of 16-bit activations do.
+    """
     for op in file.ops:
         place = 3 if op.name == "TRANSPOSE_CONV" else 2
         if op.name not in PRODUCERS or len(op.inputs) <= place or op.inputs[place] < 0:

@@ -142,12 +142,16 @@ def _number(name: str) -> tuple[int, str]:
 
 
 def on_grid(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-    """Real numbers as the input tensor takes them: rounded half to even onto its grid, or cast."""
+    """Real numbers as the input tensor takes them: rounded onto its grid, or cast.
+
+    Halves go to even; onto 16 bits by the product with the inverse step, in float32, as QUANTIZE operators have it.
+    """
     kind = np.dtype(detail["dtype"])
     scale, zero_point = detail["quantization"]
     if kind.kind in "iu" and scale:
         limits = np.iinfo(kind)
-        steps = np.round(np.asarray(values, "float32") / np.float32(scale)) + zero_point
+        real, step = np.asarray(values, "float32"), np.float32(scale)
+        steps = np.round(real * (np.float32(1.0) / step) if kind.itemsize > 1 else real / step) + zero_point
         return np.clip(steps, limits.min, limits.max).astype(kind)
     return np.asarray(values).astype(kind)
 

@@ -14,15 +14,15 @@ from keras import ops
 from kompakt.compiled import compiled
 from kompakt.errors import InputError
 from kompakt.numerics import (
+    WIDE,
+    best_step,
     fake_quantize,
     fake_quantize_learned,
     fake_quantize_weight,
     integer_limits,
     own_reach,
     scale_from_range,
-    starting_step,
 )
-from kompakt.precision import WIDE
 from kompakt.records import Encoding
 from kompakt.transform import Tensor, Transform
 
@@ -42,7 +42,7 @@ class FakeQuant(Transform):
     average of each batch's minimum and maximum.
 
     With "lsq" the step is learned, of weights and activations: :math:`s = s_0 e^\theta`, which is positive and of
-    which an optimizer's step moves a share; :math:`s_0` is from the weight (:func:`starting_step`) or from
+    which an optimizer's step moves a share; :math:`s_0` is from the weight (:func:`best_step`) or from
     calibration. Activations learn their zero point too, :math:`z = z_0 + \delta`. The gradients of s and z are
     multiplied by :math:`1 / \sqrt{N q_{max}}`, N the values that share the step (of an activation: in one sample).
     Esser et al. 2020, arXiv:1902.08153; Bhalgat et al. 2020 (LSQ+), arXiv:2004.09576.
@@ -147,7 +147,7 @@ class FakeQuant(Transform):
     def prepare(self, value: Tensor, axis: Sequence[int]) -> None:
         super().prepare(value, axis)
         if self.learns and self.on_weights:
-            reach = starting_step(value, self.bits, self.axis or ()) * integer_limits(self.bits, symmetric=True)[1]
+            reach = best_step(value, self.bits, self.axis or ()) * integer_limits(self.bits, symmetric=True)[1]
             self.set_range(-reach, reach)
 
     def range_now(self) -> tuple[float, float]:
@@ -157,7 +157,7 @@ class FakeQuant(Transform):
         scale, zero_point = self._scale()
         least, most = integer_limits(self.bits, symmetric=self.centered)
         step, zero = (float(ops.convert_to_numpy(t)) for t in (scale, zero_point))
-        return (least - zero) * step, (most - zero) * step
+        return (-most if self.centered else least - zero) * step, (most - zero) * step
 
     def _scale(self) -> tuple[Tensor, Tensor]:
         """(scale, zero point) of the grid now; the zero point is a whole number."""
