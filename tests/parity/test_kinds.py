@@ -370,13 +370,6 @@ def own_scale_after_a_convolution():
     return keras.Model(i, tail(L.ReLU()(Residual()([x, L.Conv2D(6, 3, padding="same")(x)]))))
 
 
-def pool_of_one_pixel():
-    i = keras.Input(IMAGE)
-    x = L.Conv2D(6, 3, padding="same", activation="relu")(i)
-    y = L.Conv2D(6, 1)(L.AveragePooling2D(1, strides=2)(x))
-    return keras.Model(i, tail(L.Add()([y, L.MaxPooling2D(1, strides=2)(x)])))
-
-
 def odd_names():
     return chain(
         L.Conv2D(4, 3, name="a>b-c", activation="relu"),
@@ -398,7 +391,7 @@ KINDS = {
         nested, subclassed, shared_layer, shared_tower, conv1d, global_max, transposed_convolution, separable,
         leaky_relu, operations, squeeze_and_excite, sum_of_three, rows_of_rows, dilated_and_grouped, embedding,
         ends_in_a_pool, starts_with_a_relu, relu_beside_its_input, kernel_of_zeros, dead_channels, twin_kernels,
-        odd_names, own_scale_after_a_convolution, pool_of_one_pixel, lstm, gru, time_distributed, prelu, numbers,
+        odd_names, own_scale_after_a_convolution, lstm, gru, time_distributed, prelu, numbers,
     )
 } | {f"{name}_inside": activation_inside(name) for name in ("softmax", "sigmoid", "tanh", "relu")} | {
     f"{name}_layer": activation_layer(name) for name in ("silu", "gelu", "elu", "hard_silu", "mish", "selu", "softplus")

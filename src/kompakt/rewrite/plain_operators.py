@@ -15,7 +15,7 @@ Replacement = Callable[[Any, Any, Names], Any]
 
 
 def plain_operators(model: keras.Model) -> keras.Model:
-    """Up-sampling as resizing, global maxima as max-pooling, windows of one pixel as slices, merges two by two.
+    """Up-sampling as resizing, global maxima as max-pooling, merges of many tensors two by two.
 
     Args:
         model: flat and functional.
@@ -83,14 +83,6 @@ def _max(layer: Any, x: Any, names: Names, kind: Any, window: Any) -> Any:
     return layers.Flatten(name=layer.name)(pooled)
 
 
-def _every_other(layer: Any, x: Any, _: Names) -> Any:
-    """Pooling over a window of one pixel only leaves pixels out; XNNPACK takes no such operator."""
-    if tuple(layer.pool_size) != (1, 1) or layer.data_format != "channels_last":
-        return None
-    down, right = layer.strides
-    return x[:, ::down, ::right]
-
-
 RULES: dict[type, Replacement] = {
     layers.Add: _pairwise,
     layers.Multiply: _pairwise,
@@ -99,7 +91,5 @@ RULES: dict[type, Replacement] = {
     layers.UpSampling2D: _resize,
     layers.GlobalMaxPooling1D: _max_1d,
     layers.GlobalMaxPooling2D: _max_2d,
-    layers.AveragePooling2D: _every_other,
-    layers.MaxPooling2D: _every_other,
 }
 """Layer -> what stands for it."""
