@@ -30,6 +30,7 @@ from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.inline import inline
 from kompakt.rewrite.layered_operations import layered_operations
 from kompakt.rewrite.normalization_steps import normalization_steps
+from kompakt.rewrite.own_arithmetic import own_arithmetic
 from kompakt.rewrite.plain_operators import plain_operators
 from kompakt.rewrite.prelu_steps import prelu_steps
 from kompakt.rewrite.split_activation import split_activation
@@ -522,7 +523,7 @@ def _deployable(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transfo
     for site in sites(plain):
         owner = names.get(id(site.layer))
         renamed[site.name] = site.name if owner is None else f"{owner}/{site.slot.split('/')[-1]}"
-    flat, inner = time_distributed(float_inputs(flat))
+    flat, inner = time_distributed(float_inputs(own_arithmetic(flat)))
     flat, heads = attention_steps(normalization_steps(flat))
     flat, steps = unroll_recurrent(prelu_steps(flat))
     flat, moved = split_separable(layered_operations(flat))

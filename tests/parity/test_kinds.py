@@ -353,6 +353,23 @@ def numbers():
     return keras.Model(i, L.Dense(5)(ops.clip(ops.abs(L.Dense(6)(i)), 0.1, 0.9)))
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Residual(L.Layer):
+    """A layer of a user's that the converter melts into the kernel before it."""
+
+    def build(self, shape):
+        self.gamma = self.add_weight(shape=(shape[1][-1],), initializer="random_normal")
+
+    def call(self, x):
+        return x[0] + x[1] * self.gamma * 0.5
+
+
+def own_scale_after_a_convolution():
+    i = keras.Input(IMAGE)
+    x = L.Conv2D(6, 3, padding="same", activation="relu")(i)
+    return keras.Model(i, tail(L.ReLU()(Residual()([x, L.Conv2D(6, 3, padding="same")(x)]))))
+
+
 def odd_names():
     return chain(
         L.Conv2D(4, 3, name="a>b-c", activation="relu"),
@@ -374,7 +391,7 @@ KINDS = {
         nested, subclassed, shared_layer, shared_tower, conv1d, global_max, transposed_convolution, separable,
         leaky_relu, operations, squeeze_and_excite, sum_of_three, rows_of_rows, dilated_and_grouped, embedding,
         ends_in_a_pool, starts_with_a_relu, relu_beside_its_input, kernel_of_zeros, dead_channels, twin_kernels,
-        odd_names, lstm, gru, time_distributed, prelu, numbers,
+        odd_names, own_scale_after_a_convolution, lstm, gru, time_distributed, prelu, numbers,
     )
 } | {f"{name}_inside": activation_inside(name) for name in ("softmax", "sigmoid", "tanh", "relu")} | {
     f"{name}_layer": activation_layer(name) for name in ("silu", "gelu", "elu", "hard_silu", "mish", "selu", "softplus")

@@ -138,7 +138,7 @@ def restore_biases(file: TFLiteFile, links: Sequence[Link], model: keras.Model) 
 
 def bias_at(model: keras.Model, site: str, channels: int) -> np.ndarray | None:
     """The bias of the layer that has its kernel at ``site``; None where that is inside another layer."""
-    unit, slot = site.rsplit("/", 1)
+    unit, _, slot = site.rpartition("/")
     if slot != "kernel" or not is_graph(model) or "/" in unit:
         return None
     layer = model.get_layer(unit)

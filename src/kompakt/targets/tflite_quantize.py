@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from kompakt.errors import InputError, first_line
 from kompakt.numerics import WIDE
@@ -219,16 +221,18 @@ def _name_meetings(done: TFLiteFile, file: TFLiteFile, links: Sequence[Link]) ->
 
 
 def _exact_biases(file: TFLiteFile, model: keras.Model) -> None:
-    """The integer biases for the scales as they are now, rounded from float64.
+    """The integer biases :math:`round(b / (s_x s_w))` for the scales as they are now, in float64.
 
-    Two widths of one tensor have not the quantizer's scales; and it divides in float32, which is off by one where a
-    bias has more than 24 bits of steps, as those of 16-bit activations do.
+    The quantizer divides in float32, by the scales before they were made exact: one of 200 to 10,000 biases was a
+    step off, which 50 layers make four steps at the logits; and those of 16-bit activations have more than 24 bits
+    of steps. Two widths of one tensor have not its scales at all.
     """
+    shared = Counter(tensor.buffer for tensor in file.graph.tensors)
     for op in file.ops:
         place = 3 if op.name == "TRANSPOSE_CONV" else 2
         if op.name not in PRODUCERS or len(op.inputs) <= place or op.inputs[place] < 0:
             continue
-        kernel, given = file.tensors[op.inputs[1]], file.tensors[op.inputs[place - 2 if place == 2 else 2]]
+        kernel, given = file.tensors[op.inputs[1]], file.tensors[op.inputs[2 if place == 3 else 0]]
         bias, wanted = (
             file.tensors[op.inputs[place]],
             bias_at(model, kernel.name, file.tensors[op.outputs[0]].shape[-1]),
@@ -236,9 +240,13 @@ def _exact_biases(file: TFLiteFile, model: keras.Model) -> None:
         if bias.kind not in ("INT32", "INT64") or wanted is None or not given.scale:
             continue
         scale = np.asarray(kernel.scale, "float64") * given.scale[0]
-        integers = np.round(wanted.astype("float64") / scale).astype(bias.kind.lower())
+        reach = np.iinfo(bias.kind.lower())
+        integers = np.clip(np.round(wanted.astype("float64") / scale), reach.min, reach.max)
         held = file.graph.tensors[bias.index]
-        file.model.buffers[held.buffer].data = np.frombuffer(integers.tobytes(), "uint8")
+        if shared[held.buffer] > 1:
+            file.model.buffers.append(schema.BufferT())
+            held.buffer = len(file.model.buffers) - 1
+        file.model.buffers[held.buffer].data = np.frombuffer(integers.astype(bias.kind.lower()).tobytes(), "uint8")
         held.quantization.scale = [float(s) for s in scale.astype("float32")]
     file.reread()
 
