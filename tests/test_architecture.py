@@ -43,7 +43,7 @@ LEVELS = (
     ("repairs.walk", "repairs.soft"),
     ("repairs.*",),
     ("targets", "simulation", "assignment", "choose", "repairs"),
-    ("noise",),
+    ("noise", "keras_modes"),
     ("techniques", "testing", "shrink"),
     ("deploy", "sensitivity"),
     ("examine", "layerwise"),

@@ -18,6 +18,7 @@ from kompakt.calibrate import calibrate, check_method
 from kompakt.choose import choose
 from kompakt.errors import InputError
 from kompakt.graph import Copier, copy_layer, rebuild
+from kompakt.keras_modes import is_keras_mode, quantize_in_keras
 from kompakt.noise import candidates
 from kompakt.placement import activation_grids, fixed_range, grids_per_call, marker
 from kompakt.policies import POLICIES
@@ -221,7 +222,7 @@ def cluster(
 
 def quantize(
     model: keras.Model,
-    mode: str = "int8",
+    mode: Any = "int8",
     *,
     rules: Mapping[str, Any] | None = None,
     calibration: Any = None,
@@ -242,7 +243,9 @@ def quantize(
         model: a float model or one from ``prune`` / ``cluster``; not changed.
         mode: "int8" (weights a scale a channel, activations a scale a tensor), "w4a8" (4-bit weights), "int16x8"
             (16-bit activations), "dynamic_int8" (int8 weights, inputs rounded at run time) or "weight_only_int8"
-            (int8 weights, unpacked at run time).
+            (int8 weights, unpacked at run time). Or one of Keras' own for servers, which give a plain copy and cannot
+            go into a TFLite file: "keras_int8", "keras_int4", or a configuration of ``keras.quantizers``, such as
+            GPTQConfig or AWQConfig (see :mod:`kompakt.keras_modes`); these take no other argument.
         rules: mixed precision: glob pattern of layers or weight sites -> "float", "int8", "w4a8", "int16x8" or 2..8
             bits for the weights, e.g. ``{"head": "float", "block2_*": 4}``; the last that matches counts. For
             modes with integer activations.
@@ -270,6 +273,10 @@ def quantize(
         >>> encodings["d/kernel"].bits, len(encodings["d/kernel"].scale)
         (8, 2)
     """
+    if is_keras_mode(mode):
+        if rules or repairs or calibration is not None or max_drop is not None:
+            raise InputError(f"quantize(mode={mode!r}): Keras' own modes take no other argument; leave them out")
+        return quantize_in_keras(model, mode)
     if mode not in TRAINABLE_MODES:
         raise InputError(
             f"quantize(mode={mode!r}): expected one of {', '.join(TRAINABLE_MODES)}; "

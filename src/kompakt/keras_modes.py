@@ -1,0 +1,114 @@
+"""Keras' own weight-only quantization (``Model.quantize``), for servers: reached by our words, kept from TFLite."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import keras
+
+from kompakt.errors import InputError, first_line
+from kompakt.graph import copy_layer, map_layers
+from kompakt.sites import is_graph, sites
+
+log = logging.getLogger("kompakt")
+
+KERAS_MODES = {"keras_int8": "int8", "keras_int4": "int4"}
+"""Mode of ``quantize`` -> the word of ``keras.Model.quantize``."""
+
+WITH_CONFIG = {"gptq": "GPTQConfig", "awq": "AWQConfig"}
+"""Word for a method that learns from text -> the class of ``keras.quantizers`` that says from which."""
+
+WHY_NOT_TFLITE = (
+    "TFLite has no operators for it: of int8 TensorFlow's converter fails, of int4 it makes files that are larger than "
+    "float and lose a ReLU without a word"
+)
+
+
+def is_keras_mode(mode: Any) -> bool:
+    """Whether ``mode`` is one of Keras' own: a name, or a ``keras.quantizers`` configuration.
+
+    Example:
+        >>> is_keras_mode("keras_int4"), is_keras_mode("int8")
+        (True, False)
+    """
+    return mode in (*KERAS_MODES, *WITH_CONFIG) if isinstance(mode, str) else isinstance(mode, _config_class())
+
+
+def quantize_in_keras(model: keras.Model, mode: Any) -> keras.Model:
+    """A copy of ``model`` whose Dense, EinsumDense and Embedding weights Keras itself stores in few bits.
+
+    The other layers stay float, and are named in the log.
+
+    Args:
+        model: plain; not changed.
+        mode: "keras_int8" or "keras_int4", or a configuration of ``keras.quantizers``, which "gptq" and "awq" need:
+            they learn from text. It is handed on to ``keras.Model.quantize``.
+
+    Raises:
+        InputError: no layer that Keras can quantize, or Keras refuses.
+
+    Example:
+        >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
+        >>> small = quantize_in_keras(m, "keras_int8")
+        >>> str(small.get_layer("d").kernel.dtype), str(m.get_layer("d").kernel.dtype)
+        ('int8', 'float32')
+    """
+    if isinstance(mode, str) and mode in WITH_CONFIG:
+        name = WITH_CONFIG[mode]
+        raise InputError(
+            f"quantize(mode={mode!r}): it learns from text; give keras.quantizers.{name}(dataset=, tokenizer=, "
+            "quantization_layer_structure=) in place of the name"
+        )
+    copy = map_layers(model, copy_layer) if is_graph(model) else copy_layer(model)
+    asked = {"mode": KERAS_MODES[mode]} if isinstance(mode, str) else {"config": mode}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have a `quantize` method")  # our log names them below
+            copy.quantize(**asked)
+    except Exception as error:
+        raise InputError(f"keras.Model.quantize refuses {model.name!r}: {first_line(error)}") from error
+    done = quantized_by_keras(copy)
+    if not done:
+        raise InputError(
+            f"{model.name!r} has no layer that keras.Model.quantize stores in few bits (Dense, EinsumDense, "
+            "Embedding); use 'int8' or 'weight_only_int8', which take all of them"
+        )
+    for site in sites(model):
+        if site.variable is not None and site.layer.name not in done:
+            log.warning("%s: left as it is (keras.Model.quantize has no form for its layer)", site.name)
+    return copy
+
+
+def quantized_by_keras(model: keras.Model) -> dict[str, str]:
+    """Name of each layer that Keras quantized -> how.
+
+    Example:
+        >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
+        >>> quantized_by_keras(m), quantized_by_keras(quantize_in_keras(m, "keras_int4"))
+        ({}, {'d': 'int4'})
+    """
+    modes = {layer.name: getattr(layer, "quantization_mode", None) for layer in model._flatten_layers()}
+    return {name: str(mode) for name, mode in modes.items() if mode}
+
+
+def refuse_quantized_by_keras(model: keras.Model, target: str) -> None:
+    """Raise where ``model`` holds weights in Keras' own forms, which a ``target`` file has no operators for.
+
+    Raises:
+        InputError: it does.
+    """
+    done = quantized_by_keras(model)
+    if done:
+        names = f"{', '.join(list(done)[:4])}{', ...' if len(done) > 4 else ''}"
+        raise InputError(
+            f"target={target!r}: {names} hold weights that keras.Model.quantize made ({next(iter(done.values()))}); "
+            f"{WHY_NOT_TFLITE}. Export it for a server as a SavedModel, model.export(folder), or give the float model "
+            "and quantization='weight_only_int8' or 'int8'"
+        )
+
+
+def _config_class() -> type:
+    found: type = keras.quantizers.QuantizationConfig
+    return found
