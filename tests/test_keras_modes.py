@@ -45,7 +45,7 @@ def test_tflite_refuses_with_the_reason(mode, tmp_path):
         f"target='tflite': table, head hold weights that keras.Model.quantize made ({mode[6:]}); TFLite has no "
         "operators for it: of int8 TensorFlow's converter fails, of int4 it makes files that are larger than float "
         "and lose a ReLU without a word. Export it for a server as a SavedModel, model.export(folder), or give the "
-        "quantization='weight_only_int8' or 'int8'"
+        "float model and quantization='weight_only_int8' or 'int8'"
     )
     assert list(tmp_path.iterdir()) == []
 
