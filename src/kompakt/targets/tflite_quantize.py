@@ -226,6 +226,8 @@ def _exact_biases(file: TFLiteFile, model: keras.Model) -> None:
     The quantizer divides in float32, by the scales before they were made exact: one of 200 to 10,000 biases was a
     step off, which 50 layers make four steps at the logits; and those of 16-bit activations have more than 24 bits
     of steps. Two widths of one tensor have not its scales at all.
+
+    A kernel that two layers have in common is named after one of them: the other's bias stays as the quantizer left it.
     """
     shared = Counter(tensor.buffer for tensor in file.graph.tensors)
     for op in file.ops:
@@ -239,6 +241,8 @@ def _exact_biases(file: TFLiteFile, model: keras.Model) -> None:
         )
         if bias.kind not in ("INT32", "INT64") or wanted is None or not given.scale:
             continue
+        if len(file.readers(kernel.index)) > 1 and not _is_nearly(bias, wanted):
+            continue
         scale = np.asarray(kernel.scale, "float64") * given.scale[0]
         reach = np.iinfo(bias.kind.lower())
         integers = np.clip(np.round(wanted.astype("float64") / scale), reach.min, reach.max)
@@ -249,6 +253,13 @@ def _exact_biases(file: TFLiteFile, model: keras.Model) -> None:
         file.model.buffers[held.buffer].data = np.frombuffer(integers.astype(bias.kind.lower()).tobytes(), "uint8")
         held.quantization.scale = [float(s) for s in scale.astype("float32")]
     file.reread()
+
+
+def _is_nearly(bias: Tensor, wanted: np.ndarray) -> bool:
+    """Whether an integer ``bias`` is ``wanted`` but for rounding."""
+    step = np.asarray(bias.scale, "float64")
+    held = np.asarray(bias.values, "float64").ravel() * step
+    return bool((np.abs(held - wanted) <= 2.0 * step).all())
 
 
 def _exact_scales(
