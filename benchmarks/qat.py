@@ -28,6 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import keras
+import numpy as np
 from fashion import CALIBRATION, Bench
 from ptq import kept, standard_error, word
 from rich.console import Console
@@ -62,12 +63,17 @@ class Cifar(Bench):
         sys.path.insert(0, str(given.shared))
         import load  # type: ignore[import-not-found]
 
-        (x, y), (self.x_test, self.y_test) = (load.cifar10_jpeg(split) for split in ("train", "test"))
-        self.x, self.y = x[: given.images].astype("float32"), y[: given.images].astype("int32")
-        self.x_test = self.x_test.astype("float32")
+        self.x, self.y = _mixed(*load.cifar10_jpeg("train"), given.images)
+        self.x_test, self.y_test = _mixed(*load.cifar10_jpeg("test"), given.test)
         self.tune, self.seed = given.epochs, given.seed
         self._made: dict[str, keras.Model] = {}
         self.model = load_model(given.shared / "mlperf_tiny" / "ic_resnet8.keras")
+
+
+def _mixed(x: np.ndarray, y: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """``count`` samples of all classes, the same in every run: the set is sorted by class."""
+    chosen = np.random.default_rng(0).permutation(len(x))[:count]
+    return x[chosen].astype("float32"), y[chosen].astype("int32")
 
 
 BENCHES: dict[str, Callable[[argparse.Namespace], Bench]] = {"fashion": Fashion, "cifar": Cifar}
@@ -178,9 +184,7 @@ def arguments() -> argparse.Namespace:
     given = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     given.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     given.add_argument("--data", nargs="*", choices=BENCHES, default=list(BENCHES))
-    given.add_argument(
-        "--images", type=int, default=10000, help="the first of the training images, the same for all rows"
-    )
+    given.add_argument("--images", type=int, default=10000, help="training images, the same for all rows")
     given.add_argument("--epochs", type=int, default=3, help="that each variant trains on")
     given.add_argument("--rate", type=float, default=5e-4, help="of Adam at the start, the same for all rows")
     given.add_argument("--test", type=int, default=10000, help="test images")
