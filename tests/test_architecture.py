@@ -20,7 +20,7 @@ LEVELS = (
     ("graph", "checks"),
     ("transforms.patterns", "transforms.scores", "rewrite.elementwise"),
     ("transforms.*", "rewrite.*", "attach", "compare", "cost", "policies"),
-    ("transforms", "rewrite", "rewrite.channel_scope"),
+    ("transforms", "rewrite", "rewrite.channel_scope", "integer_layers"),
     ("rewrite.channel_linear", "rewrite.channel_moves"),
     ("rewrite.channel_rules",),
     ("rewrite.channel_groups",),

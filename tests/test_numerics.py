@@ -169,6 +169,12 @@ def gradient(function, x):
     return value.grad.numpy()
 
 
+def test_what_is_near_a_half_is_rounded_before_the_zero_point_is_added():
+    """In float32, 0.49999997 - 63 is -62.5, which is rounded to the even -62: LiteRT makes -63 of it."""
+    below = np.nextafter(np.float32(0.5), np.float32(0.0))
+    assert float(n.quantize(ops.array([below]), ops.array(1.0), ops.array(-63.0), 8, symmetric=False)[0]) == -63.0
+
+
 def test_a_weight_is_on_the_grid_of_its_reach_and_its_gradient_is_straight_through():
     x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
     scale, zero = n.scale_from_range(-n.own_reach(x, (-1,)), n.own_reach(x, (-1,)), 8, symmetric=True)

@@ -124,15 +124,16 @@ def round_half_up(x: Tensor) -> Tensor:
 
 
 def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, symmetric: bool) -> Tensor:
-    r"""Whole numbers :math:`q = clip(round(x / s + z), q_{min}, q_{max})`, as floats of the shape of ``x``.
+    r"""Whole numbers :math:`q = clip(round(x / s) + z, q_{min}, q_{max})`, as floats of the shape of ``x``.
 
-    Halves are rounded to even, as XNNPACK's requantization does.
+    Halves are rounded to even, as XNNPACK does, before the zero point is added: in float32 a sum with it would
+    make halves of what is near one.
 
     Args:
         scale, zero_point: broadcast against ``x``.
     """
     q_min, q_max = integer_limits(bits, symmetric=symmetric)
-    return ops.clip(ops.round(x / scale + zero_point), q_min, q_max)
+    return ops.clip(ops.round(x / scale) + zero_point, q_min, q_max)
 
 
 def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from kompakt.rewrite.float_inputs import float_inputs
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.inline import inline
 from kompakt.rewrite.layered_operations import layered_operations
+from kompakt.rewrite.merge_twins import merge_twins
 from kompakt.rewrite.normalization_steps import normalization_steps
 from kompakt.rewrite.own_arithmetic import own_arithmetic
 from kompakt.rewrite.plain_operators import plain_operators
@@ -536,7 +537,7 @@ def _deployable(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transfo
     flat, moved = split_separable(layered_operations(flat))
     moved |= {**inner, **heads, **steps}
     flat, _ = fold_batchnorm(split_activation(flat))
-    flat = _mark_inputs(plain_operators(affine_to_depthwise(flat)))
+    flat = _mark_inputs(plain_operators(affine_to_depthwise(merge_twins(flat))))
     return flat, {moved.get(renamed[name], renamed[name]): kept for name, kept in keeps.items()}
 
 

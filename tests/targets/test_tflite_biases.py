@@ -6,7 +6,7 @@ from keras import layers as L
 
 import kompakt as kp
 from kompakt.attach import finalize
-from kompakt.simulation import integer_bias
+from kompakt.integer_layers import integer_bias
 from kompakt.targets.tflite_file import TFLiteFile
 
 RANDOM = np.random.default_rng(0)
