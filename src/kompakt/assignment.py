@@ -110,12 +110,10 @@ def _spread(model: keras.Model, base: Precision, named: Mapping[str, Precision])
 
 def _held(layer: Any, precision: Precision) -> Precision:
     """``precision``, or what of it a runtime has: 8 bits for 4, floats for a table beside float activations."""
-    if isinstance(layer, layers.Embedding) and not precision.integer:
-        return FLOAT  # TFLite has no look-up that unpacks
+    if isinstance(layer, layers.Embedding):  # a table is looked up: its values are activations, and nothing unpacks
+        return Precision(weights=precision.activations, activations=precision.activations)
     if precision.weights == 4 and isinstance(layer, NO_INT4):
         return Precision(weights=8, activations=precision.activations)
-    if isinstance(layer, layers.Embedding) and precision.integer:  # a table is looked up: its values are activations
-        return Precision(weights=precision.activations, activations=precision.activations)
     return precision
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -157,6 +157,11 @@ def calls(model: keras.Model) -> Iterator[Call]:
                     outputs=tuple(node.outputs),
                     node=node,
                 )
+
+
+def call_counts(model: keras.Model) -> Counter[int]:
+    """id of a layer of a flat functional ``model`` -> how often it is called."""
+    return Counter(id(call.layer) for call in calls(model))
 
 
 def users(model: keras.Model) -> dict[int, list[Call | None]]:

@@ -33,7 +33,9 @@ def is_keras_mode(mode: Any) -> bool:
         >>> is_keras_mode("keras_int4"), is_keras_mode("int8")
         (True, False)
     """
-    return mode in (*KERAS_MODES, *WITH_CONFIG) if isinstance(mode, str) else isinstance(mode, _config_class())
+    if isinstance(mode, str):
+        return mode in (*KERAS_MODES, *WITH_CONFIG)
+    return isinstance(mode, keras.quantizers.QuantizationConfig)
 
 
 def quantize_in_keras(model: keras.Model, mode: Any) -> keras.Model:
@@ -107,8 +109,3 @@ def refuse_quantized_by_keras(model: keras.Model, target: str) -> None:
             f"{WHY_NOT_TFLITE}. Export it for a server as a SavedModel, model.export(folder), or give the float model "
             "and quantization='weight_only_int8' or 'int8'"
         )
-
-
-def _config_class() -> type:
-    found: type = keras.quantizers.QuantizationConfig
-    return found

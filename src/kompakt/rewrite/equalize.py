@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kompakt.graph import Call, Copier, as_functional, calls, copy_layer, rebuild, users
+from kompakt.graph import Call, Copier, as_functional, call_counts, calls, copy_layer, rebuild, users
 
 Layer = Any
 
@@ -203,7 +203,7 @@ def _balance(first: _Weights, second: _Weights) -> float:
 
 def _pairs(model: keras.Model, relu6: bool, leave: Collection[str]) -> tuple[list[_Pair], dict[str, str]]:
     """The pairs of ``model``, and layer -> why it is the first of none."""
-    readers, count = users(model), _count(model)
+    readers, count = users(model), call_counts(model)
     pairs: list[_Pair] = []
     left: dict[str, str] = {}
     for call in calls(model):
@@ -217,13 +217,6 @@ def _pairs(model: keras.Model, relu6: bool, leave: Collection[str]) -> tuple[lis
         else:
             left[call.layer.name] = found
     return pairs, left
-
-
-def _count(model: keras.Model) -> dict[int, int]:
-    count: dict[int, int] = {}
-    for call in calls(model):
-        count[id(call.layer)] = count.get(id(call.layer), 0) + 1
-    return count
 
 
 def _follow(call: Call, readers: Any, relu6: bool) -> _Pair | str:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from kompakt.graph import Call, Copier, batchnorm_gain, calls, copy_layer, rebuild, users
+from kompakt.graph import Call, Copier, batchnorm_gain, call_counts, calls, copy_layer, rebuild, users
 from kompakt.numerics import along
 from kompakt.sites import TABLE
 
@@ -76,10 +76,7 @@ def fold_batchnorm(model: keras.Model) -> tuple[keras.Model, tuple[Folded, ...]]
 
 
 def _pairs(model: keras.Model) -> list[tuple[Any, Any]]:
-    readers = users(model)
-    count: dict[int, int] = {}
-    for call in calls(model):
-        count[id(call.layer)] = count.get(id(call.layer), 0) + 1
+    readers, count = users(model), call_counts(model)
     pairs = []
     for call in calls(model):
         if not _linear(call.layer) or count[id(call.layer)] > 1:

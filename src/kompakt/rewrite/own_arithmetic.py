@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops, tree
 
-from kompakt.graph import Call, Copier, Names, calls, rebuild, users, walk
+from kompakt.graph import Call, Copier, Names, call_counts, calls, rebuild, walk
 
 MERGES: dict[str, Any] = {"Add": layers.Add, "Subtract": layers.Subtract, "Multiply": layers.Multiply}
 """Operation on two tensors of one shape -> the layer that it is."""
@@ -37,10 +37,7 @@ def own_arithmetic(model: keras.Model) -> keras.Model:
         >>> [type(layer).__name__ for layer in own_arithmetic(keras.Model(i, Shift()([i, i]))).layers[1:]]
         ['BatchNormalization', 'Add']
     """
-    names, copier = Names(model), Copier()
-    count: dict[int, int] = {}
-    for call in calls(model):
-        count[id(call.layer)] = count.get(id(call.layer), 0) + 1
+    names, copier, count = Names(model), Copier(), call_counts(model)
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         steps = _steps(call.layer, args, kwargs) if count[id(call.layer)] == 1 else None
@@ -96,11 +93,11 @@ def _is_arithmetic(call: Call, layer: Any) -> bool:
 
 
 def _made(steps: keras.Model, layer: Any, given: Any, names: Names) -> Any:
-    last = [call for call in calls(steps) if None in users(steps)[id(call.outputs[0])]]
+    last = next(call.layer for call in calls(steps) if call.outputs[0] is steps.outputs[0])
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         kind, values = type(call.layer).__name__, [*args, *kwargs.values()]
-        name = layer.name if call.layer is last[0].layer else names.free(f"{layer.name}_{kind.lower()}")
+        name = layer.name if call.layer is last else names.free(f"{layer.name}_{kind.lower()}")
         tensors = [v for v in values if isinstance(v, keras.KerasTensor)]
         if len(tensors) == 2:
             return MERGES[kind](name=name)(values)

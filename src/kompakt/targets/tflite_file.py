@@ -53,7 +53,7 @@ MOVES = (
 """Operators whose output is on their input's grid."""
 
 PRODUCERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D")
-"""Operators with inputs (data, weights, bias); TRANSPOSE_CONV has (shape, weights, data, bias)."""
+"""Operators with data, weights and a bias as inputs (:func:`places`)."""
 
 CHANNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0, "CONV_3D": 4}
 """Operator -> the dimension of its weights that runs over output channels."""
@@ -93,6 +93,16 @@ class Op:
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+
+
+def places(op: Op) -> tuple[int, int, int]:
+    """Where among its inputs one of :data:`PRODUCERS` has its data, its weights and its bias.
+
+    Example:
+        >>> places(Op(name="TRANSPOSE_CONV", inputs=(7, 4, 2), outputs=(9,)))
+        (2, 1, 3)
+    """
+    return (2, 1, 3) if op.name == "TRANSPOSE_CONV" else (0, 1, 2)
 
 
 class TFLiteFile:

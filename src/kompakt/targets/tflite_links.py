@@ -19,7 +19,7 @@ from kompakt.graph import symbolic_inputs
 from kompakt.sites import BOTH, MARK, OUTPUT, is_graph, sites
 from kompakt.targets import tflite_runtime
 from kompakt.targets.quiet import quiet
-from kompakt.targets.tflite_file import CHANNELS, FLOATS, MOVES, PRODUCERS, Op, Tensor, TFLiteFile
+from kompakt.targets.tflite_file import CHANNELS, FLOATS, MOVES, PRODUCERS, Op, Tensor, TFLiteFile, places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,13 +121,13 @@ def restore_biases(file: TFLiteFile, links: Sequence[Link], model: keras.Model) 
             continue
         held = sites[op.inputs[1]]
         site = held.pop(0) if len(held) > 1 else held[0]
-        wanted = bias_at(model, site, file.tensors[op.outputs[0]].shape[-1])
-        place = 3 if op.name == "TRANSPOSE_CONV" else 2
+        wanted = _bias_at(model, site, file.tensors[op.outputs[0]].shape[-1])
         if wanted is None:
             continue
+        place = places(op)[2]
         held_at = op.inputs[place] if len(op.inputs) > place else -1
         shared = held_at >= 0 and (reads[held_at] > 1 or buffers[file.graph.tensors[held_at].buffer] > 1)
-        if not shared and np.allclose(_stored_bias(file, op, place, wanted), wanted, rtol=1e-4, atol=1e-7):
+        if not shared and np.array_equal(_stored_bias(file, op, place, wanted), wanted):
             continue
         file.graph.operators[i].inputs = [*op.inputs[:place], file.add_constant(wanted)]
         left[held_at] -= 1
@@ -136,9 +136,9 @@ def restore_biases(file: TFLiteFile, links: Sequence[Link], model: keras.Model) 
     file.reread()
 
 
-def bias_at(model: keras.Model, site: str, channels: int) -> np.ndarray | None:
+def _bias_at(model: keras.Model, site: str, channels: int) -> np.ndarray | None:
     """The bias of the layer that has its kernel at ``site``; None where that is inside another layer."""
-    unit, _, slot = site.rpartition("/")
+    unit, slot = site.rsplit("/", 1)
     if slot != "kernel" or not is_graph(model) or "/" in unit:
         return None
     layer = model.get_layer(unit)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -17,9 +16,9 @@ from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Encoding
 from kompakt.targets.quiet import quiet
 from kompakt.targets.target import Converted, Request
-from kompakt.targets.tflite_file import MOVES, PRODUCERS, Tensor, TFLiteFile
+from kompakt.targets.tflite_file import MOVES, PRODUCERS, Op, Tensor, TFLiteFile, places
 from kompakt.targets.tflite_islands import close_islands
-from kompakt.targets.tflite_links import Link, all_activations, bias_at
+from kompakt.targets.tflite_links import Link, all_activations
 from kompakt.targets.tflite_tables import inner_tensors, put_stand_ins, put_tables
 from kompakt.targets.tflite_widths import Width, stored_bits, widths
 
@@ -40,6 +39,7 @@ def quantized(
     _refuse_loops(file)
     bounds = bounds or {}
     ranges, notes = _ranges(file, request, links, inner_tensors(file, bounds))
+    biases = _biases(file)
     tables = {file.tensors[index].name: layer for index, layer in put_stand_ins(file, bounds).items()}
     whole = request.quantization in GRIDDED
     # Large constants come appended to the file: packing puts them where all tools look.
@@ -56,7 +56,7 @@ def quantized(
     sources = {file.tensors[index].name: site for index, site in inputs.items()}
     _exact_scales(done, request.encodings, sources, free=mixed)
     if whole:
-        _exact_biases(done, request.model)
+        _exact_biases(done, biases)
     return Converted(data=done.pack(), notes=tuple(notes), breaches=tuple(_unlinked(request.encodings, links)))
 
 
@@ -220,28 +220,31 @@ def _name_meetings(done: TFLiteFile, file: TFLiteFile, links: Sequence[Link]) ->
     done.rename(made.get)
 
 
-def _exact_biases(file: TFLiteFile, model: keras.Model) -> None:
+def _biases(file: TFLiteFile) -> dict[str, np.ndarray]:
+    """Name of each constant bias of a float file -> its numbers."""
+    held = (file.tensors[op.inputs[places(op)[2]]] for op in file.ops if _has_bias(op))
+    return {tensor.name: tensor.values for tensor in held if tensor.values is not None}
+
+
+def _has_bias(op: Op) -> bool:
+    return op.name in PRODUCERS and len(op.inputs) > places(op)[2] and op.inputs[places(op)[2]] >= 0
+
+
+def _exact_biases(file: TFLiteFile, biases: Mapping[str, np.ndarray]) -> None:
     """The integer biases :math:`round(b / (s_x s_w))` for the scales as they are now, in float64.
 
     The quantizer divides in float32, by the scales before they were made exact: one of 200 to 10,000 biases was a
     step off, which 50 layers make four steps at the logits; and those of 16-bit activations have more than 24 bits
     of steps. Two widths of one tensor have not its scales at all.
 
-    A kernel that two layers have in common is named after one of them: the other's bias stays as the quantizer left it.
+    Args:
+        biases: name -> numbers, as :func:`_biases` has them of the float file.
     """
     shared = Counter(tensor.buffer for tensor in file.graph.tensors)
-    for op in file.ops:
-        place = 3 if op.name == "TRANSPOSE_CONV" else 2
-        if op.name not in PRODUCERS or len(op.inputs) <= place or op.inputs[place] < 0:
-            continue
-        kernel, given = file.tensors[op.inputs[1]], file.tensors[op.inputs[2 if place == 3 else 0]]
-        bias, wanted = (
-            file.tensors[op.inputs[place]],
-            bias_at(model, kernel.name, file.tensors[op.outputs[0]].shape[-1]),
-        )
+    for op in filter(_has_bias, file.ops):
+        given, kernel, bias = (file.tensors[op.inputs[place]] for place in places(op))
+        wanted = biases.get(bias.name)
         if bias.kind not in ("INT32", "INT64") or wanted is None or not given.scale:
-            continue
-        if len(file.readers(kernel.index)) > 1 and not _is_nearly(bias, wanted):
             continue
         scale = np.asarray(kernel.scale, "float64") * given.scale[0]
         reach = np.iinfo(bias.kind.lower())
@@ -253,13 +256,6 @@ def _exact_biases(file: TFLiteFile, model: keras.Model) -> None:
         file.model.buffers[held.buffer].data = np.frombuffer(integers.astype(bias.kind.lower()).tobytes(), "uint8")
         held.quantization.scale = [float(s) for s in scale.astype("float32")]
     file.reread()
-
-
-def _is_nearly(bias: Tensor, wanted: np.ndarray) -> bool:
-    """Whether an integer ``bias`` is ``wanted`` but for rounding."""
-    step = np.asarray(bias.scale, "float64")
-    held = np.asarray(bias.values, "float64").ravel() * step
-    return bool((np.abs(held - wanted) <= 2.0 * step).all())
 
 
 def _exact_scales(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from kompakt.targets.target import Fault
-from kompakt.targets.tflite_file import CHANNELS, MOVES, PRODUCERS, Op, Tensor, TFLiteFile
+from kompakt.targets.tflite_file import CHANNELS, MOVES, PRODUCERS, Op, Tensor, TFLiteFile, places
 
 CLOSE = 1e-4
 """Relative: scales are products of float32 numbers."""
@@ -68,8 +68,8 @@ def _said(tensor: Tensor) -> str:
 
 def _of_linear(file: TFLiteFile, op: Op) -> Iterator[Fault]:
     """Integer operators: weights around 0, and a bias in steps of input times weight."""
-    place = (2, 1, 3) if op.name == "TRANSPOSE_CONV" else (0, 1, 2)
-    data, kernel = file.tensors[op.inputs[place[0]]], file.tensors[op.inputs[place[1]]]
+    at_data, at_kernel, at_bias = places(op)
+    data, kernel = file.tensors[op.inputs[at_data]], file.tensors[op.inputs[at_kernel]]
     if data.kind not in ("INT8", "INT16") or kernel.kind not in ("INT8", "INT4") or not kernel.scale:
         return
     if any(kernel.zero_point):
@@ -77,9 +77,9 @@ def _of_linear(file: TFLiteFile, op: Op) -> Iterator[Fault]:
     channels = kernel.shape[CHANNELS[op.name]] if op.name in CHANNELS and kernel.shape else 1
     if len(kernel.scale) == 1 and channels > 1 and kernel.values is not None and "/" in kernel.name:
         yield Fault(place=kernel.name, text=f"one scale for all of {channels} channels, which have one each")
-    if len(op.inputs) <= place[2] or op.inputs[place[2]] < 0:
+    if len(op.inputs) <= at_bias or op.inputs[at_bias] < 0:
         return
-    bias = file.tensors[op.inputs[place[2]]]
+    bias = file.tensors[op.inputs[at_bias]]
     wanted = np.asarray(kernel.scale) * data.scale[0]
     if bias.scale and any(bias.zero_point):
         yield Fault(place=bias.name, text=f"zero point of a bias is 0, the file says {bias.zero_point[0]}")
