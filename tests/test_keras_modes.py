@@ -65,7 +65,21 @@ def test_a_saved_model_serves_the_same(tmp_path):
     ("mode", "given", "text"),
     [
         ("gptq", {}, "quantize(mode='gptq'): it learns from text; give keras.quantizers.GPTQConfig("),
-        ("keras_int8", {"calibration": X}, "quantize(mode='keras_int8'): Keras' own modes take no other argument"),
+        (
+            "keras_int8",
+            {"calibration": X},
+            "quantize(mode='keras_int8') with calibration: Keras' own modes take no other",
+        ),
+        (
+            "keras_int4",
+            {"ranges": "minmax", "method": "mse"},
+            "quantize(mode='keras_int4') with ranges, method: Keras' own modes take no other",
+        ),
+        (
+            "keras_int4",
+            {"evaluate": len, "momentum": 0.5},
+            "quantize(mode='keras_int4') with evaluate, momentum: Keras' own modes take no other",
+        ),
         ("keras_int8", {}, "'bare' has no layer that keras.Model.quantize stores in few bits"),
     ],
 )

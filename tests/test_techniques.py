@@ -11,8 +11,8 @@ import kompakt as kp
 from kompakt import testing as laws
 from kompakt.attach import attach, finalize, transforms_of
 from kompakt.errors import InputError
+from kompakt.planning import unreached
 from kompakt.schedules import Polynomial
-from kompakt.techniques import unreached
 from kompakt.transforms import FakeQuant, Prune
 
 

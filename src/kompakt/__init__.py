@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kompakt.export import export as export
     from kompakt.export import verify_file as verify_file
     from kompakt.loading import load_model as load_model
+    from kompakt.quantization import quantize as quantize
     from kompakt.recipe import Recipe as Recipe
     from kompakt.recipe import load_recipe as load_recipe
     from kompakt.records import Artifact as Artifact
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from kompakt.sites import sites as sites
     from kompakt.techniques import cluster as cluster
     from kompakt.techniques import prune as prune
-    from kompakt.techniques import quantize as quantize
 
 _HOME = {
     "get_ranges": "activation_ranges",
@@ -68,6 +68,7 @@ _HOME = {
     "Artifact": "records",
     "Encoding": "records",
     "optimize": "run",
+    "quantize": "quantization",
     "reestimate_batchnorm": "repairs.batchnorm",
     "correct_bias": "repairs.bias",
     "adaround": "repairs.rounding",
@@ -82,7 +83,6 @@ _HOME = {
     "sites": "sites",
     "cluster": "techniques",
     "prune": "techniques",
-    "quantize": "techniques",
     "load_model": "loading",
     "load_data": "data",
     "callbacks": "",

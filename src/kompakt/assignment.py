@@ -40,6 +40,11 @@ class Assignment:
         return len({each.activations for each in self.layers.values()}) == 1
 
 
+def weight_bits(model: keras.Model, assignment: Assignment) -> dict[str, int | None]:
+    """Weight site of the flat ``model`` -> bits, None for float."""
+    return {site.name: assignment.weight_bits(site) for site in sites(model) if site.variable is not None}
+
+
 def assign(
     model: keras.Model, base: Precision, rules: Mapping[str, Any] | None, known: Sequence[str] = ()
 ) -> Assignment:

@@ -15,6 +15,7 @@ from kompakt.errors import InputError
 from kompakt.graph import as_functional, calls, symbolic_inputs
 from kompakt.placement import FOLLOWS, activation_grids, is_marker, last_logits, output_grids
 from kompakt.precision import GRIDDED, INTEGER, MIXED, mode_of
+from kompakt.quantization import TRAINABLE_MODES, quantize
 from kompakt.records import Encoding
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.full_precision import full_precision
@@ -22,7 +23,6 @@ from kompakt.rewrite.inline import inline
 from kompakt.rewrite.unshare import unshare
 from kompakt.simulation import dynamic_simulation, simulation
 from kompakt.sites import BOTH, OUTPUT, finite_fault, is_graph, sites, units
-from kompakt.techniques import TRAINABLE_MODES, quantize
 
 RANDOM_SAMPLES = 64
 

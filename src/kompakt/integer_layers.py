@@ -14,6 +14,7 @@ from kompakt.graph import copy_layer
 from kompakt.numerics import WIDE, along, fake_quantize, round_half_away, round_half_up
 from kompakt.records import Encoding
 from kompakt.rewrite.elementwise import Mean
+from kompakt.rewrite.matrix_product import MatMul
 
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D)
 """Layers that XNNPACK does not compute with 4-bit weights: TFLite's own kernels do."""
@@ -256,6 +257,28 @@ def _averaged(layer: Any, rank: int) -> tuple[int, ...]:
     if isinstance(layer, Mean):
         return tuple(a % rank for a in layer.axes)
     return tuple(range(2, rank)) if layer.data_format == "channels_first" else tuple(range(1, rank - 1))
+
+
+class IntegerMatMul(layers.Layer):  # type: ignore[misc]
+    r"""The matrix product of two tensors in integers, the sums exact: XNNPACK rounds them once, in float32.
+
+    .. math:: y = s_y \cdot round\left(\sum (q_a - z_a)(q_b - z_b) \cdot s_a s_b / s_y\right)
+    """
+
+    def __init__(self, name: str, given: tuple[Encoding, Encoding], result: Encoding) -> None:
+        super().__init__(name=name, dtype="float32")
+        self.steps = [np.float32(g.scale[0]) for g in given]
+        self.step_out = np.float32(result.scale[0])
+        self.rounded = requantize.once(self.steps[0] * self.steps[1] / self.step_out)
+
+    def call(self, inputs: Any) -> Any:
+        first, second = (
+            ops.cast(ops.round(ops.cast(x, "float32") / s), "float64") for x, s in zip(inputs, self.steps, strict=True)
+        )
+        return self.rounded(ops.matmul(first, second)) * self.step_out
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        return MatMul().compute_output_shape(shapes)
 
 
 class IntegerMultiply(layers.Layer):  # type: ignore[misc]

@@ -21,22 +21,14 @@ from kompakt import schedules
 from kompakt.attach import attach, chains_of, wrapped
 from kompakt.checks import check_keys, check_type, check_types, check_word, get_list
 from kompakt.errors import InputError
+from kompakt.planning import LEFT_OUT, UNREACHED, carry, plan, unreached
 from kompakt.precision import of_rule
+from kompakt.quantization import QUANTIZE_OPTIONS, TRAINABLE_MODES, quantize
 from kompakt.repairs import REPAIRS
 from kompakt.shrink import plan_shrink, shrink
 from kompakt.sites import Site, nearest
 from kompakt.targets import TARGETS
 from kompakt.targets.target import IO, MODES, check_sparse
-from kompakt.techniques import (
-    LEFT_OUT,
-    QUANTIZE_OPTIONS,
-    TRAINABLE_MODES,
-    UNREACHED,
-    carry,
-    plan,
-    quantize,
-    unreached,
-)
 from kompakt.transform import Transform
 from kompakt.transforms import TRANSFORMS
 from kompakt.transforms.quantize import RANGES

@@ -17,8 +17,8 @@ from kompakt.errors import InputError
 from kompakt.noise import layer_grids, logits_model, only, outputs_of, sqnr
 from kompakt.placement import is_marker
 from kompakt.precision import FEWEST_BITS, MOST_BITS
+from kompakt.quantization import quantize
 from kompakt.sites import BOTH, MARK, OUTPUT, check_built
-from kompakt.techniques import quantize
 from kompakt.transforms.quantize import FakeQuant
 
 LOOKED_AT = 512

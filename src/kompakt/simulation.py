@@ -17,6 +17,7 @@ from kompakt.integer_layers import (
     IntegerAverage,
     IntegerLayer,
     IntegerLeaky,
+    IntegerMatMul,
     IntegerMean,
     IntegerMerge,
     IntegerMultiply,
@@ -26,6 +27,7 @@ from kompakt.numerics import WIDE, fake_quantize, scale_from_range
 from kompakt.placement import AVERAGES, SAME_GRID, input_grids, is_marker, output_grids
 from kompakt.records import Encoding
 from kompakt.rewrite.elementwise import Mean
+from kompakt.rewrite.matrix_product import MatMul
 from kompakt.sites import BOTH, OUTPUT
 from kompakt.targets.quiet import quiet
 
@@ -47,6 +49,9 @@ DYNAMIC = LINEAR
 
 SUMS: dict[type, float] = {layers.Add: 1.0, layers.Subtract: -1.0}
 """Layer of two tensors -> the sign of the second."""
+
+PRODUCTS: dict[type, type] = {layers.Multiply: IntegerMultiply, MatMul: IntegerMatMul}
+"""Layer of two tensors of 8-bit integers -> how it computes."""
 
 
 class DynamicLayer(layers.Layer):  # type: ignore[misc]
@@ -123,8 +128,8 @@ def _integer(
         return Requantize(inner, known[0], after)
     if isinstance(inner, MEANS):
         return IntegerMean(inner, known[0], after)
-    if isinstance(inner, layers.Multiply) and len(known) == 2 and after.bits != WIDE:
-        return IntegerMultiply(name, (known[0], known[1]), after)
+    if type(inner) in PRODUCTS and len(known) == 2 and after.bits != WIDE:
+        return PRODUCTS[type(inner)](name, (known[0], known[1]), after)
     if type(inner) in SUMS and len(known) == 2:
         return IntegerAdd(name, (known[0], known[1]), after, sign=SUMS[type(inner)])
     return None

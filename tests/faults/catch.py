@@ -14,10 +14,30 @@ import kompakt as kp
 from .faults import Fault, spoiled
 from .models import made
 
-SMALLER = {
-    "pruned": lambda model: kp.prune(model, 0.5, sites="conv2/*"),
-    "clustered": lambda model: kp.cluster(model, 8, sites="conv2/*"),
+
+def trained(model: keras.Model, inputs: Any, steps: int = 3) -> keras.Model:
+    """``model`` after some small steps towards its own outputs."""
+    wanted = model.predict(inputs, verbose=0)
+    model.compile(keras.optimizers.SGD(1e-3), "mse")
+    model.fit(inputs, wanted, batch_size=len(inputs), epochs=steps, verbose=0)
+    return model
+
+
+def mixed(model: keras.Model, inputs: Any) -> keras.Model:
+    """Float, 4, 8 and 16 bits in one file."""
+    rules = {"conv1": "float", "conv2": "w4a8", "logits": "int16x8"}
+    return kp.quantize(model, "int8", rules=rules, calibration=inputs)
+
+
+WAYS = {
+    "pruned": lambda model, _: kp.prune(model, 0.5, sites="conv2/*"),
+    "clustered": lambda model, _: kp.cluster(model, 8, sites="conv2/*"),
+    "mixed": mixed,
+    "trained": lambda model, x: trained(kp.quantize(model, "int8", calibration=x), x),
+    "lsq": lambda model, x: trained(kp.quantize(model, "int8", calibration=x, ranges="lsq"), x),
+    "repaired": lambda model, x: kp.quantize(model, calibration=x, repairs=("equalize", "adaround", "bias")),
 }
+"""Name -> how the cnn is made smaller, from it and its inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +52,12 @@ class Good:
 
 
 def good(name: str, mode: str, folder: Path) -> Good:
-    """The file of one of the models, or of the "pruned" or "clustered" cnn."""
-    model, inputs = made("cnn" if name in SMALLER else name)
+    """The file of one of the models, or of the cnn made smaller in one of :data:`WAYS`."""
+    model, inputs = made("cnn" if name in WAYS else name)
     path = folder / f"{name}_{mode}.tflite"
-    given = SMALLER[name](model) if name in SMALLER else model
+    given = WAYS[name](model, inputs) if name in WAYS else model
     kp.export(given, path, quantization=mode, calibration=inputs)
-    model = kp.finalize(given)[0] if name in SMALLER else model
+    model = kp.finalize(given)[0] if name in WAYS else model
     found = kp.verify_file(path, model, inputs)
     return Good(data=path.read_bytes(), model=model, inputs=inputs, breaches=found.breaches, notes=found.notes)
 

@@ -8,7 +8,7 @@ import pytest
 import kompakt as kp
 from kompakt.targets.tflite_file import TFLiteFile
 
-from .catch import Good, caught, good, lines
+from .catch import WAYS, Good, caught, good, lines
 from .faults import FAULTS, Fault
 from .models import MODELS, made
 
@@ -54,6 +54,11 @@ def test_a_good_file_has_no_breach(name, real, tmp_path):
 @pytest.mark.parametrize("name", ["residual", "autoencoder"])
 def test_a_good_file_of_another_mode_has_no_breach(name, mode, files):
     assert files(name, mode).breaches == ()
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_good_file_that_was_made_smaller_has_no_breach(name, files):
+    assert files(name, "int8" if name != "mixed" else "mixed").breaches == ()
 
 
 @pytest.mark.parametrize("name", ["pruned", "clustered"])

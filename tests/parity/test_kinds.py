@@ -353,6 +353,27 @@ def numbers():
     return keras.Model(i, L.Dense(5)(ops.clip(ops.abs(L.Dense(6)(i)), 0.1, 0.9)))
 
 
+def operations_on_tensors():
+    i, j = keras.Input((4, 6)), keras.Input((4, 6))
+    x, y = L.Dense(8)(i), L.Dense(8)(j)
+    scores = ops.matmul(x, ops.transpose(y, (0, 2, 1)))  # (4, 4)
+    both = ops.stack([x / (ops.abs(y) + 1.0), L.Average()([x, y])], axis=1)
+    flat = L.Concatenate()([L.Flatten()(scores), ops.max(ops.reshape(both, (-1, 8, 8)), axis=-1)])
+    return keras.Model([i, j], L.Dense(5)(flat))
+
+
+def attention():
+    i = keras.Input((6, 8))
+    return keras.Model(i, L.Dense(5)(L.Flatten()(L.MultiHeadAttention(2, 4)(i, i))))
+
+
+def normalized_twice():
+    """The second normalization's mean is nothing but rounding errors, and its weights are nearly the first's."""
+    model = chain(L.Dense(8), L.LayerNormalization(name="a"), L.LayerNormalization(name="b"), L.Dense(5), shape=(8,))
+    model.get_layer("b").gamma.assign(np.full(8, 1.0 + 3e-6, "float32"))
+    return model
+
+
 @keras.saving.register_keras_serializable(package="tests")
 class Residual(L.Layer):
     """A layer of a user's that the converter melts into the kernel before it."""
@@ -392,6 +413,7 @@ KINDS = {
         leaky_relu, operations, squeeze_and_excite, sum_of_three, rows_of_rows, dilated_and_grouped, embedding,
         ends_in_a_pool, starts_with_a_relu, relu_beside_its_input, kernel_of_zeros, dead_channels, twin_kernels,
         odd_names, own_scale_after_a_convolution, lstm, gru, time_distributed, prelu, numbers,
+        operations_on_tensors, attention, normalized_twice,
     )
 } | {f"{name}_inside": activation_inside(name) for name in ("softmax", "sigmoid", "tanh", "relu")} | {
     f"{name}_layer": activation_layer(name) for name in ("silu", "gelu", "elu", "hard_silu", "mish", "selu", "softplus")

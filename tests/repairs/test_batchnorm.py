@@ -100,6 +100,52 @@ def test_it_helps_weights_on_a_coarse_grid():
     assert errors[1] < 0.9 * errors[0]
 
 
+def test_with_a_reference_only_what_has_changed_moves():
+    """The data are not what the model was trained on: its statistics are not theirs, and stay."""
+    model, x = keras.Sequential([keras.Input((6, 6, 3)), *made()]), data()
+    same = kp.reestimate_batchnorm(model, x, reference=model)
+    for a, b in zip(model.get_weights(), same.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    coarse = attach(model, {"c/kernel": [FakeQuant(2)]})
+    new = kp.reestimate_batchnorm(coarse, x, reference=model)
+    convolutions = [keras.ops.convert_to_numpy(each.layers[0](x)).astype("float64") for each in (model, coarse)]
+    means, variances = ([f(y, axis=(0, 1, 2)) for y in convolutions] for f in (np.mean, np.var))
+    mean, variance = statistics(new, "n")
+    np.testing.assert_allclose(mean, means[1] - means[0], rtol=1e-3, atol=1e-5)  # the model's own are 0 and 1
+    np.testing.assert_allclose(variance, variances[1] / variances[0], rtol=1e-3)
+
+
+def test_a_channel_that_does_not_vary_keeps_its_variance():
+    model = keras.Sequential(
+        [keras.Input((4,)), L.Dense(3, kernel_initializer="zeros"), L.BatchNormalization(name="n")]
+    )
+    _, variance = statistics(kp.reestimate_batchnorm(model, data((4,)), reference=model), "n")
+    assert variance.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_the_repair_works_on_the_grid_of_the_weights():
+    """It once re-estimated with float weights, which repairs nothing and moves the model to the calibration data."""
+    model, x = keras.Sequential([keras.Input((6, 6, 3)), *made()]), data()
+    wanted = keras.ops.convert_to_numpy(model(x))
+    plain, mended = (
+        kp.quantize(model, "int8", rules={"c": 2, "d": 3}, calibration=x, ranges="minmax", repairs=repairs)
+        for repairs in ((), ("batchnorm",))
+    )
+    errors = [np.square(keras.ops.convert_to_numpy(each(x)) - wanted).mean() for each in (plain, mended)]
+    assert errors[1] < 0.9 * errors[0]
+
+
+@pytest.mark.parametrize("more", [("bias",), ("equalize", "bias")])
+def test_later_repairs_agree_with_the_model_from_before(more):
+    """Their reference once was the model with the new statistics, which bias correction then took back."""
+    model, x = keras.Sequential([keras.Input((6, 6, 3)), *made()]), data()
+    wanted = keras.ops.convert_to_numpy(model(x))
+    given = {"rules": {"c": 2, "d": 3}, "calibration": x, "ranges": "minmax"}
+    found = kp.quantize(model, "int8", repairs=("batchnorm", *more), **given)(x)
+    apart = keras.ops.convert_to_numpy(found) - wanted
+    assert np.abs(apart.mean(axis=(0, 1, 2))).max() < 0.03 * wanted.std()
+
+
 def test_a_model_without_any_is_refused():
     model = keras.Sequential([keras.Input((4,)), L.Dense(2, name="d")], name="m")
     with pytest.raises(kp.InputError, match=r"the model 'm' has no BatchNormalization \(none there\)"):

@@ -6,7 +6,7 @@ import pytest
 from keras import layers as L
 from keras import ops
 
-from kompakt.rewrite.layered_operations import BINARY, UNARY, layered_operations
+from kompakt.rewrite.layered_operations import BINARY, OF_TENSORS, UNARY, layered_operations
 
 
 def made(function, *shapes):
@@ -32,6 +32,46 @@ TWO = {
 def test_two_tensors(name, second, rewritten):
     function, kind = TWO[name]
     assert kinds(rewritten(made(function, (4, 3), second), layered_operations)) == [kind]
+
+
+@pytest.mark.parametrize("divide", [lambda a, b: a / (ops.abs(b) + 1.0), lambda a, b: ops.divide(a, ops.abs(b) + 1.0)])
+def test_a_quotient_is_a_product_with_the_reciprocal(divide, rewritten):
+    new = kinds(rewritten(made(divide, (4, 3), (4, 3)), layered_operations))
+    assert new[-1] == "Multiply" and new.count("Elementwise") == 2  # |b| and the reciprocal
+
+
+@pytest.mark.parametrize("axis", [1, 2, -1])
+def test_stacking(axis, rewritten):
+    model = made(lambda a, b: ops.stack([a, b], axis=axis), (4, 3), (4, 3))
+    assert kinds(rewritten(model, layered_operations)) == ["Reshape", "Concatenate"]
+
+
+def test_samples_that_are_stacked_are_left(rewritten):
+    model = made(lambda a, b: ops.sum(ops.stack([a, b], axis=0), axis=0), (4, 3), (4, 3))
+    assert "Concatenate" not in kinds(rewritten(model, layered_operations))
+
+
+@pytest.mark.parametrize(("first", "second"), [((4, 3), (3, 5)), ((2, 4, 3), (2, 3, 5))])
+def test_a_matrix_product(first, second, rewritten):
+    assert kinds(rewritten(made(ops.matmul, first, second), layered_operations)) == ["MatMul"]
+
+
+@pytest.mark.parametrize("axis", [1, -1, (2, 3), (1, 2, 3)], ids=str)
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_a_maximum(axis, keepdims, rewritten):
+    model = made(lambda x: ops.max(x, axis=axis, keepdims=keepdims), (4, 3, 2))
+    assert kinds(rewritten(model, layered_operations)) == ["Reshape", "MaxPooling2D", "Reshape"]
+
+
+@pytest.mark.parametrize("axis", [0, (1, 3)], ids=str)
+def test_other_maxima_are_left(axis, rewritten):
+    model = made(lambda x: x + ops.max(x, axis=axis, keepdims=True), (4, 3, 2))
+    assert "MaxPooling2D" not in kinds(rewritten(model, layered_operations))
+
+
+def test_a_matrix_product_that_broadcasts_is_left(rewritten):
+    model = made(ops.matmul, (2, 4, 3), (1, 3, 5))
+    assert "MatMul" not in kinds(rewritten(model, layered_operations))
 
 
 NUMBERS = {
@@ -114,12 +154,13 @@ def test_concatenation(rewritten):
 def test_every_row_is_tried():
     tried = {name.split(",")[0] for name in ONE} | set(TWO) | {"Divide", "TrueDivide"}
     assert tried == {*UNARY, *BINARY}
+    assert set(OF_TENSORS) == {"Divide", "TrueDivide", "Stack", "Matmul", "Max", "Concatenate"}
 
 
 LEFT = {
     "2 / x": (lambda x: 2.0 / (ops.abs(x) + 1.0), (4,)),
     "x * an array": (lambda x: x * np.arange(1.0, 5.0, dtype="float32"), (4,)),
-    "x / x": (lambda x: x / (ops.abs(x) + 1.0), (4,)),
+    "x / x of two ranks": (lambda x: x / (ops.abs(ops.mean(x)) + 1.0), (4, 3)),
     "mean of all": (lambda x: ops.mean(x, axis=-1), (4, 3)),
     "mean of one axis": (lambda x: ops.mean(x, axis=1), (4, 4, 3)),
     "reshape that mixes samples": (lambda x: ops.reshape(x, (-1, 3)), (4, 3)),

@@ -32,9 +32,31 @@ def test_merges_of_several_ranks(rewritten):
     rewritten(made(L.Multiply(name="m"), (3,), (4, 3), (3,)), plain_operators)
 
 
-@pytest.mark.parametrize("kind", [L.Average, L.Concatenate])
-def test_other_merges_are_left(kind, rewritten):
-    assert parts(rewritten(made(kind(name="m"), (4, 3), (4, 3), (4, 3)), plain_operators)) == [(kind.__name__, "m")]
+def test_other_merges_are_left(rewritten):
+    new = rewritten(made(L.Concatenate(name="m"), (4, 3), (4, 3), (4, 3)), plain_operators)
+    assert parts(new) == [("Concatenate", "m")]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_averages_are_a_share_of_the_sum(count, rewritten):
+    new = rewritten(made(L.Average(name="m"), *[(4, 3)] * count), plain_operators)
+    assert parts(new) == [("Add", f"m_sum{n}") for n in ("", "_1")[: count - 1]] + [("Elementwise", "m")]
+
+
+ADAPTIVE = {
+    L.AdaptiveAveragePooling1D: ("AveragePooling1D", (6, 2), (5, 2), 3),
+    L.AdaptiveMaxPooling1D: ("MaxPooling1D", (6, 2), (5, 2), 3),
+    L.AdaptiveAveragePooling2D: ("AveragePooling2D", (6, 4, 2), (6, 5, 2), (3, 2)),
+    L.AdaptiveMaxPooling2D: ("MaxPooling2D", (6, 4, 2), (6, 5, 2), (3, 2)),
+}
+"""Layer -> (what it becomes, a shape that its size divides, one that it does not, the size)."""
+
+
+@pytest.mark.parametrize("kind", ADAPTIVE)
+def test_adaptive_pools(kind, rewritten):
+    name, fits, other, size = ADAPTIVE[kind]
+    assert parts(rewritten(made(kind(size, name="p"), fits), plain_operators)) == [(name, "p")]
+    assert parts(rewritten(made(kind(size, name="p"), other), plain_operators)) == [(kind.__name__, "p")]
 
 
 def test_one_tensor_three_times(rewritten):
@@ -99,4 +121,4 @@ def test_a_shared_layer(rewritten):
 
 def test_every_rule_is_tested_here():
     tested = {L.Add, L.Multiply, L.Maximum, L.Minimum, L.UpSampling2D, L.GlobalMaxPooling1D, L.GlobalMaxPooling2D}
-    assert set(RULES) == tested
+    assert set(RULES) == {*tested, L.Average, *ADAPTIVE}

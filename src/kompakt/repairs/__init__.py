@@ -10,15 +10,18 @@ import keras
 import numpy as np
 from keras import tree
 
+from kompakt.attach import attach
 from kompakt.calibrate import batches
 from kompakt.errors import InputError
 from kompakt.repairs.batchnorm import has_batchnorm, reestimate_batchnorm
 from kompakt.repairs.bias import correct_bias
 from kompakt.repairs.rounding import adaround
-from kompakt.rewrite.equalize import equalize
+from kompakt.repairs.walk import without_grids
+from kompakt.rewrite.equalize import apply_equalize, plan_equalize
 from kompakt.sites import is_graph, nearest
 from kompakt.transform import Transform
 from kompakt.transforms.prune import Prune
+from kompakt.transforms.quantize import FakeQuant
 
 __all__ = ["REPAIRS", "adaround", "before_folding", "before_grids", "correct_bias", "on_grids", "reestimate_batchnorm"]
 
@@ -64,31 +67,37 @@ def held(model: keras.Model, data: Any) -> Any:
     return tree.map_structure(lambda *parts: np.concatenate(parts), *given)
 
 
-def before_folding(model: keras.Model, repairs: Sequence[str], data: Any) -> keras.Model:
-    """``model``, plain or attached, with the repairs done that need its BatchNormalizations."""
-    if BATCHNORM not in repairs:
-        return model
+def before_folding(model: keras.Model, bits: Mapping[str, int | None], data: Any) -> keras.Model:
+    """A flat float ``model`` whose BatchNormalizations take back what weights of ``bits`` (site -> bits) change.
+
+    A scale a channel goes through folding, so these grids are those that the folded weights get.
+    """
     if not has_batchnorm(model):
         log.warning("%s: repair 'batchnorm' has nothing to do (no BatchNormalization)", model.name)
         return model
-    return reestimate_batchnorm(model, data)
+    grids = {site: [FakeQuant(width)] for site, width in bits.items() if width}
+    return without_grids(reestimate_batchnorm(attach(model, grids), data, reference=model))
 
 
-def before_grids(model: keras.Model, repairs: Sequence[str], keeps: Mapping[str, Sequence[Transform]]) -> keras.Model:
-    """A flat float ``model`` with the repairs done that move its weights; zeros and shared values are kept.
+def before_grids(
+    model: keras.Model, repairs: Sequence[str], keeps: Mapping[str, Sequence[Transform]], *others: keras.Model
+) -> tuple[keras.Model, ...]:
+    """Flat float models with the repairs done that move weights; zeros and shared values are kept.
 
     Args:
+        model: the one whose weights say by how much.
         keeps: site -> transforms that keep what earlier techniques did there.
+        others: models of the same layers, to which the same is done.
     """
     if EQUALIZE not in repairs:
-        return model
+        return model, *others
     shared = {
         site.rsplit("/", 1)[0] for site, chain in keeps.items() if any(not isinstance(t, Prune) for t in chain)
     }  # scaling channels apart makes more values of the shared ones
-    new, lines = equalize(model, leave=shared)
-    for line in lines:
+    plan = plan_equalize(model, leave=shared)
+    for line in plan.lines:
         log.info("equalize: %s", line)
-    return new
+    return tuple(apply_equalize(each, plan) for each in (model, *others))
 
 
 def on_grids(model: keras.Model, repairs: Sequence[str], data: Any, reference: keras.Model) -> keras.Model:

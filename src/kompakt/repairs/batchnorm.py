@@ -15,7 +15,7 @@ from kompakt.repairs.walk import Given, Visit, layer_by_layer
 from kompakt.sites import check_built, is_graph
 
 
-def reestimate_batchnorm(model: keras.Model, data: Any) -> keras.Model:
+def reestimate_batchnorm(model: keras.Model, data: Any, *, reference: keras.Model | None = None) -> keras.Model:
     r"""A copy of ``model`` whose BatchNormalizations hold the statistics of ``data``.
 
     .. math:: \mu_c = E[x_c], \quad \sigma^2_c = E[(x_c - \mu_c)^2]
@@ -25,13 +25,22 @@ def reestimate_batchnorm(model: keras.Model, data: Any) -> keras.Model:
     Nagel et al. 2022, arXiv:2203.11086, section 4.1. It helps where weights have changed since the statistics
     were gathered: pruned, clustered, or on a grid. ``gamma``, ``beta`` and all other weights stay.
 
+    Statistics of some hundred samples are not those of the whole training set, and samples of another kind move
+    the model towards that kind. With ``reference``, the model as it was, only what its own statistics of ``data``
+    and the new ones differ by is taken over:
+
+    .. math:: \mu'_c = \mu_c + E[x_c] - E[x^{ref}_c], \quad
+        \sigma'^2_c = \sigma^2_c \, Var[x_c] / Var[x^{ref}_c]
+
     Args:
         model: plain, or from ``prune``, ``cluster`` or :func:`kompakt.attach`, with its BatchNormalizations
             (``kompakt.quantize`` folds them); not changed.
         data: some hundred samples of real input (arrays), or an iterable of batches.
+        reference: the model before its weights changed, with the same layers; a channel that does not vary there
+            keeps its variance.
 
     Raises:
-        InputError: no BatchNormalization in the model, or bad data.
+        InputError: no BatchNormalization in the model, a reference with other layers, or bad data.
 
     Example:
         >>> m = keras.Sequential([keras.Input((2,)), layers.BatchNormalization(name="n")])
@@ -49,11 +58,22 @@ def reestimate_batchnorm(model: keras.Model, data: Any) -> keras.Model:
         norm = getattr(at.layer, "transformed_layer", at.layer)
         if isinstance(norm, layers.BatchNormalization):
             mean, variance = statistics(at.given, norm.axis)
+            if reference is not None:
+                mean, variance = _moved(norm, (mean, variance), statistics(at.expected_given, norm.axis))
             norm.moving_mean.assign(mean)
             norm.moving_variance.assign(variance)
 
-    layer_by_layer(copy, data, visit)
+    layer_by_layer(copy, data, visit, reference=reference)
     return copy
+
+
+def _moved(norm: Any, new: tuple[Any, Any], old: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The statistics of ``norm``, moved as those of the data have moved from ``old`` to ``new``."""
+    mean, variance = (
+        np.asarray(keras.ops.convert_to_numpy(v), "float64") for v in (norm.moving_mean, norm.moving_variance)
+    )
+    ratio = np.divide(new[1], old[1], out=np.ones_like(variance), where=np.asarray(old[1]) > 0)
+    return mean + new[0] - old[0], variance * ratio
 
 
 def has_batchnorm(model: keras.Model) -> bool:

@@ -5,29 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from kompakt.graph import Call, Copier, Names, copy_layer, rebuild
 from kompakt.rewrite.elementwise import Elementwise
+from kompakt.rewrite.matrix_product import MatMul
 
 ASKED = ("query_mask", "value_mask", "key_mask", "attention_mask", "return_attention_scores", "use_causal_mask")
 """Arguments of a call that the steps do not know."""
-
-
-@keras.saving.register_keras_serializable(package="kompakt")
-class MatMul(layers.Layer):  # type: ignore[misc]
-    """The matrix product of two tensors over their last two axes.
-
-    Example:
-        >>> MatMul()([ops.ones((1, 2, 3)), ops.ones((1, 3, 4))]).shape
-        TensorShape([1, 2, 4])
-    """
-
-    def call(self, inputs: Any) -> Any:
-        return ops.matmul(inputs[0], inputs[1])
-
-    def compute_output_shape(self, shapes: Any) -> Any:
-        return (*shapes[0][:-1], shapes[1][-1])
 
 
 def attention_steps(model: keras.Model) -> tuple[keras.Model, dict[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,20 @@ CLOSE = 1e-3
 """Equalizing goes on until no factor is further from 1 than this, for so many rounds at most."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evened:
+    """What :func:`equalize` does to a model: it can be done to one with other weights.
+
+    Attributes:
+        factors: (layer, the linear layer after it) -> what the channels between them are divided by, (channels,).
+        clipped: names of layers whose ReLU6 becomes a ReLU. lines: what was done and what was left.
+    """
+
+    factors: Mapping[tuple[str, str], np.ndarray]
+    clipped: frozenset[str]
+    lines: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class _Pair:
     """Two linear layers and what is between them."""
@@ -111,13 +125,20 @@ def equalize(
         >>> [w.ravel().round(3).tolist() for w in new.get_weights()[::2]]  # kernels
         [[10.0, 1.0], [10.0, 1.0]]
     """
-    model = as_functional(model)
-    pairs, left = _pairs(model, replace_relu6, leave)
+    plan = plan_equalize(model, replace_relu6=replace_relu6, leave=leave)
+    return apply_equalize(model, plan), plan.lines
+
+
+def plan_equalize(model: keras.Model, *, replace_relu6: bool = False, leave: Collection[str] = ()) -> Evened:
+    """What :func:`equalize` would do to ``model``."""
+    pairs, left = _pairs(as_functional(model), replace_relu6, leave)
     weights = {id(layer): _Weights(layer) for pair in pairs for layer in (pair.first, pair.second)}
     before = [weights[id(pair.first)].spread() for pair in pairs]
+    factors = [np.ones(weights[id(pair.first)].channels) for pair in pairs]
     for _ in range(ROUNDS):
         moved = [_balance(weights[id(pair.first)], weights[id(pair.second)]) for pair in pairs]
-        if max(moved, default=0.0) < CLOSE:
+        factors = [factor * by for factor, by in zip(factors, moved, strict=True)]
+        if max((np.abs(np.log(by)).max(initial=0.0) for by in moved), default=0.0) < CLOSE:
             break
     lines = [
         f"{pair.first.name} -> {pair.second.name}: {weights[id(pair.first)].channels} channels, ranges of "
@@ -125,17 +146,29 @@ def equalize(
         + (", ReLU6 replaced by ReLU" if pair.clipped else "")
         for pair, spread in zip(pairs, before, strict=True)
     ]
-    clipped = {id(layer) for pair in pairs for layer in pair.clipped}
+    return Evened(
+        factors={(p.first.name, p.second.name): factor for p, factor in zip(pairs, factors, strict=True)},
+        clipped=frozenset(layer.name for pair in pairs for layer in pair.clipped),
+        lines=(*lines, *(f"{name}: left as it is ({why})" for name, why in left.items())),
+    )
+
+
+def apply_equalize(model: keras.Model, plan: Evened) -> keras.Model:
+    """A copy of ``model`` with the channels divided as planned, of it or of a model with layers of these names."""
+    model = as_functional(model)
+    weights = {name: _Weights(model.get_layer(name)) for pair in plan.factors for name in pair}
+    for (first, second), factor in plan.factors.items():
+        weights[first].divide(factor)
+        weights[second].multiply(factor)
 
     def make(layer: Layer) -> Layer:
-        copy = copy_layer(layer, change=_unclipped if id(layer) in clipped else lambda config: config)
-        if id(layer) in weights:
-            weights[id(layer)].give(copy)
+        copy = copy_layer(layer, change=_unclipped if layer.name in plan.clipped else lambda config: config)
+        if layer.name in weights:
+            weights[layer.name].give(copy)
         return copy
 
     copier = Copier(make)
-    new = rebuild(model, lambda call, args, kwargs: copier(call.layer)(*args, **kwargs))
-    return new, (*lines, *(f"{name}: left as it is ({why})" for name, why in left.items()))
+    return rebuild(model, lambda call, args, kwargs: copier(call.layer)(*args, **kwargs))
 
 
 class _Weights:
@@ -190,15 +223,15 @@ class _Weights:
             layer.bias.assign(self.bias.astype("float32"))
 
 
-def _balance(first: _Weights, second: _Weights) -> float:
-    """Scale the channels between two layers; returns how far the factors were from 1."""
+def _balance(first: _Weights, second: _Weights) -> np.ndarray:
+    """Scale the channels between two layers; returns by what, (channels,)."""
     r1 = np.abs(first.made()).max(axis=0)
     r2 = np.abs(second.read(first.channels)).max(axis=0)
     live = (r1 > 0) & (r2 > 0)
     factor = np.sqrt(np.where(live, r1, 1.0) / np.where(live, r2, 1.0))  # a dead channel stays
     first.divide(factor)
     second.multiply(factor)
-    return float(np.abs(np.log(factor)).max(initial=0.0))
+    return np.asarray(factor)
 
 
 def _pairs(model: keras.Model, relu6: bool, leave: Collection[str]) -> tuple[list[_Pair], dict[str, str]]:

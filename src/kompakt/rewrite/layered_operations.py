@@ -12,6 +12,7 @@ from keras import layers
 
 from kompakt.graph import Call, Copier, Names, rebuild
 from kompakt.rewrite.elementwise import Elementwise
+from kompakt.rewrite.matrix_product import MatMul
 
 Made = tuple[Any, Any]
 """A layer, and what it is called on."""
@@ -36,7 +37,7 @@ def layered_operations(model: keras.Model) -> keras.Model:
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if isinstance(call.layer, layers.Layer):
             return copier(call.layer)(*args, **kwargs)
-        made = _layer_for(call.layer, [*args, *kwargs.values()])
+        made = _layer_for(call.layer, [*args, *kwargs.values()], names)
         if made is None:
             return call.layer(*args, **kwargs)
         layer, given = made
@@ -46,17 +47,17 @@ def layered_operations(model: keras.Model) -> keras.Model:
     return rebuild(model, visit)
 
 
-def _layer_for(operation: Any, values: list[Any]) -> Made | None:
+def _layer_for(operation: Any, values: list[Any], names: Names) -> Made | None:
     kind = type(operation).__name__
     if not type(operation).__module__.startswith("keras."):
         return None
     if kind in WITH_NUMBER and len(values) == 2 and _is_tensor(values[0]) and not _is_tensor(values[1]):
         loose = np.ndim(values[1]) or not keras.backend.is_float_dtype(values[0].dtype)
         return None if loose else (Elementwise(WITH_NUMBER[kind], (float(values[1]),)), values[0])
+    if kind in OF_TENSORS and all(_is_tensor(t) for t in keras.tree.flatten(values)):
+        return OF_TENSORS[kind](operation, values, names)
     if kind in BINARY and len(values) == 2:
         return _merge(*BINARY[kind], *values)
-    if kind == "Concatenate" and all(_is_tensor(t) for t in keras.tree.flatten(values)):
-        return layers.Concatenate(axis=operation.axis), values[0]
     if kind not in UNARY or len(values) != 1 or not _is_tensor(values[0]):
         return None
     layer = UNARY[kind](operation, values[0])
@@ -76,6 +77,55 @@ def _merge(make: type | None, scaled: Scaled, a: Any, b: Any) -> Made | None:
 
 def _is_tensor(value: Any) -> bool:
     return isinstance(value, keras.KerasTensor)
+
+
+def _concatenate(operation: Any, values: list[Any], _: Names) -> Made:
+    return layers.Concatenate(axis=operation.axis), values[0]
+
+
+def _stack(operation: Any, values: list[Any], names: Names) -> Made | None:
+    """Tensors with one axis more each, put end to end."""
+    tensors = values[0]
+    shape = list(tensors[0].shape[1:])
+    at = operation.axis % (len(shape) + 2) - 1
+    if at < 0 or None in shape:
+        return None
+    longer = layers.Reshape((*shape[:at], 1, *shape[at:]), name=names.free(f"{operation.name}_reshape"))
+    return layers.Concatenate(axis=at + 1), [longer(t) for t in tensors]
+
+
+def _divide(operation: Any, values: list[Any], names: Names) -> Made | None:
+    """``a / b`` as ``a * (1 / b)``: the runtime divides in floats alone."""
+    a, b = values
+    if len(a.shape) != len(b.shape) or not keras.backend.is_float_dtype(a.dtype):
+        return None
+    return layers.Multiply(), [a, Elementwise("reciprocal", name=names.free(f"{operation.name}_reciprocal"))(b)]
+
+
+def _largest(operation: Any, values: list[Any], names: Names) -> Made | None:
+    """The maximum over axes side by side, as a max-pooling of the tensor seen as (before, those, after).
+
+    As it is, the quantizer gives the operator's result a grid of its own, which the runtime takes no notice of.
+    """
+    x = values[0]
+    rank = len(x.shape)
+    axes = sorted(a % rank for a in operation.axis) if operation.axis else list(range(rank))
+    if 0 in axes or axes != list(range(axes[0], axes[-1] + 1)) or None in x.shape[1:] or operation.initial is not None:
+        return None
+    if not keras.backend.is_float_dtype(x.dtype):
+        return None
+    count = math.prod(x.shape[a] for a in axes)
+    seen = (math.prod(x.shape[1 : axes[0]]), count, math.prod(x.shape[axes[-1] + 1 :]))
+    image = layers.Reshape(seen, name=names.free(f"{operation.name}_image"))(x)
+    pooled = layers.MaxPooling2D((1, count), name=names.free(f"{operation.name}_pool"))(image)
+    kept = [1 if a in axes else x.shape[a] for a in range(1, rank) if a not in axes or operation.keepdims]
+    return layers.Reshape(kept), pooled
+
+
+def _matmul(_operation: Any, values: list[Any], _names: Names) -> Made | None:
+    a, b = values
+    stacks = len(a.shape) == len(b.shape) > 2 and a.shape[1:-2] == b.shape[1:-2]
+    return (MatMul(), [a, b]) if stacks else None
 
 
 def _mean(operation: Any, x: Any) -> Any:
@@ -128,6 +178,16 @@ BINARY: dict[str, tuple[type | None, Scaled]] = {
     "Minimum": (layers.Minimum, lambda _c, _first: None),
 }
 """Operation on two values -> (layer that merges two tensors, what it is with a number)."""
+
+OF_TENSORS: dict[str, Callable[[Any, list[Any], Names], Made | None]] = {
+    "Concatenate": _concatenate,
+    "Stack": _stack,
+    "Divide": _divide,
+    "TrueDivide": _divide,
+    "Matmul": _matmul,
+    "Max": _largest,
+}
+"""Operation on tensors alone -> its layer and what that is called on, or None."""
 
 WITH_NUMBER = {"Maximum": "maximum", "Minimum": "minimum", "Power": "power"}
 """Operation on a tensor and a number -> the function of each number that it is."""

@@ -9,13 +9,14 @@ import keras
 from keras import layers
 
 from kompakt.graph import Call, Copier, Names, copy_layer, rebuild
+from kompakt.rewrite.elementwise import Elementwise
 
 Replacement = Callable[[Any, Any, Names], Any]
 """(layer, its new input, free names) -> its new output, or None to leave the layer as it is."""
 
 
 def plain_operators(model: keras.Model) -> keras.Model:
-    """Up-sampling as resizing, global maxima as max-pooling, merges of many tensors two by two.
+    """Up-sampling as resizing, global maxima and adaptive pools as pools, merges of many tensors two by two.
 
     Args:
         model: flat and functional.
@@ -54,6 +55,35 @@ def _pairwise(layer: Any, tensors: Any, names: Names) -> Any:
     return type(layer)(name=layer.name)([total, tensors[-1]])
 
 
+def _average(layer: Any, tensors: Any, names: Names) -> Any:
+    """The sum, two by two, and a share of it."""
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = layers.Add(name=names.free(f"{layer.name}_sum"))([total, tensor])
+    return Elementwise("multiply", (1.0 / len(tensors),), name=layer.name)(total)
+
+
+def _adaptive(kind: Any) -> Replacement:
+    """An adaptive pool whose output's size divides its input's: windows side by side."""
+
+    def rule(layer: Any, x: Any, _: Names) -> Any:
+        shape, sizes = x.shape[1:-1], _sizes(layer.output_size, len(x.shape) - 2)
+        if (
+            layer.data_format != "channels_last"
+            or None in shape
+            or any(n % k for n, k in zip(shape, sizes, strict=True))
+        ):
+            return None
+        window = tuple(n // k for n, k in zip(shape, sizes, strict=True))
+        return kind(window if len(window) > 1 else window[0], name=layer.name)(x)
+
+    return rule
+
+
+def _sizes(given: Any, rank: int) -> tuple[int, ...]:
+    return (given,) * rank if isinstance(given, int) else tuple(given)
+
+
 def _resize(layer: Any, x: Any, _: Names) -> Any:
     """Nearest and bilinear up-sampling have an operator; as Keras calls it, it becomes tiles and reshapes."""
     _, height, width, _ = x.shape
@@ -88,7 +118,12 @@ RULES: dict[type, Replacement] = {
     layers.Multiply: _pairwise,
     layers.Maximum: _pairwise,
     layers.Minimum: _pairwise,
+    layers.Average: _average,
     layers.UpSampling2D: _resize,
+    layers.AdaptiveAveragePooling1D: _adaptive(layers.AveragePooling1D),
+    layers.AdaptiveAveragePooling2D: _adaptive(layers.AveragePooling2D),
+    layers.AdaptiveMaxPooling1D: _adaptive(layers.MaxPooling1D),
+    layers.AdaptiveMaxPooling2D: _adaptive(layers.MaxPooling2D),
     layers.GlobalMaxPooling1D: _max_1d,
     layers.GlobalMaxPooling2D: _max_2d,
 }

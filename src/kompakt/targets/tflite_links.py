@@ -21,6 +21,9 @@ from kompakt.targets import tflite_runtime
 from kompakt.targets.quiet import quiet
 from kompakt.targets.tflite_file import CHANNELS, FLOATS, MOVES, PRODUCERS, Op, Tensor, TFLiteFile, places
 
+ROUNDING = 2e-7
+"""What rounding to float32 may change, as a share."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
@@ -48,7 +51,7 @@ def weight_links(model: keras.Model, file: TFLiteFile, *, folded: bool = False) 
         if site.variable is None:
             continue
         value = np.asarray(keras.ops.convert_to_numpy(site.variable))
-        found = [t.index for t in constants if _same_weight(value, t)]
+        found = _nearest_weights(value, constants)
         if folded and not found:
             found = [t.index for t in constants if t.index not in taken and _same_but_for_scale(value, t, file)]
         first = next((i for i in found if i not in taken), next(iter(found), None))
@@ -58,13 +61,27 @@ def weight_links(model: keras.Model, file: TFLiteFile, *, folded: bool = False) 
     return links
 
 
-def _same_weight(value: np.ndarray, tensor: Tensor) -> bool:
+def _nearest_weights(value: np.ndarray, constants: Sequence[Tensor]) -> list[int]:
+    """The constants that are ``value``: of those that are close the closest, which can be several.
+
+    Weights of two layers may be close (those of normalizations after a step of training), and the converter stores
+    equal ones once.
+    """
+    apart = {t.index: away for t in constants if (away := _distance(value, t)) is not None}
+    least = min(apart.values(), default=0.0)
+    return [index for index, away in apart.items() if away <= least + ROUNDING]
+
+
+def _distance(value: np.ndarray, tensor: Tensor) -> float | None:
+    """Largest difference to a constant as a share of the largest value; None where it is not the same weight."""
     assert tensor.values is not None
     if value.size != tensor.values.size:
-        return False
+        return None
     stored = tensor.values.astype("float32").ravel()
     rtol, atol = (1e-3, 1e-7) if tensor.kind == "FLOAT16" else (1e-5, 1e-9)
-    return any(np.allclose(laid.ravel(), stored, rtol=rtol, atol=atol) for laid in _layouts(value))
+    same = [laid.ravel() for laid in _layouts(value) if np.allclose(laid.ravel(), stored, rtol=rtol, atol=atol)]
+    reach = max(float(np.abs(value).max(initial=0.0)), 1e-30)
+    return min((float(np.abs(laid - stored).max(initial=0.0)) / reach for laid in same), default=None)
 
 
 def _same_but_for_scale(value: np.ndarray, tensor: Tensor, file: TFLiteFile) -> bool:
@@ -180,10 +197,23 @@ def activation_links(
         matching = [index for index in matching if index not in moved]
         free = next((i for i in matching if i not in taken), None)
         chosen = free if free is not None else next(iter(matching), None)
+        if chosen is None:
+            left = {i: rows.size for i, rows in found.items() if i not in taken and i not in moved}
+            chosen = _by_name(file, site, model, [i for i, size in left.items() if size == value.size])
         if chosen is not None:
             links.append(Link(site=site, tensor=chosen))
             taken.add(chosen)
     return links
+
+
+def _by_name(file: TFLiteFile, site: str, model: keras.Model, tensors: Sequence[int]) -> int | None:
+    """The only one of ``tensors`` that the converter calls by the layer of ``site``.
+
+    The last resort: for what is nothing but rounding errors, such as the mean of what was normalized just before.
+    """
+    known = {layer.name for layer in model.layers}
+    own = [i for i in tensors if _owner(file.tensors[i], known) == site.rsplit("/", 1)[0]]
+    return own[0] if len(own) == 1 else None
 
 
 def _is_between(model: keras.Model, site: str) -> bool:
@@ -281,7 +311,12 @@ def give_names(file: TFLiteFile, links: Sequence[Link], model: keras.Model) -> N
 
 def _inside(tensor: Tensor, layers: set[str]) -> str:
     """``layer:t12`` where the converter's name for the tensor has the layer in it, else ``t12``."""
+    owner = _owner(tensor, layers)
+    return f"{owner}:t{tensor.index}" if owner else f"t{tensor.index}"
+
+
+def _owner(tensor: Tensor, layers: set[str]) -> str | None:
+    """The last layer that the converter's name for the tensor has in it."""
     parts = [part for path in tensor.name.split(";") for part in path.split("/")]
     named = [re.sub(r"(_\d+)?$", "", part) if part not in layers else part for part in reversed(parts)]
-    owner = next((part for part in named if part in layers), None)
-    return f"{owner}:t{tensor.index}" if owner else f"t{tensor.index}"
+    return next((part for part in named if part in layers), None)

@@ -1,0 +1,214 @@
+"""``quantize``: a model that computes as its integer file will, to train or to export as it is."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from kompakt.assignment import Assignment, assign, meet, weight_bits
+from kompakt.attach import attach
+from kompakt.calibrate import calibrate, check_method
+from kompakt.choose import choose
+from kompakt.deployable import folded, unfolded, with_weights
+from kompakt.errors import InputError
+from kompakt.keras_modes import is_keras_mode, quantize_in_keras
+from kompakt.noise import candidates
+from kompakt.placement import activation_grids, fixed_range, grids_per_call
+from kompakt.planning import UNREACHED, carry, unreached
+from kompakt.precision import MIXED, PRECISIONS, Precision
+from kompakt.repairs import BATCHNORM, before_folding, before_grids, on_grids, prepared
+from kompakt.sites import sites
+from kompakt.transform import Transform
+from kompakt.transforms.quantize import FakeQuant
+
+log = logging.getLogger("kompakt")
+
+TRAINABLE_MODES = tuple(name for name in PRECISIONS if name != "float")
+"""Modes of ``quantize``."""
+
+QUANTIZE_OPTIONS = ("ranges", "momentum", "method", "rules", "repairs")
+"""Keyword arguments of ``quantize`` that a recipe may set."""
+
+
+def quantize(
+    model: keras.Model,
+    mode: Any = "int8",
+    *,
+    rules: Mapping[str, Any] | None = None,
+    calibration: Any = None,
+    ranges: str = "moving_average",
+    momentum: float = 0.99,
+    method: str = "moving_average",
+    repairs: Sequence[str] = (),
+    max_drop: float | None = None,
+    evaluate: Callable[[keras.Model], float] | None = None,
+) -> keras.Model:
+    """A trainable copy of ``model`` that computes as its quantized file will: quantization-aware training.
+
+    The copy is flat and functional: nested models are entered, each BatchNormalization is folded into the layer
+    before it, activations that the runtime does not fuse get a layer of their own. Zeros of ``prune`` and
+    values of ``cluster`` are kept, each layer's by itself.
+
+    Args:
+        model: a float model or one from ``prune`` / ``cluster``; not changed.
+        mode: "int8" (weights a scale a channel, activations a scale a tensor), "w4a8" (4-bit weights), "int16x8"
+            (16-bit activations), "dynamic_int8" (int8 weights, inputs rounded at run time) or "weight_only_int8"
+            (int8 weights, unpacked at run time). Or one of Keras' own for servers, which give a plain copy and cannot
+            go into a TFLite file: "keras_int8", "keras_int4", or a configuration of ``keras.quantizers``, such as
+            GPTQConfig or AWQConfig (see :mod:`kompakt.keras_modes`); these take no other argument.
+        rules: mixed precision: glob pattern of layers or weight sites -> "float", "int8", "w4a8", "int16x8" or 2..8
+            bits for the weights, e.g. ``{"head": "float", "block2_*": 4}``; the last that matches counts. For
+            modes with integer activations.
+        calibration: samples (or an iterable of batches) that activation ranges start from. Without them they
+            start from the first training batch.
+        ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated; "lsq"
+            learns the steps of weights and activations (see :class:`kompakt.transforms.FakeQuant`).
+        method: how calibration batches are put together: "minmax", "moving_average", "percentile", "mse" or
+            "entropy", as in :func:`kompakt.calibrate`.
+        repairs: any of "batchnorm", "equalize", "adaround" and "bias" (see :mod:`kompakt.repairs`), done in that
+            order whatever order they are given in. All but "equalize" need calibration.
+        max_drop: choose the precision of each layer (4, 8 or 16 bits, float), so that the score falls by at most this
+            against the float model's, at the fewest bytes; what was chosen and why is logged (see
+            :func:`kompakt.choose.choose`). ``rules`` are what it starts from.
+        evaluate: model -> its score, higher is better (an accuracy, as a share); for ``max_drop``.
+
+    Raises:
+        InputError: unknown mode or repair, no layer to quantize, bad calibration data.
+
+    Example:
+        >>> import numpy as np
+        >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
+        >>> q = quantize(m, "int8", calibration=np.random.rand(32, 4).astype("float32"))
+        >>> plain, encodings = finalize(q)
+        >>> encodings["d/kernel"].bits, len(encodings["d/kernel"].scale)
+        (8, 2)
+    """
+    if is_keras_mode(mode):
+        given = {"rules": rules, "calibration": calibration, "max_drop": max_drop, "evaluate": evaluate}
+        _refuse_others(mode, given, ranges=ranges, momentum=momentum, method=method, repairs=repairs)
+        return quantize_in_keras(model, mode)
+    base = _precision(mode, rules, ranges, calibrated=calibration is not None)
+    check_method(method)
+    if max_drop is not None or evaluate is not None:
+        options = {"ranges": ranges, "momentum": momentum, "method": method, "repairs": repairs}
+        return _chosen(model, mode, rules, calibration, options, max_drop, evaluate)
+    repairs, calibration = prepared(model, repairs, calibration)
+    known = [layer.name for layer in model._flatten_layers()]
+    open_form, keeps = unfolded(model)
+    flat = reference = folded(open_form)
+    if BATCHNORM in repairs:
+        bits = weight_bits(open_form, assign(flat, base, rules, known))
+        flat = folded(before_folding(open_form, bits, calibration))
+    flat, reference = before_grids(flat, repairs, keeps, reference)
+    if base.integer:
+        flat = grids_per_call(flat)
+        flat, assignment = meet(flat, assign(flat, base, rules, known))
+    else:
+        assignment = assign(flat, base, rules, known)
+    name = MIXED if rules else mode
+    for path in unreached(flat):
+        log.warning(UNREACHED, path)
+    wanted = _weight_grids(flat, assignment, keeps, name, ranges)
+    wanted |= _activation_grids(flat, assignment, name, ranges=ranges, momentum=momentum) if base.integer else {}
+    attached = attach(flat, {site: chain for site, chain in wanted.items() if chain})
+    original = with_weights(flat, reference) if BATCHNORM in repairs else flat
+    attached = on_grids(attached, repairs, calibration, original)
+    if calibration is not None:
+        calibrate(attached, calibration, method=method)
+    return attached
+
+
+def _refuse_others(mode: Any, given: Mapping[str, Any], **options: Any) -> None:
+    """Raise for what is given beside one of Keras' own modes: it would be dropped without a word."""
+    usual = inspect.signature(quantize).parameters
+    named = [name for name, value in given.items() if value is not None]
+    named += [name for name, value in options.items() if value != usual[name].default]
+    if named:
+        raise InputError(
+            f"quantize(mode={mode!r}) with {', '.join(named)}: Keras' own modes take no other argument; leave them out"
+        )
+
+
+def _precision(mode: Any, rules: Any, ranges: str, *, calibrated: bool) -> Precision:
+    """The precision of ``mode``, for which the other arguments make sense."""
+    if mode not in TRAINABLE_MODES:
+        raise InputError(
+            f"quantize(mode={mode!r}): expected one of {', '.join(TRAINABLE_MODES)}; "
+            "float16 needs no training: kompakt.export(model, path, quantization='float16')"
+        )
+    base = PRECISIONS[mode]
+    if rules and not base.integer:
+        raise InputError(f"rules= with mode={mode!r}: expected int8, w4a8 or int16x8, whose layers can be mixed")
+    if ranges == "lsq" and base.integer and not calibrated:
+        raise InputError(
+            "ranges='lsq' learns from where calibration starts it: give calibration=, some hundred samples"
+        )
+    return base
+
+
+def _chosen(
+    model: keras.Model,
+    mode: str,
+    rules: Mapping[str, Any] | None,
+    calibration: Any,
+    options: Mapping[str, Any],
+    max_drop: float | None,
+    evaluate: Callable[[keras.Model], float] | None,
+) -> keras.Model:
+    """``quantize`` with the precisions that hold ``max_drop`` at the fewest bytes."""
+    if max_drop is None or evaluate is None or not max_drop >= 0.0:
+        raise InputError(
+            f"max_drop={max_drop}, evaluate={evaluate}: give both, a drop of 0 or more and a function of a model that "
+            "returns its score, higher is better"
+        )
+    if calibration is None or mode != "int8":
+        raise InputError("max_drop= needs mode='int8', which it starts from, and calibration= samples")
+    samples = calibration if hasattr(calibration, "shape") or isinstance(calibration, (dict, list)) else [*calibration]
+    floor = float(evaluate(carry(model)[0])) - max_drop
+
+    def made(more: Mapping[str, Any]) -> keras.Model:
+        return quantize(model, mode, rules={**(rules or {}), **more}, calibration=samples, **options)
+
+    start = quantize(model, mode, rules=rules, calibration=samples, ranges="minmax")
+    choice = choose(candidates(start, samples), lambda more: float(evaluate(made(more))), floor)
+    for line in choice.why:
+        log.warning("max_drop: %s", line)
+    if choice.score < floor:
+        raise InputError(
+            f"max_drop={max_drop}: no assignment scores {floor:.4f}; the best found scores {choice.score:.4f}"
+        )
+    return made(choice.rules)
+
+
+def _weight_grids(
+    model: keras.Model, assignment: Assignment, keeps: Mapping[str, list[Transform]], mode: str, ranges: str
+) -> dict[str, list[Transform]]:
+    """Weight site -> what was kept there, and its grid."""
+    if not any(site.variable is not None for site in sites(model)):
+        raise InputError(
+            f"the model {model.name!r} has no layer to quantize: expected at least one Dense, convolution, "
+            "embedding or recurrent layer"
+        )
+    own = "lsq" if ranges == "lsq" else "minmax"
+    return {
+        name: [*keeps.get(name, []), *([FakeQuant(width, symmetric=True, mode=mode, ranges=own)] if width else [])]
+        for name, width in weight_bits(model, assignment).items()
+    }
+
+
+def _activation_grids(
+    model: keras.Model, assignment: Assignment, mode: str, *, ranges: str, momentum: float
+) -> dict[str, list[Transform]]:
+    """Activation site -> its grid, where the layer that makes it is integer."""
+    wanted: dict[str, list[Transform]] = {}
+    for grid in activation_grids(model):
+        bits = assignment.layers[grid.site.rsplit("/", 1)[0]].activations
+        if bits is not None:
+            low, high = fixed_range(grid, bits)
+            options: dict[str, Any] = {"ranges": ranges, "momentum": momentum, "low": low, "high": high, "mode": mode}
+            wanted[grid.site] = [FakeQuant(bits, symmetric=False, **options)]
+    return wanted
