@@ -8,12 +8,13 @@ determination. A small transformer is trained on SST-2 and a Conv1D/LSTM net on 
 own, run in LiteRT.
 
     python benchmarks/ptq.py [--shared ../shared/data] [--models resnet8 large autoencoder transformer har]
-                             [--images 3500] [--iterations 200] [--seed 0] [--json OUT]
+                             [--only GLOB] [--images 3500] [--iterations 200] [--seed 0] [--json OUT]
 """
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import math
 import os
@@ -56,17 +57,22 @@ class Variant:
     repairs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return " ".join((self.mode, self.method, "+".join(self.repairs)))
+        return " ".join((self.mode, self.method, "+".join(self.repairs))).strip()
 
 
-def variants(model: keras.Model) -> list[Variant]:
-    """Every mode, every method in int8, every repair in w4a8; in int8 those but AdaRound, which takes minutes."""
+def variants(model: keras.Model, only: str = "*") -> list[Variant]:
+    """Every mode, every method in int8, every repair in w4a8; in int8 those but AdaRound, which takes minutes.
+
+    AdaRound in int16x8 too, whose weights of 8 bits are what is left between it and the float model.
+    """
     found = [Variant(mode=mode) for mode in MODES]
     found += [Variant(mode="int8", method=method) for method in METHODS if method != "moving_average"]
     normalized = any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers())
     repairs = [each for each in REPAIRS if normalized or "batchnorm" not in each]
     found += [Variant(mode="int8", repairs=each) for each in repairs if "adaround" not in each]
-    return found + [Variant(mode="w4a8", repairs=each) for each in repairs]
+    found += [Variant(mode="w4a8", repairs=each) for each in repairs]
+    found += [Variant(mode="int16x8", repairs=each) for each in repairs if "adaround" in each]
+    return [each for each in found if fnmatch.fnmatchcase(str(each), only)]
 
 
 class Maker:
@@ -103,14 +109,14 @@ def agreement(job: Job, expected: np.ndarray, found: np.ndarray) -> float:
     return float((found.argmax(-1) == expected.argmax(-1)).mean())
 
 
-def rows_of(job: Job, options: Options, tick: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def rows_of(job: Job, options: Options, only: str, tick: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """One row for the float model and one a variant."""
     plain = job.model.predict(job.inputs, batch_size=256, verbose=0)
     more = None if job.more is None else job.model.predict(job.more, verbose=0)
     base = job.score(plain)
     yield {"model": job.name, "mode": "float", "score": base, "right": _right(job, plain)}
     make, place = Maker(job, options), find_target("tflite")
-    for variant in variants(job.model):
+    for variant in variants(job.model, only):
         tick(f"{job.name}: {variant}")
         row: dict[str, Any] = {"model": job.name, "mode": variant.mode, "method": variant.method}
         row["repairs"] = "+".join(variant.repairs)
@@ -164,8 +170,17 @@ def verdicts(rows: list[dict[str, Any]]) -> list[str]:
                 f"nearest, half of it at most asked: {word(learned['lost'] <= nearest['lost'] / 2)}"
             )
         if wide:
+            others = {
+                "int8 weights alone": at("weight_only_int8"),
+                "float16": at("float16"),
+                "with AdaRound": at("int16x8", repairs="adaround"),
+                "with AdaRound and bias correction": at("int16x8", repairs="adaround+bias"),
+            }
+            beside = ", ".join(f"{what} {row['agreement']:.4f}" for what, row in others.items() if row)
             agreed = wide["agreement"]
-            lines.append(f"{name}: int16x8 agreement {agreed:.4f}, at least 0.999 asked: {word(agreed >= 0.999)}")
+            lines.append(
+                f"{name}: int16x8 agreement {agreed:.4f}, at least 0.999 asked: {word(agreed >= 0.999)} ({beside})"
+            )
         if whole := at("int8", "minmax"):
             lines += [_beside(name, each, whole) for m in METHODS[2:] if (each := at("int8", m))]
     return lines
@@ -214,6 +229,7 @@ def main() -> int:
     given = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     given.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     given.add_argument("--models", nargs="*", choices=JOBS, default=list(JOBS))
+    given.add_argument("--only", default="*", metavar="GLOB", help="rows, e.g. 'w4a8 * batchnorm*'")
     given.add_argument("--images", type=int, default=3500, help="that the ResNets are scored on")
     given.add_argument("--iterations", type=int, default=200, help="of AdaRound, a layer")
     given.add_argument("--seed", type=int, default=0, help="of the two trainings and of AdaRound")
@@ -228,13 +244,13 @@ def main() -> int:
     with Progress(console=Console(stderr=True)) as progress:
         for name in chosen.models:
             job = JOBS[name](options)
-            task = progress.add_task(name, total=len(variants(job.model)))
+            task = progress.add_task(name, total=len(variants(job.model, chosen.only)))
 
             def tick(text: str, task: Any = task) -> None:
                 progress.console.log(text)
                 progress.advance(task)
 
-            for row in rows_of(job, options, tick):
+            for row in rows_of(job, options, chosen.only, tick):
                 rows.append(row)
                 if chosen.json is not None:
                     chosen.json.write_text(json.dumps(kept(rows), indent=1))

@@ -17,7 +17,7 @@ LEVELS = (
     ("numerics", "codebook", "requantize", "schedules", "records", "files", "images"),
     ("data",),
     ("sites", "transform"),
-    ("graph", "checks"),
+    ("graph", "checks", "inference"),
     ("transforms.patterns", "transforms.scores", "rewrite.elementwise", "rewrite.matrix_product"),
     ("transforms.*", "rewrite.*", "attach", "compare", "cost", "policies"),
     ("transforms", "rewrite", "rewrite.channel_scope", "integer_layers"),

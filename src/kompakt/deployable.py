@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -18,16 +20,59 @@ from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.inline import inline
 from kompakt.rewrite.layered_operations import layered_operations
 from kompakt.rewrite.merge_twins import merge_twins
+from kompakt.rewrite.normalization_steps import RULES as NORMALIZATIONS
 from kompakt.rewrite.normalization_steps import normalization_steps
 from kompakt.rewrite.own_arithmetic import own_arithmetic
+from kompakt.rewrite.plain_operators import RULES as DECOMPOSED
 from kompakt.rewrite.plain_operators import plain_operators
 from kompakt.rewrite.prelu_steps import prelu_steps
 from kompakt.rewrite.split_activation import split_activation
+from kompakt.rewrite.split_separable import PARTS as SEPARABLE
 from kompakt.rewrite.split_separable import split_separable
 from kompakt.rewrite.time_distributed import time_distributed
 from kompakt.rewrite.unroll_recurrent import unroll_recurrent
 from kompakt.sites import sites
 from kompakt.transform import Transform
+
+
+@dataclass(frozen=True)
+class Step:
+    """A rewrite and the layers (or operations) that it looks for: a copy of a large model takes seconds."""
+
+    rewrite: Callable[[keras.Model], Any]
+    concerns: Callable[[Any], bool]
+
+
+def _is(*kinds: type) -> Callable[[Any], bool]:
+    return lambda layer: isinstance(layer, kinds)
+
+
+def _is_own(layer: Any) -> bool:
+    """A layer of the user's."""
+    return isinstance(layer, layers.Layer) and not type(layer).__module__.startswith("keras.src.layers")
+
+
+BEFORE_FOLDING = (
+    Step(own_arithmetic, _is_own),
+    Step(float_inputs, _is(layers.Rescaling)),
+    Step(time_distributed, _is(layers.TimeDistributed)),
+    Step(normalization_steps, _is(*NORMALIZATIONS)),
+    Step(attention_steps, _is(layers.MultiHeadAttention)),
+    Step(prelu_steps, _is(layers.PReLU)),
+    Step(unroll_recurrent, _is(layers.RNN, layers.Bidirectional)),
+    Step(layered_operations, lambda operation: not isinstance(operation, layers.Layer)),
+    Step(split_separable, _is(*SEPARABLE)),
+    Step(split_activation, _is(layers.Layer)),
+)
+"""What makes a flat model one of layers that have operators, in this order."""
+
+FROM_FOLDING = (
+    Step(lambda model: fold_batchnorm(model)[0], _is(layers.BatchNormalization)),
+    Step(merge_twins, _is(layers.ReLU, layers.Activation)),
+    Step(affine_to_depthwise, _is(layers.BatchNormalization, layers.Rescaling, layers.Normalization)),
+    Step(plain_operators, _is(*DECOMPOSED)),
+)
+"""The rest, after which BatchNormalizations are gone."""
 
 
 def unfolded(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transform]]]:
@@ -38,18 +83,24 @@ def unfolded(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transform]
     for site in sites(plain):
         owner = names.get(id(site.layer))
         renamed[site.name] = site.name if owner is None else f"{owner}/{site.slot.split('/')[-1]}"
-    flat, inner = time_distributed(float_inputs(own_arithmetic(flat)))
-    flat, heads = attention_steps(normalization_steps(flat))
-    flat, steps = unroll_recurrent(prelu_steps(flat))
-    flat, moved = split_separable(layered_operations(flat))
-    moved |= {**inner, **heads, **steps}
-    return split_activation(flat), {moved.get(renamed[name], renamed[name]): kept for name, kept in keeps.items()}
+    flat, moved = _through(BEFORE_FOLDING, flat)
+    return flat, {moved.get(renamed[name], renamed[name]): kept for name, kept in keeps.items()}
 
 
 def folded(model: keras.Model) -> keras.Model:
     """The float model that the file is made of, from :func:`unfolded`: each site of that is one of this."""
-    flat, _ = fold_batchnorm(model)
-    return _mark_inputs(plain_operators(affine_to_depthwise(merge_twins(flat))))
+    return _mark_inputs(_through(FROM_FOLDING, model)[0])
+
+
+def _through(steps: Sequence[Step], model: keras.Model) -> tuple[keras.Model, dict[str, str]]:
+    """(``model`` after the steps that concern a layer of it, {site that moved: its name now})."""
+    moved: dict[str, str] = {}
+    for step in steps:
+        if any(map(step.concerns, model.operations)):
+            made = step.rewrite(model)
+            model, more = made if isinstance(made, tuple) else (made, {})
+            moved |= more
+    return model, moved
 
 
 def with_weights(model: keras.Model, source: keras.Model) -> keras.Model:

@@ -7,10 +7,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, ops, tree
+from keras import layers, ops
 
 from kompakt.attach import Transformed
 from kompakt.graph import copy_layer, map_layers
+from kompakt.inference import infer
 from kompakt.integer_layers import (
     EnterWide,
     IntegerAdd,
@@ -153,7 +154,7 @@ def dynamic_simulation(model: keras.Model) -> keras.Model:
 def simulate(model: keras.Model, inputs: Any, batch_size: int = 256) -> list[np.ndarray]:
     """Outputs of a Keras model at inference, one float array an output."""
     with quiet():  # TensorFlow warns of models that come one after the other
-        return [np.asarray(v) for v in tree.flatten(model.predict(inputs, batch_size=batch_size, verbose=0))]
+        return infer(model, inputs, batch_size)
 
 
 def at_sites(model: keras.Model, sites: Sequence[str]) -> keras.Model:

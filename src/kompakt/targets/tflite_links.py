@@ -16,6 +16,7 @@ import numpy as np
 from keras import tree
 
 from kompakt.graph import symbolic_inputs
+from kompakt.inference import infer
 from kompakt.sites import BOTH, MARK, OUTPUT, is_graph, sites
 from kompakt.targets import tflite_runtime
 from kompakt.targets.quiet import quiet
@@ -183,7 +184,7 @@ def activation_links(
     probe = keras.Model(model.inputs, [tensor for _, tensor in wanted])
     samples = _whole_batches(file, samples)
     with quiet():
-        values = [np.asarray(v) for v in tree.flatten(probe.predict(samples, verbose=0))]
+        values = infer(probe, samples)
     found = {i: rows for i, rows in all_activations(file, samples).items() if i not in hidden}
     moved = {i for op in file.ops if op.name in MOVES for i in op.outputs}
     between = {site for site, _ in wanted if _is_between(model, site)}
