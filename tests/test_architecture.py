@@ -25,7 +25,7 @@ LEVELS = (
     ("rewrite.channel_rules",),
     ("rewrite.channel_groups",),
     ("rewrite.remove_channels",),
-    ("ranking",),
+    ("ranking", "gauges"),
     ("selection",),
     ("targets.target", "targets.quiet", "targets.sparse_format"),
     ("targets.tflite_file", "targets.tflite_runtime"),

@@ -15,6 +15,7 @@ from kompakt.calibrate import calibrate, check_method
 from kompakt.choose import choose
 from kompakt.deployable import folded, unfolded, with_weights
 from kompakt.errors import InputError
+from kompakt.gauges import folding_factors, with_gauges
 from kompakt.keras_modes import is_keras_mode, quantize_in_keras
 from kompakt.noise import candidates
 from kompakt.placement import activation_grids, fixed_range, grids_per_call
@@ -119,7 +120,7 @@ def quantize(
     attached = on_grids(attached, repairs, calibration, original)
     if calibration is not None:
         calibrate(attached, calibration, method=method)
-    return attached
+    return with_gauges(attached, folding_factors(open_form, flat))
 
 
 def _refuse_others(mode: Any, given: Mapping[str, Any], **options: Any) -> None:

@@ -14,6 +14,7 @@ from kompakt.attach import chains_of
 from kompakt.compare import agreement, has_classes
 from kompakt.data import sample_rows
 from kompakt.errors import InputError
+from kompakt.gauges import settled
 from kompakt.noise import layer_grids, logits_model, only, outputs_of, sqnr
 from kompakt.placement import is_marker
 from kompakt.precision import FEWEST_BITS, MOST_BITS
@@ -107,7 +108,8 @@ def sensitivity(
     inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
     inputs = sample_rows(tree.map_structure(np.asarray, inputs), LOOKED_AT)
     labels = None if labels is None else sample_rows(np.asarray(labels), LOOKED_AT)
-    attached = quantize(model, "int8", calibration=inputs if calibration is None else calibration, ranges="minmax")
+    given = inputs if calibration is None else calibration
+    attached = settled(quantize(model, "int8", calibration=given, ranges="minmax"))
     probe = logits_model(attached)
     grids = layer_grids(attached)
     with only([], grids, None):

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kompakt.gauges import settled
 from kompakt.graph import copy_layer, map_layers
 from kompakt.repairs.walk import Given, Visit, bare, check_attached, layer_by_layer, with_layer, without_grids
 from kompakt.rewrite.fold_batchnorm import LINEAR
@@ -46,6 +47,7 @@ def correct_bias(model: keras.Model, data: Any, *, reference: keras.Model | None
         0.6
     """
     check_attached(model, "correct_bias")
+    model = settled(model)
     float_model = without_grids(model) if reference is None else reference
     copy = map_layers(model, _with_bias)
 

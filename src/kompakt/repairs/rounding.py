@@ -12,6 +12,7 @@ from keras import layers, ops
 from rich.progress import Progress
 
 from kompakt.errors import InputError
+from kompakt.gauges import settled
 from kompakt.graph import copy_layer, map_layers
 from kompakt.numerics import integer_limits
 from kompakt.repairs.soft import SoftRounding, Steps, best_scale, own_scale, round_to_grid
@@ -77,6 +78,7 @@ def adaround(
             raise InputError(f"adaround({name}={value!r}): expected a whole number of 1 or more")
     if not learning_rate > 0:
         raise InputError(f"adaround(learning_rate={learning_rate!r}): expected more than 0")
+    model = settled(model)
     float_model = without_grids(model) if reference is None else reference
     copy = map_layers(model, copy_layer)
     steps = Steps(count=iterations, batch_size=batch_size, learning_rate=learning_rate)

@@ -14,6 +14,7 @@ from keras import ops, tree
 from kompakt.attach import Transformed, wrapped
 from kompakt.calibrate import batches
 from kompakt.errors import InputError
+from kompakt.gauges import settled
 from kompakt.graph import Call, as_functional, calls, copy_layer, map_layers, users
 from kompakt.sites import is_graph, nearest, units
 
@@ -161,7 +162,7 @@ def without_grids(model: keras.Model) -> keras.Model:
         >>> type(without_grids(attach(m, {"d/kernel": [FakeQuant(4)]})).layers[0]).__name__
         'Dense'
     """
-    return map_layers(model, lambda layer: copy_layer(getattr(layer, "transformed_layer", layer)))
+    return map_layers(settled(model), lambda layer: copy_layer(getattr(layer, "transformed_layer", layer)))
 
 
 def check_attached(model: keras.Model, what: str) -> None:
