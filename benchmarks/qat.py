@@ -56,15 +56,11 @@ class Fashion(Bench):
 
 
 class Cifar(Bench):
-    """ResNet-8 of MLPerf Tiny, which ends in a softmax and takes pixels of 0 to 255.
-
-    The kernel of its first convolution has values of about 2e-3 once its BatchNormalization is folded: a step of Adam
-    is about its rate, whatever the kernel's size, so the rate has to be small.
-    """
+    """ResNet-8 of MLPerf Tiny, which ends in a softmax and takes pixels of 0 to 255."""
 
     loss = keras.losses.SparseCategoricalCrossentropy()
     batch = 64
-    rate = 5e-5
+    rate = 5e-4
 
     def __init__(self, given: argparse.Namespace) -> None:
         sys.path.insert(0, str(given.shared))
@@ -195,7 +191,7 @@ def arguments() -> argparse.Namespace:
     given.add_argument("--data", nargs="*", choices=BENCHES, default=list(BENCHES))
     given.add_argument("--images", type=int, default=10000, help="training images, the same for all rows")
     given.add_argument("--epochs", type=int, default=3, help="that each variant trains on")
-    given.add_argument("--rate", type=float, help="of Adam at the start, the same for all rows; 5e-4 and 5e-5")
+    given.add_argument("--rate", type=float, help="of Adam at the start, the same for all rows; 5e-4")
     given.add_argument("--test", type=int, default=10000, help="test images")
     given.add_argument("--seed", type=int, default=0)
     given.add_argument("--only", nargs="+", metavar="VARIANT", help="these variants alone")

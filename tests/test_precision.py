@@ -50,6 +50,13 @@ def test_the_last_rule_counts_and_a_number_changes_weights_alone():
     assert dict(given.bits) == {"c2/kernel": 3}
 
 
+@pytest.mark.parametrize("pattern", ["*", "c1", "c1/kernel"])
+def test_a_number_after_float_asks_for_integers_again(pattern):
+    """The weights had 4 bits and the activations none: the file computed in int8, on a range nobody simulated."""
+    given = assign(chain(), INT8, {"c1": "float", pattern: 4})
+    assert given.layers["c1"].activations == 8 and given.bits["c1/kernel"] == 4
+
+
 def test_a_layer_made_from_the_users_own_goes_with_it():
     i = keras.Input((4,))
     model = keras.Model(i, L.Activation("softmax", name="d_softmax")(L.Dense(2, name="d")(i)))

@@ -79,6 +79,9 @@ def assign(
         else:
             held += [name for name in weights if name.split("/")[0] in found]
             bits.update(dict.fromkeys(held, int(value)))
+            for name in {*found, *(each.split("/")[0] for each in held)}:
+                if named.get(name) == FLOAT:  # a number asks for integers again
+                    del named[name]
     return Assignment(layers=_spread(model, base, named), bits=bits)
 
 

@@ -52,7 +52,9 @@ RULES = ("float", *INTEGER)
 
 
 def of_rule(value: Any) -> Precision:
-    """The precision that a rule names: a mode, or a number of weight bits with int8 activations.
+    """The precision that a rule names: a mode, or a number of weight bits (with int8 activations, by itself).
+
+    In :func:`kompakt.assignment.assign` a number changes the weights alone: activations stay those of the mode.
 
     Raises:
         InputError: neither.

@@ -57,7 +57,18 @@ def quantized(
     _exact_scales(done, request.encodings, sources, free=mixed)
     if whole:
         _exact_biases(done, biases)
-    return Converted(data=done.pack(), notes=tuple(notes), breaches=tuple(_unlinked(request.encodings, links)))
+    breaches = (*_unlinked(request.encodings, links), *_other_edges(file, done, request.io))
+    return Converted(data=done.pack(), notes=tuple(notes), breaches=breaches)
+
+
+def _other_edges(file: TFLiteFile, done: TFLiteFile, io: str) -> list[str]:
+    """One line for each input or output of the float ``file`` that is not of the type ``io`` when it is ``done``."""
+    return [
+        f"{done.tensors[new].name}: asked for an {side} of {io}, the file's is {done.tensors[new].kind.lower()}"
+        for side, olds, news in (("input", file.inputs, done.inputs), ("output", file.outputs, done.outputs))
+        for old, new in zip(olds, news, strict=True)
+        if file.tensors[old].kind == "FLOAT32" and done.tensors[new].kind != io.upper()
+    ]
 
 
 def _refuse_loops(file: TFLiteFile) -> None:
