@@ -247,6 +247,11 @@ def test_an_unknown_word(given, text):
         (recipe(epochs=1.5), "recipe: 'epochs' is 1.5, expected a whole number"),
         (recipe(epochs=True), "recipe: 'epochs' is True, expected a whole number"),
         (recipe(stages={"quantize": "int8"}), "recipe: 'stages' is dict, expected a list"),
+        (
+            recipe(stages=[{"quantize": "keras_int8"}]),
+            "recipe, stage 1: 'quantize' is 'keras_int8', which is for servers, and a recipe ends in a TFLite file: "
+            "kompakt.quantize(model, mode), then model.export(folder)",
+        ),
         (recipe(stages=["qat"]), "recipe, stage 1: received str, expected an object"),
         (staged(quantize="int8", train="1"), "recipe, stage 1: 'train' is '1', expected a number"),
         (staged(quantize="int8", options=["a"]), "recipe, stage 1: 'options' is ['a'], expected an object"),

@@ -21,6 +21,7 @@ from kompakt import schedules
 from kompakt.attach import attach, chains_of, wrapped
 from kompakt.checks import check_keys, check_type, check_types, check_word, get_list
 from kompakt.errors import InputError
+from kompakt.keras_modes import is_keras_mode
 from kompakt.planning import LEFT_OUT, UNREACHED, carry, plan, unreached
 from kompakt.precision import of_rule
 from kompakt.quantization import QUANTIZE_OPTIONS, TRAINABLE_MODES, quantize
@@ -297,6 +298,11 @@ def _stage(data: Any, where: str) -> Stage:
     values = check_keys(data, Stage, where)
     numbers = dict.fromkeys(("train", "learning_rate", "shrink"), float)
     check_types({key: v for key, v in values.items() if v is not None}, {**numbers, "options": dict}, where)
+    if is_keras_mode(values.get("quantize")):
+        raise InputError(
+            f"{where}: 'quantize' is {values['quantize']!r}, which is for servers, and a recipe ends in a TFLite file: "
+            "kompakt.quantize(model, mode), then model.export(folder)"
+        )
     check_word(values, "quantize", TRAINABLE_MODES, where)
     for key, least in (("train", 0.0), ("learning_rate", 1e-12)):
         if not least <= values.get(key, 1.0) < math.inf:
