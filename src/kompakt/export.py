@@ -30,7 +30,7 @@ from kompakt.examine import (
 )
 from kompakt.files import writable_folder, write_atomic
 from kompakt.graph import symbolic_inputs
-from kompakt.keras_modes import refuse_quantized_by_keras
+from kompakt.keras_modes import WHY_NOT_TFLITE, refuse_quantized_by_keras
 from kompakt.layerwise import apart
 from kompakt.precision import GRIDDED, INTEGER, MIXED
 from kompakt.records import Artifact, Census, Encoding, SiteFact
@@ -123,7 +123,7 @@ def export(
     check_built(model)
     check_method(method)
     place = find_target(target)
-    refuse_quantized_by_keras(model, target)
+    refuse_quantized_by_keras(model, f"target={target!r}", WHY_NOT_TFLITE)
     mode = _mode(model, quantization, place, rules)
     io = _io(io, MIXED if rules else mode)
     _check_batch(batch, mode)
