@@ -69,7 +69,7 @@ def quantize_in_keras(model: keras.Model, mode: Any) -> keras.Model:
         )
     if wrapped(model):  # Keras would quantize the layers inside, and what is on them would be computed on integers
         raise InputError(
-            f"quantize(mode={_word(mode)}): the model {model.name!r} has transforms on its layers (from prune, cluster, "
+            f"quantize(mode={_word(mode)}): the model {model.name!r} has transforms on its layers (of prune, cluster, "
             "quantize or attach); finalize first: kompakt.finalize(model)[0]"
         )
     refuse_quantized_by_keras(model, f"quantize(mode={_word(mode)})", WHY_NOT_AGAIN)

@@ -64,7 +64,8 @@ def held(model: keras.Model, data: Any) -> Any:
     """All of ``data`` as arrays in the structure that ``model`` takes: repairs go over it more than once."""
     shapes = [tuple(tensor.shape) for tensor in model.inputs] if is_graph(model) else None
     given = [tree.map_structure(np.asarray, inputs) for inputs in batches(data, shapes=shapes)]
-    return tree.map_structure(lambda *parts: np.concatenate(parts), *given)
+    whole = tree.map_structure(lambda *parts: np.concatenate(parts), *given)
+    return [*whole] if isinstance(whole, tuple) else whole  # of a tuple the first would be taken for the inputs
 
 
 def before_folding(model: keras.Model, bits: Mapping[str, int | None], data: Any) -> keras.Model:
