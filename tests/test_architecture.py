@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 LEVELS = (
-    ("errors", "compiled"),
+    ("errors", "compiled", "progress"),
     ("precision",),
     ("numerics", "codebook", "requantize", "schedules", "records", "files", "images"),
     ("data",),

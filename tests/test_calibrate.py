@@ -1,5 +1,6 @@
 """Calibration: its methods, the data it takes, and the ranges it leaves."""
 
+import functools
 import json
 import logging
 
@@ -287,3 +288,29 @@ def test_a_model_without_activation_ranges_is_one_line():
     for model in (small(), kp.quantize(small(), "dynamic_int8")):
         with pytest.raises(InputError, match="has no activation ranges"):
             kp.get_ranges(model)
+
+
+def test_quantize_and_export_tell_how_far_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr("kompakt.repairs.adaround", functools.partial(kp.adaround, iterations=5))
+    told = []
+
+    def report(what, share):
+        told.append((what, share))
+
+    kp.quantize(small(), calibration=X, repairs=["adaround"], progress=report)
+    assert list(dict.fromkeys(what for what, _ in told)) == ["adaround: a", "adaround: b", "calibrating"]
+    assert told[-1] == ("calibrating", 1.0) and ("adaround: b", 1.0) in told
+    told.clear()
+    kp.export(small(), tmp_path / "m.tflite", quantization="int8", calibration=X, progress=report)
+    assert told[-2:] == [("calibrating", 1.0), ("converting and verifying", None)]
+
+
+def test_a_bar_is_shown_on_a_terminal_alone(monkeypatch, capsys):
+    quantized = {}
+    for terminal in ("1", "0"):
+        monkeypatch.setenv("TTY_COMPATIBLE", terminal)
+        monkeypatch.setenv("TTY_INTERACTIVE", terminal)
+        kp.quantize(small(), calibration=(x for x in [X]), progress=True)
+        quantized[terminal] = capsys.readouterr()
+    assert "calibrating" in quantized["1"].err and quantized["0"].err == ""
+    assert quantized["1"].out == quantized["0"].out == ""

@@ -22,6 +22,7 @@ from kompakt.noise import candidates
 from kompakt.placement import activation_grids, fixed_range, grids_per_call
 from kompakt.planning import UNREACHED, carry, unreached
 from kompakt.precision import MIXED, PRECISIONS, Precision
+from kompakt.progress import Report, shown
 from kompakt.repairs import BATCHNORM, before_folding, before_grids, held, on_grids, prepared
 from kompakt.sites import sites
 from kompakt.transform import Transform
@@ -48,6 +49,7 @@ def quantize(
     repairs: Sequence[str] = (),
     max_drop: float | None = None,
     evaluate: Callable[[keras.Model], float] | None = None,
+    progress: bool | Report = False,
 ) -> keras.Model:
     """A trainable copy of ``model`` that computes as its quantized file will: quantization-aware training.
 
@@ -78,6 +80,8 @@ def quantize(
             :func:`kompakt.choose.choose`). Layers that ``rules`` name stay as they say; a bare "*" is only what it
             starts from. ``repairs`` are carried out anew for each assignment that is tried (some tens of them).
         evaluate: model -> its score, higher is better (an accuracy, as a share); for ``max_drop``.
+        progress: show a bar of calibration and AdaRound where there is a terminal, or a report to call (see
+            :mod:`kompakt.progress`).
 
     Raises:
         InputError: unknown mode or repair, no layer to quantize, bad calibration data, a score that is no finite
@@ -98,7 +102,8 @@ def quantize(
     base = _precision(mode, rules, ranges, calibrated=calibration is not None)
     check_method(method)
     if max_drop is not None or evaluate is not None:
-        options = {"ranges": ranges, "momentum": momentum, "method": method, "repairs": repairs}
+        options: dict[str, Any] = {"ranges": ranges, "momentum": momentum, "method": method, "repairs": repairs}
+        options["progress"] = progress
         return _chosen(model, mode, rules, calibration, options, max_drop, evaluate)
     repairs, calibration = prepared(model, repairs, calibration)
     known = [layer.name for layer in model._flatten_layers()]
@@ -120,9 +125,10 @@ def quantize(
     wanted |= _activation_grids(flat, assignment, name, ranges=ranges, momentum=momentum) if base.integer else {}
     attached = attach(flat, {site: chain for site, chain in wanted.items() if chain})
     original = with_weights(flat, reference) if BATCHNORM in repairs else flat
-    attached = on_grids(attached, repairs, calibration, original)
-    if calibration is not None:
-        calibrate(attached, calibration, method=method)
+    with shown(progress) as report:
+        attached = on_grids(attached, repairs, calibration, original, report)
+        if calibration is not None:
+            calibrate(attached, calibration, method=method, report=report)
     return with_gauges(attached, folding_factors(open_form, flat))
 
 

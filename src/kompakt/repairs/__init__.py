@@ -13,6 +13,7 @@ from keras import tree
 from kompakt.attach import attach
 from kompakt.calibrate import batches
 from kompakt.errors import InputError
+from kompakt.progress import Report
 from kompakt.repairs.batchnorm import has_batchnorm, reestimate_batchnorm
 from kompakt.repairs.bias import correct_bias
 from kompakt.repairs.rounding import adaround
@@ -101,10 +102,16 @@ def before_grids(
     return tuple(apply_equalize(each, plan) for each in (model, *others))
 
 
-def on_grids(model: keras.Model, repairs: Sequence[str], data: Any, reference: keras.Model) -> keras.Model:
+def on_grids(
+    model: keras.Model,
+    repairs: Sequence[str],
+    data: Any,
+    reference: keras.Model,
+    progress: bool | Report = False,
+) -> keras.Model:
     """An attached ``model`` with its weights rounded and its biases set to agree with the float ``reference``."""
     if ADAROUND in repairs:
-        model = adaround(model, data, reference=reference)
+        model = adaround(model, data, reference=reference, progress=progress)
     if BIAS in repairs:
         model = correct_bias(model, data, reference=reference)
     return model
