@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 LEVELS = (
-    ("errors", "compiled"),
+    ("errors", "compiled", "progress"),
     ("precision",),
     ("numerics", "codebook", "requantize", "schedules", "records", "files", "images"),
     ("data",),
@@ -25,7 +25,7 @@ LEVELS = (
     ("rewrite.channel_rules",),
     ("rewrite.channel_groups",),
     ("rewrite.remove_channels",),
-    ("ranking", "gauges"),
+    ("ranking", "gauges", "keras_modes"),
     ("selection",),
     ("targets.target", "targets.quiet", "targets.sparse_format"),
     ("targets.tflite_file", "targets.tflite_runtime"),
@@ -43,7 +43,7 @@ LEVELS = (
     ("repairs.walk", "repairs.soft"),
     ("repairs.*",),
     ("targets", "simulation", "assignment", "choose", "repairs", "planning"),
-    ("noise", "keras_modes", "deployable"),
+    ("noise", "deployable"),
     ("techniques", "quantization", "testing", "shrink"),
     ("deploy", "sensitivity"),
     ("examine", "layerwise"),

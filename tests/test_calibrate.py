@@ -1,5 +1,6 @@
 """Calibration: its methods, the data it takes, and the ranges it leaves."""
 
+import functools
 import json
 import logging
 
@@ -177,10 +178,47 @@ def test_data_that_never_ends_is_an_error():
         kp.quantize(small(), calibration=tf_batches().repeat())
 
 
-def test_progress_is_reported_by_the_share_of_the_samples():
+@pytest.mark.parametrize("kind", KINDS)
+def test_progress_is_the_share_of_the_batches_where_it_is_known(kind):
+    """It once ended at 0.25 for batches of 8, was 1.0 after the first of a list, and never came for a generator."""
     quantized, told = kp.quantize(small()), []
-    kp.calibrate(quantized, X, method="mse", report=lambda what, share: told.append((what, share)))
-    assert told == [("calibrating", pytest.approx(share)) for share in (1 / 3, 2 / 3, 1.0)]
+    kp.calibrate(quantized, KINDS[kind](), report=lambda what, share: told.append((what, share)))
+    count = 2 if kind == "dict of the input" else 3
+    shares = [None] * count if "generator" in kind else [pytest.approx((i + 1) / count) for i in range(count)]
+    assert told == [("calibrating", share) for share in shares]
+
+
+def test_progress_counts_small_batches_as_they_are():
+    tf = pytest.importorskip("tensorflow")
+    told = []
+    data = tf.data.Dataset.from_tensor_slices(X).batch(8)
+    kp.calibrate(kp.quantize(small()), data, report=lambda what, share: told.append(share))
+    assert told == pytest.approx([(i + 1) / 12 for i in range(12)])
+
+
+@pytest.mark.parametrize("ranges", ["minmax", "lsq"])
+@pytest.mark.parametrize("method", METHODS)
+def test_calibrate_measures_anew(method, ranges):
+    """The wide range of other data once stayed ("minmax") or weighed as before ("moving_average")."""
+    wanted = kp.get_ranges(kp.quantize(small(), calibration=X, method=method, ranges=ranges))
+    again = kp.quantize(small(), calibration=10 * X, method=method, ranges=ranges)
+    kp.set_ranges(again, {"b/output": (-70.0, 90.0)})
+    for _, grid in transforms_of(again):
+        if grid.learns and not grid.on_weights:
+            grid.log_step.assign(1.0)
+    kp.calibrate(again, X, method=method)
+    for site, ends in kp.get_ranges(again).items():
+        assert ends == pytest.approx(wanted[site], rel=1e-5), site
+
+
+@pytest.mark.parametrize("method", ["minmax", "mse"])
+def test_ranges_are_as_they_were_where_calibration_fails(method):
+    quantized = kp.quantize(small(), calibration=X, ranges="minmax")
+    before = [np.array(keras.ops.convert_to_numpy(w)) for w in quantized.weights]
+    with pytest.raises(InputError, match="NaN or infinite"):
+        kp.calibrate(quantized, [10 * X, X * np.nan], method=method)
+    after = [np.array(keras.ops.convert_to_numpy(w)) for w in quantized.weights]
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_a_layer_that_overflows_is_named():
@@ -250,3 +288,29 @@ def test_a_model_without_activation_ranges_is_one_line():
     for model in (small(), kp.quantize(small(), "dynamic_int8")):
         with pytest.raises(InputError, match="has no activation ranges"):
             kp.get_ranges(model)
+
+
+def test_quantize_and_export_tell_how_far_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr("kompakt.repairs.adaround", functools.partial(kp.adaround, iterations=5))
+    told = []
+
+    def report(what, share):
+        told.append((what, share))
+
+    kp.quantize(small(), calibration=X, repairs=["adaround"], progress=report)
+    assert list(dict.fromkeys(what for what, _ in told)) == ["adaround: a", "adaround: b", "calibrating"]
+    assert told[-1] == ("calibrating", 1.0) and ("adaround: b", 1.0) in told
+    told.clear()
+    kp.export(small(), tmp_path / "m.tflite", quantization="int8", calibration=X, progress=report)
+    assert told[-2:] == [("calibrating", 1.0), ("converting and verifying", None)]
+
+
+def test_a_bar_is_shown_on_a_terminal_alone(monkeypatch, capsys):
+    quantized = {}
+    for terminal in ("1", "0"):
+        monkeypatch.setenv("TTY_COMPATIBLE", terminal)
+        monkeypatch.setenv("TTY_INTERACTIVE", terminal)
+        kp.quantize(small(), calibration=(x for x in [X]), progress=True)
+        quantized[terminal] = capsys.readouterr()
+    assert "calibrating" in quantized["1"].err and quantized["0"].err == ""
+    assert quantized["1"].out == quantized["0"].out == ""

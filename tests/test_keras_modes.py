@@ -88,3 +88,34 @@ def test_what_cannot_be(mode, given, text):
     with pytest.raises(kp.InputError) as caught:
         kp.quantize(model, mode, **given)
     assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        lambda m: kp.prune(m, 0.5, sites="head/kernel"),
+        lambda m: kp.cluster(m, 4),
+        lambda m: kp.quantize(m, "weight_only_int8"),
+    ],
+)
+def test_a_model_with_transforms_is_refused(earlier):
+    """Keras once quantized the layer inside, and the masks were computed on integers: outputs moved by 0.88."""
+    with pytest.raises(kp.InputError, match=r"finalize first: kompakt\.finalize\(model\)\[0\]"):
+        kp.quantize(earlier(words()), "keras_int8")
+    assert quantized_by_keras(kp.quantize(kp.finalize(earlier(words()))[0], "keras_int8"))["head"] == "int8"
+
+
+LATER = {
+    "prune": lambda m: kp.prune(m, 0.5),
+    "cluster": lambda m: kp.cluster(m, 4),
+    "int8": lambda m: kp.quantize(m, "int8", calibration=np.arange(24).reshape(4, 6)),
+    "dynamic_int8": lambda m: kp.quantize(m, "dynamic_int8"),
+    "keras_int4": lambda m: kp.quantize(m, "keras_int4"),
+    "sensitivity": lambda m: kp.sensitivity(m, np.arange(24).reshape(4, 6)),
+}
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_nothing_works_on_a_model_that_keras_quantized(later):
+    with pytest.raises(kp.InputError, match=r"table, head hold weights that .* \(int8\); they are integers already"):
+        LATER[later](kp.quantize(words(), "keras_int8"))

@@ -151,3 +151,56 @@ def test_max_drop_that_cannot_be(given, text):
     with pytest.raises(kp.InputError) as caught:
         kp.quantize(chain(), "int8", **given)
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), None])
+def test_a_score_that_is_no_finite_number_is_said(bad):
+    """NaN once held every limit, so that all layers went to 4 bits."""
+    with pytest.raises(kp.InputError) as caught:
+        kp.quantize(chain(), calibration=X, max_drop=0.1, evaluate=lambda made: bad)
+    assert str(caught.value).startswith(f"evaluate returned {bad!r} for the float model: expected a finite number")
+    scores = iter([1.0, bad])
+    with pytest.raises(kp.InputError, match=rf"evaluate returned {bad!r} for rules=\{{\}}"):
+        kp.quantize(chain(), calibration=X, max_drop=0.1, evaluate=lambda made: next(scores))
+
+
+def kernel_bits(made):
+    return {name: each.bits for name, held, _ in chains_of(made) for each in held if name.endswith("kernel")}
+
+
+def test_layers_that_rules_name_stay_as_they_say(tmp_path):
+    """{"a": 8} once became 4 bits: what was chosen came after the user's rules."""
+    model = chain()
+    first, *others = kernel_bits(kp.quantize(model, calibration=X))
+    easy = {"calibration": X, "max_drop": 1.0, "evaluate": lambda made: 1.0}
+    for pattern in (first, first.split("/")[0]):
+        made = kernel_bits(kp.quantize(model, rules={"*": "int8", pattern: 8}, **easy))
+        assert made.pop(first) == 8
+        assert made == dict.fromkeys(others, 4)
+
+    def only_float(made):  # all but the layer named has to become float
+        return float(set(kernel_bits(made)) <= {first})
+
+    made = kp.quantize(model, rules={first.split("/")[0]: 8}, calibration=X, max_drop=0.0, evaluate=only_float)
+    assert kernel_bits(made) == {first: 8}
+    assert kp.export(made, tmp_path / "m.tflite", verify=X).breaches == ()
+
+
+def test_batches_of_several_inputs_with_labels_are_calibrated_on():
+    keras.utils.set_random_seed(0)
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    model = keras.Model(
+        [a, b], L.Dense(3, name="d")(L.Concatenate()([L.Dense(4, name="c")(a), L.Dense(4, name="e")(b)]))
+    )
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    given = (((x[i : i + 16], 2 * x[i : i + 16]), np.zeros(16)) for i in range(0, 64, 16))
+    made = kp.quantize(model, calibration=given, method="minmax", max_drop=1.0, evaluate=lambda made: 1.0)
+    low, high = kp.get_ranges(made)["b_grid/output"]
+    assert (low, high) == pytest.approx((2 * x.min(), 2 * x.max()))
+
+
+def test_a_dataset_without_end_is_refused_before_it_is_read():
+    tf = pytest.importorskip("tensorflow")
+    data = tf.data.Dataset.from_tensor_slices(X).batch(16).repeat()
+    with pytest.raises(kp.InputError, match=r"repeats without end; give dataset\.take"):
+        kp.quantize(chain(), calibration=data, max_drop=1.0, evaluate=lambda made: 1.0)

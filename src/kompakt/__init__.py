@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from kompakt.records import Encoding as Encoding
     from kompakt.repairs.batchnorm import reestimate_batchnorm as reestimate_batchnorm
     from kompakt.repairs.bias import correct_bias as correct_bias
+    from kompakt.repairs.equalize import equalize as equalize
     from kompakt.repairs.rounding import adaround as adaround
     from kompakt.rewrite.channel_groups import channel_groups as channel_groups
-    from kompakt.rewrite.equalize import equalize as equalize
     from kompakt.rewrite.remove_channels import mask_channels as mask_channels
     from kompakt.rewrite.remove_channels import remove_channels as remove_channels
     from kompakt.run import optimize as optimize
@@ -72,7 +72,7 @@ _HOME = {
     "reestimate_batchnorm": "repairs.batchnorm",
     "correct_bias": "repairs.bias",
     "adaround": "repairs.rounding",
-    "equalize": "rewrite.equalize",
+    "equalize": "repairs.equalize",
     "channel_groups": "rewrite.channel_groups",
     "mask_channels": "rewrite.remove_channels",
     "remove_channels": "rewrite.remove_channels",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,14 +62,12 @@ def assign(
     """
     if rules is not None and not isinstance(rules, Mapping):
         raise InputError(f"rules={rules!r}: expected a mapping such as {{'head*': 'float', 'conv1/kernel': 4}}")
-    weights = [site.name for site in sites(model) if site.variable is not None]
-    names = [each.name for each in model.layers if not (isinstance(each, layers.InputLayer) or is_marker(each))]
+    names, weights = _names(model)
     named: dict[str, Precision] = {}
     bits: dict[str, int] = {}
     for pattern, value in (rules or {}).items():
         precision = of_rule(value)
-        found = [name for name in names if _matches(name, str(pattern), known)]
-        held = [name for name in weights if fnmatch.fnmatchcase(name, str(pattern))]
+        found, held = _meant(str(pattern), names, weights, known)
         if not found and not held:
             raise InputError(f"rules: {pattern!r} matches no layer and no weight{nearest(str(pattern), names)}")
         if isinstance(value, str):
@@ -83,6 +81,27 @@ def assign(
                 if named.get(name) == FLOAT:  # a number asks for integers again
                     del named[name]
     return Assignment(layers=_spread(model, base, named), bits=bits)
+
+
+def named_layers(model: keras.Model, patterns: Iterable[str], known: Sequence[str] = ()) -> set[str]:
+    """The layers of the flat ``model`` that rules with these patterns are about, as :func:`assign` reads them."""
+    names, weights = _names(model)
+    meant = [_meant(str(pattern), names, weights, known) for pattern in patterns]
+    return {name.split("/")[0] for found, held in meant for name in (*found, *held)}
+
+
+def _names(model: keras.Model) -> tuple[list[str], list[str]]:
+    """(layers, weight sites) that rules can be about."""
+    names = [each.name for each in model.layers if not (isinstance(each, layers.InputLayer) or is_marker(each))]
+    return names, [site.name for site in sites(model) if site.variable is not None]
+
+
+def _meant(
+    pattern: str, names: Sequence[str], weights: Sequence[str], known: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """(layers, weight sites) that a pattern matches."""
+    found = [name for name in names if _matches(name, pattern, known)]
+    return found, [name for name in weights if fnmatch.fnmatchcase(name, pattern)]
 
 
 def _matches(name: str, pattern: str, known: Sequence[str]) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -45,8 +47,8 @@ def batches(data: Any, batch_size: int = 32, *, shapes: Sequence[Sequence[int | 
     given = tree.flatten(data) if isinstance(data, list) else []
     if given and not any(hasattr(leaf, "shape") for leaf in given):
         raise InputError("calibration data: received a list of numbers, expected an array: give numpy.asarray(...)")
-    one_input = isinstance(data, list) and shapes is not None and len(shapes) == 1
-    for batch in _slices(data, batch_size) if _is_arrays(data) and not one_input else data:
+    sliced = _is_arrays(data) and not _lists_batches(data, shapes)
+    for batch in _slices(data, batch_size) if sliced else data:
         # On every backend: a tf.data.Dataset gives TensorFlow's tensors on JAX too.
         inputs = tree.map_structure(np.asarray, batch[0] if isinstance(batch, tuple) else batch)
         leaves = tree.flatten(inputs)
@@ -105,7 +107,7 @@ def calibrate(
     *,
     method: str = "moving_average",
     batch_size: int = 32,
-    report: Callable[[str, float], None] | None = None,
+    report: Callable[[str, float | None], None] | None = None,
 ) -> keras.Model:
     """Measure the activation ranges of an attached ``model`` on ``data``, in place.
 
@@ -119,13 +121,14 @@ def calibrate(
         method: "moving_average" is the mean of the batches' minima and maxima; "minmax" holds every value seen;
             "percentile", "mse" (least squared error) and "entropy" (least divergence) clip.
         batch_size: of arrays.
-        report: called as ``report("calibrating", share done)`` after each batch, where that is known.
+        report: called as ``report("calibrating", share)`` after each batch: the share of the batches that are done,
+            None where nobody knows how many come (a generator).
 
     Returns:
-        The same model.
+        The same model. What was measured, trained or set there before does not count any more.
 
     Raises:
-        InputError: empty data, NaN or infinity, or an unknown method.
+        InputError: empty data, NaN or infinity, or an unknown method; the ranges are then as they were.
 
     Example:
         >>> from kompakt.attach import attach
@@ -136,22 +139,36 @@ def calibrate(
     check_method(method)
     ranges = {name: t for name, t in transforms_of(model) if isinstance(t, FakeQuant) and not (t.on_weights or t.fixed)}
     seen = {name: Histogram() for name in ranges} if method in SEARCHES else {}
-    try:
+    shapes = [tuple(t.shape) for t in model.inputs] if is_graph(model) else None
+    whole = _count(data, batch_size, shapes)
+    with _anew(ranges.values()):
         for name, transform in ranges.items():
             transform.calibrating = functools.partial(_look, seen[name]) if seen else method
-        shapes = [tuple(t.shape) for t in model.inputs] if is_graph(model) else None
-        whole, done = _samples(data, batch_size), 0
-        for inputs in batches(data, batch_size, shapes=shapes):
+        for done, inputs in enumerate(batches(data, batch_size, shapes=shapes), 1):
             model(tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False)
-            done += len(tree.flatten(inputs)[0])
-            if report is not None and whole:
-                report("calibrating", min(1.0, done / whole))
-    finally:
-        for transform in ranges.values():
-            transform.calibrating = None
-    for name, histogram in seen.items():
-        ranges[name].set_range(*_searched(name, histogram, ranges[name], method))
+            if report is not None:
+                report("calibrating", done / whole if whole else None)
+        for name, histogram in seen.items():
+            ranges[name].set_range(*_searched(name, histogram, ranges[name], method))
     return model
+
+
+@contextlib.contextmanager
+def _anew(ranges: Collection[FakeQuant]) -> Iterator[None]:
+    """``ranges`` as if nothing had been seen; as they were where what is done meanwhile fails."""
+    before = [[np.array(keras.ops.convert_to_numpy(w)) for w in transform.weights] for transform in ranges]
+    try:
+        for transform in ranges:
+            transform.forget()
+        yield
+    except BaseException:
+        for transform, values in zip(ranges, before, strict=True):
+            for weight, value in zip(transform.weights, values, strict=True):
+                weight.assign(value)
+        raise
+    finally:
+        for transform in ranges:
+            transform.calibrating = None
 
 
 def check_method(method: str) -> None:
@@ -183,18 +200,23 @@ def _searched(name: str, seen: Histogram, transform: FakeQuant, method: str) -> 
     return low, high
 
 
+def _lists_batches(data: Any, shapes: Sequence[Any] | None) -> bool:
+    """A list is one of batches where the model has one input, and holds an array for each input where it has more."""
+    return isinstance(data, list) and shapes is not None and len(shapes) == 1
+
+
 def _is_arrays(data: Any) -> bool:
     if isinstance(data, (dict, list)):
         return all(hasattr(leaf, "shape") for leaf in tree.flatten(data))
     return hasattr(data, "shape")
 
 
-def _samples(data: Any, batch_size: int) -> int | None:
-    """How many samples there are, about, or None where that is not known before they are gone through."""
-    if _is_arrays(data):
-        return len(tree.flatten(data)[0]) if tree.flatten(data) else None
+def _count(data: Any, batch_size: int, shapes: Sequence[Any] | None) -> int | None:
+    """How many batches :func:`batches` gives, or None where that is not known before they are gone through."""
+    if _is_arrays(data) and not _lists_batches(data, shapes):
+        return math.ceil(len((tree.flatten(data) or [()])[0]) / batch_size)
     try:
-        return len(data) * batch_size
+        return int(data.num_batches) if hasattr(data, "num_batches") else len(data)
     except TypeError:
         return None
 

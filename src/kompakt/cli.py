@@ -235,6 +235,7 @@ def _export(options: argparse.Namespace) -> int:
     from kompakt.data import CALIBRATION, load_data, sample_rows
     from kompakt.export import export
     from kompakt.loading import load_model
+    from kompakt.progress import in_words
     from kompakt.task import data_for
 
     model = load_model(options.model, safe=not options.trust)
@@ -253,6 +254,7 @@ def _export(options: argparse.Namespace) -> int:
             verify=data.x_test,
             sparse=options.sparse,
             on_breach=options.on_breach,
+            progress=lambda what, share: report(in_words(what, share), 0.5),
         )
     _show_artifact(artifact, options)
     return BREACH if artifact.breaches else OK

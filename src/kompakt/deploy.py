@@ -15,6 +15,7 @@ from kompakt.errors import InputError
 from kompakt.graph import as_functional, calls, symbolic_inputs
 from kompakt.placement import FOLLOWS, activation_grids, is_marker, last_logits, output_grids
 from kompakt.precision import GRIDDED, INTEGER, MIXED, mode_of
+from kompakt.progress import Report
 from kompakt.quantization import TRAINABLE_MODES, quantize
 from kompakt.records import Encoding
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
@@ -75,12 +76,13 @@ def make_job(
     rules: Mapping[str, Any] | None = None,
     method: str = "moving_average",
     repairs: Sequence[str] = (),
+    progress: bool | Report = False,
 ) -> Job:
     """``model`` made ready for a file of ``mode``; a float model is quantized on ``calibration`` where needed.
 
     Args:
         rules: of :func:`kompakt.quantize`; with them ``mode`` is what the layers that they do not name have.
-        method: of :func:`kompakt.calibrate`.
+        method: of :func:`kompakt.calibrate`. progress: of :func:`kompakt.quantize`.
 
     Raises:
         InputError: int8 without ranges and without calibration data, or ``repairs`` of what is not quantized here.
@@ -97,9 +99,8 @@ def make_job(
                 f"quantization={mode!r} of a float model needs calibration=: some hundred samples of real input"
             )
         _check_finite(model)
-        model = quantize(
-            model, mode, rules=rules, calibration=calibration, ranges="minmax", method=method, repairs=repairs
-        )
+        options: dict[str, Any] = {"ranges": "minmax", "method": method, "repairs": repairs, "progress": progress}
+        model = quantize(model, mode, rules=rules, calibration=calibration, **options)
         mode = quantized_mode(model) or mode
     if not wrapped(model):
         return Job(plain=model, encodings={}, reference=model, name="float model", given=given)

@@ -30,9 +30,10 @@ from kompakt.examine import (
 )
 from kompakt.files import writable_folder, write_atomic
 from kompakt.graph import symbolic_inputs
-from kompakt.keras_modes import refuse_quantized_by_keras
+from kompakt.keras_modes import WHY_NOT_TFLITE, refuse_quantized_by_keras
 from kompakt.layerwise import apart
 from kompakt.precision import GRIDDED, INTEGER, MIXED
+from kompakt.progress import Report, shown
 from kompakt.records import Artifact, Census, Encoding, SiteFact
 from kompakt.rewrite.full_precision import full_precision
 from kompakt.simulation import simulate
@@ -79,6 +80,7 @@ def export(
     sparse: bool = False,
     repairs: Sequence[str] = (),
     on_breach: str = "raise",
+    progress: bool | Report = False,
 ) -> Artifact:
     """Write ``model`` as a file that was run and compared with its simulation first.
 
@@ -101,6 +103,8 @@ def export(
         repairs: of a float model that is quantized here, as in :func:`kompakt.quantize`: any of "batchnorm",
             "equalize", "adaround" and "bias".
         on_breach: "raise", or "warn" to write the file all the same, with the breaches in the Artifact.
+        progress: show a bar of calibration and AdaRound where there is a terminal, or a report to call (see
+            :mod:`kompakt.progress`).
 
     Returns:
         The Artifact; ``print(artifact.report)`` shows what was asked and what the file holds.
@@ -123,13 +127,15 @@ def export(
     check_built(model)
     check_method(method)
     place = find_target(target)
-    refuse_quantized_by_keras(model, target)
+    refuse_quantized_by_keras(model, f"target={target!r}", WHY_NOT_TFLITE)
     mode = _mode(model, quantization, place, rules)
     io = _io(io, MIXED if rules else mode)
     _check_batch(batch, mode)
     writable_folder(Path(path).parent)
     inputs = _compared_on(model, verify, calibration)
-    job = make_job(model, mode, calibration, rules, method, repairs)
+    with shown(progress) as report:
+        job = make_job(model, mode, calibration, rules, method, repairs, report)
+        report("converting and verifying", None)
     mode = MIXED if job.mode == MIXED else mode
     short = tuple(f"{site}: {e.shortfall}" for site, e in job.encodings.items() if e.shortfall)
     short += tables_left(job.plain, mode)

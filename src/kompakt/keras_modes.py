@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from kompakt.attach import wrapped
 from kompakt.errors import InputError, first_line
 from kompakt.graph import copy_layer, map_layers
 from kompakt.sites import is_graph, sites
@@ -22,8 +23,11 @@ WITH_CONFIG = {"gptq": "GPTQConfig", "awq": "AWQConfig"}
 
 WHY_NOT_TFLITE = (
     "TFLite has no operators for it: of int8 TensorFlow's converter fails, of int4 it makes files that are larger than "
-    "float and lose a ReLU without a word"
+    "float and lose a ReLU without a word. Export it for a server as a SavedModel, model.export(folder), or give the "
+    "float model and quantization='weight_only_int8' or 'int8'"
 )
+
+WHY_NOT_AGAIN = "they are integers already, which no technique can work on: give the float model that it was made from"
 
 
 def is_keras_mode(mode: Any) -> bool:
@@ -49,7 +53,7 @@ def quantize_in_keras(model: keras.Model, mode: Any) -> keras.Model:
             they learn from text. It is handed on to ``keras.Model.quantize``.
 
     Raises:
-        InputError: no layer that Keras can quantize, or Keras refuses.
+        InputError: a model with transforms on it, no layer that Keras can quantize, or Keras refuses.
 
     Example:
         >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
@@ -63,6 +67,12 @@ def quantize_in_keras(model: keras.Model, mode: Any) -> keras.Model:
             f"quantize(mode={mode!r}): it learns from text; give keras.quantizers.{name}(dataset=, tokenizer=, "
             "quantization_layer_structure=) in place of the name"
         )
+    if wrapped(model):  # Keras would quantize the layers inside, and what is on them would be computed on integers
+        raise InputError(
+            f"quantize(mode={_word(mode)}): the model {model.name!r} has transforms on its layers (of prune, cluster, "
+            "quantize or attach); finalize first: kompakt.finalize(model)[0]"
+        )
+    refuse_quantized_by_keras(model, f"quantize(mode={_word(mode)})", WHY_NOT_AGAIN)
     copy = map_layers(model, copy_layer) if is_graph(model) else copy_layer(model)
     asked = {"mode": KERAS_MODES[mode]} if isinstance(mode, str) else {"config": mode}
     try:
@@ -95,8 +105,8 @@ def quantized_by_keras(model: keras.Model) -> dict[str, str]:
     return {name: str(mode) for name, mode in modes.items() if mode}
 
 
-def refuse_quantized_by_keras(model: keras.Model, target: str) -> None:
-    """Raise where ``model`` holds weights in Keras' own forms, which a ``target`` file has no operators for.
+def refuse_quantized_by_keras(model: keras.Model, what: str, why: str) -> None:
+    """Raise where ``model`` holds weights in Keras' own forms, which ``what`` cannot take, for the reason ``why``.
 
     Raises:
         InputError: it does.
@@ -104,8 +114,9 @@ def refuse_quantized_by_keras(model: keras.Model, target: str) -> None:
     done = quantized_by_keras(model)
     if done:
         names = f"{', '.join(list(done)[:4])}{', ...' if len(done) > 4 else ''}"
-        raise InputError(
-            f"target={target!r}: {names} hold weights that keras.Model.quantize made ({next(iter(done.values()))}); "
-            f"{WHY_NOT_TFLITE}. Export it for a server as a SavedModel, model.export(folder), or give the float model "
-            "and quantization='weight_only_int8' or 'int8'"
-        )
+        how = next(iter(done.values()))
+        raise InputError(f"{what}: {names} hold weights that keras.Model.quantize made ({how}); {why}")
+
+
+def _word(mode: Any) -> str:
+    return repr(mode) if isinstance(mode, str) else type(mode).__name__

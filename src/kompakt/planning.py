@@ -11,6 +11,7 @@ from keras import layers
 
 from kompakt.attach import attach, chains_of, finalize, wrapped
 from kompakt.errors import InputError
+from kompakt.keras_modes import WHY_NOT_AGAIN, refuse_quantized_by_keras
 from kompakt.sites import Site, check_finite, match, sites
 from kompakt.transform import Transform
 
@@ -161,8 +162,14 @@ def _spared(known: Mapping[str, Site], *, spares_ends: bool) -> dict[str, str]:
 
 
 def carry(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transform]]]:
-    """(the plain model, {site: transforms that keep what earlier techniques did there})."""
-    if not wrapped(model):
+    """(the plain model, {site: transforms that keep what earlier techniques did there}).
+
+    Raises:
+        InputError: what an earlier technique did cannot be kept, or Keras itself quantized the model.
+    """
+    held = wrapped(model)
+    refuse_quantized_by_keras(model, f"the model {model.name!r}", WHY_NOT_AGAIN)
+    if not held:
         return model, {}
     keeps: dict[str, list[Transform]] = {}
     for name, chain, _ in chains_of(model):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from kompakt.assignment import Assignment, assign, meet, weight_bits
+from kompakt.assignment import Assignment, assign, meet, named_layers, weight_bits
 from kompakt.attach import attach
 from kompakt.calibrate import calibrate, check_method
-from kompakt.choose import choose
+from kompakt.choose import EVERY, choose
 from kompakt.deployable import folded, unfolded, with_weights
 from kompakt.errors import InputError
 from kompakt.gauges import folding_factors, with_gauges
@@ -21,7 +22,8 @@ from kompakt.noise import candidates
 from kompakt.placement import activation_grids, fixed_range, grids_per_call
 from kompakt.planning import UNREACHED, carry, unreached
 from kompakt.precision import MIXED, PRECISIONS, Precision
-from kompakt.repairs import BATCHNORM, before_folding, before_grids, on_grids, prepared
+from kompakt.progress import Report, shown
+from kompakt.repairs import BATCHNORM, before_folding, before_grids, held, on_grids, prepared
 from kompakt.sites import sites
 from kompakt.transform import Transform
 from kompakt.transforms.quantize import FakeQuant
@@ -47,6 +49,7 @@ def quantize(
     repairs: Sequence[str] = (),
     max_drop: float | None = None,
     evaluate: Callable[[keras.Model], float] | None = None,
+    progress: bool | Report = False,
 ) -> keras.Model:
     """A trainable copy of ``model`` that computes as its quantized file will: quantization-aware training.
 
@@ -74,11 +77,15 @@ def quantize(
             order whatever order they are given in. All but "equalize" need calibration.
         max_drop: choose the precision of each layer (4, 8 or 16 bits, float), so that the score falls by at most this
             against the float model's, at the fewest bytes; what was chosen and why is logged (see
-            :func:`kompakt.choose.choose`). ``rules`` are what it starts from.
+            :func:`kompakt.choose.choose`). Layers that ``rules`` name stay as they say; a bare "*" is only what it
+            starts from. ``repairs`` are carried out anew for each assignment that is tried (some tens of them).
         evaluate: model -> its score, higher is better (an accuracy, as a share); for ``max_drop``.
+        progress: show a bar of calibration and AdaRound where there is a terminal, or a report to call (see
+            :mod:`kompakt.progress`).
 
     Raises:
-        InputError: unknown mode or repair, no layer to quantize, bad calibration data.
+        InputError: unknown mode or repair, no layer to quantize, bad calibration data, a score that is no finite
+            number.
 
     Example:
         >>> import numpy as np
@@ -95,7 +102,8 @@ def quantize(
     base = _precision(mode, rules, ranges, calibrated=calibration is not None)
     check_method(method)
     if max_drop is not None or evaluate is not None:
-        options = {"ranges": ranges, "momentum": momentum, "method": method, "repairs": repairs}
+        options: dict[str, Any] = {"ranges": ranges, "momentum": momentum, "method": method, "repairs": repairs}
+        options["progress"] = progress
         return _chosen(model, mode, rules, calibration, options, max_drop, evaluate)
     repairs, calibration = prepared(model, repairs, calibration)
     known = [layer.name for layer in model._flatten_layers()]
@@ -117,9 +125,10 @@ def quantize(
     wanted |= _activation_grids(flat, assignment, name, ranges=ranges, momentum=momentum) if base.integer else {}
     attached = attach(flat, {site: chain for site, chain in wanted.items() if chain})
     original = with_weights(flat, reference) if BATCHNORM in repairs else flat
-    attached = on_grids(attached, repairs, calibration, original)
-    if calibration is not None:
-        calibrate(attached, calibration, method=method)
+    with shown(progress) as report:
+        attached = on_grids(attached, repairs, calibration, original, report)
+        if calibration is not None:
+            calibrate(attached, calibration, method=method, report=report)
     return with_gauges(attached, folding_factors(open_form, flat))
 
 
@@ -168,14 +177,17 @@ def _chosen(
         )
     if calibration is None or mode != "int8":
         raise InputError("max_drop= needs mode='int8', which it starts from, and calibration= samples")
-    samples = calibration if hasattr(calibration, "shape") or isinstance(calibration, (dict, list)) else [*calibration]
-    floor = float(evaluate(carry(model)[0])) - max_drop
+    samples = held(model, calibration)
+    floor = _score(evaluate, carry(model)[0], "the float model") - max_drop
+    general, own = _split_rules(rules or {})
 
     def made(more: Mapping[str, Any]) -> keras.Model:
-        return quantize(model, mode, rules={**(rules or {}), **more}, calibration=samples, **options)
+        return quantize(model, mode, rules={**general, **more, **own}, calibration=samples, **options)
 
     start = quantize(model, mode, rules=rules, calibration=samples, ranges="minmax")
-    choice = choose(candidates(start, samples), lambda more: float(evaluate(made(more))), floor)
+    settled = named_layers(start, own, [layer.name for layer in model._flatten_layers()])
+    free = [each for each in candidates(start, samples) if each.layer not in settled]
+    choice = choose(free, lambda more: _score(evaluate, made(more), f"rules={more}"), floor)
     for line in choice.why:
         log.warning("max_drop: %s", line)
     if choice.score < floor:
@@ -183,6 +195,27 @@ def _chosen(
             f"max_drop={max_drop}: no assignment scores {floor:.4f}; the best found scores {choice.score:.4f}"
         )
     return made(choice.rules)
+
+
+def _split_rules(rules: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Rules up to a bare "*", which the choice may go against, and those after it, which name layers: they hold."""
+    last = [*rules].index(EVERY) + 1 if EVERY in rules else 0
+    given = [*rules.items()]
+    return dict(given[:last]), dict(given[last:])
+
+
+def _score(evaluate: Callable[[keras.Model], Any], model: keras.Model, what: str) -> float:
+    """What ``evaluate`` returns, a finite number."""
+    found = evaluate(model)
+    try:
+        score = float(found)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise InputError(
+            f"evaluate returned {found!r} for {what}: expected a finite number, higher is better, such as an accuracy"
+        )
+    return score
 
 
 def _weight_grids(

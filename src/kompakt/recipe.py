@@ -24,6 +24,7 @@ from kompakt.errors import InputError
 from kompakt.keras_modes import is_keras_mode
 from kompakt.planning import LEFT_OUT, UNREACHED, carry, plan, unreached
 from kompakt.precision import of_rule
+from kompakt.progress import Report
 from kompakt.quantization import QUANTIZE_OPTIONS, TRAINABLE_MODES, quantize
 from kompakt.repairs import REPAIRS
 from kompakt.shrink import plan_shrink, shrink
@@ -160,17 +161,27 @@ class Started:
     skipped: tuple[str, ...] = ()
 
 
-def start_stage(model: keras.Model, stage: Stage, *, steps: int, calibration: Any, seed: int) -> Started:
+def start_stage(
+    model: keras.Model,
+    stage: Stage,
+    *,
+    steps: int,
+    calibration: Any,
+    seed: int,
+    progress: bool | Report = False,
+) -> Started:
     """Begin a stage.
 
     Args:
         model: plain, or attached by the stage before. steps: training steps of this stage.
+        progress: of :func:`kompakt.quantize`.
 
     Raises:
         InputError: a rule matches no site.
     """
     if stage.quantize is not None:
-        attached = quantize(model, stage.quantize, calibration=calibration, **dict(stage.options))
+        options = {"calibration": calibration, "progress": progress, **stage.options}
+        attached = quantize(model, stage.quantize, **options)
         weights = sorted(name for name, _, variable in chains_of(attached) if variable is not None)
         left = tuple(UNREACHED % path for path in unreached(attached))
         return Started(model=attached, applied=(f"quantize {stage.quantize}: {', '.join(weights)}",), skipped=left)

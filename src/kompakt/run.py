@@ -30,6 +30,7 @@ from kompakt.files import sha256, writable_folder, write_atomic
 from kompakt.graph import reseed
 from kompakt.loading import save_model
 from kompakt.measure import latency_ratio
+from kompakt.progress import in_words
 from kompakt.recipe import Recipe, Stage, Started, load_recipe, start_stage, to_dict
 from kompakt.records import Artifact, Measurement, Run, Trial, from_json, to_json
 from kompakt.simulation import simulate
@@ -257,6 +258,7 @@ class _Job:
             sparse=recipe.sparse,
             calibration=self._calibration(),
             verify=self.data.x_test,
+            progress=lambda what, share: report(f"{recipe.name}: {in_words(what, share)}", 0.9),
         )
         report(f"{recipe.name}: measuring", 0.95)
         measurements = self._measure(model, artifact, before)
@@ -271,13 +273,20 @@ class _Job:
         )
 
     def _stage(
-        self, model: keras.Model, stage: Stage, epochs: int, key: str, report: Callable[[float], None], *, seed: int
+        self, model: keras.Model, stage: Stage, epochs: int, key: str, report: Callable[..., None], *, seed: int
     ) -> tuple[Started, keras.Model, dict[str, tuple[float, ...]]]:
         """A stage as it started, the model after it, and the training curves."""
         steps = epochs * math.ceil(len(self.data.y_train) / self.batch_size)
         report(0.0)
         keras.utils.set_random_seed(seed)  # a stage that is taken up goes on as if never stopped
-        started = start_stage(model, stage, steps=max(1, steps), calibration=self._calibration(), seed=self.seed)
+        started = start_stage(
+            model,
+            stage,
+            steps=max(1, steps),
+            calibration=self._calibration(),
+            seed=self.seed,
+            progress=lambda what, share: report(0.0, in_words(what, share)),
+        )
         attached = started.model
         file = self.folder / "trials" / f"{key}.keras"
         known = file.with_suffix(".json")
@@ -396,7 +405,9 @@ def _part(report: Report, index: int, count: int, what: str, done: float) -> Non
     report(what, (index + done) / count)
 
 
-def _doing(report: Report, recipe: Recipe, stage: int, before: float, part: float, done: float) -> None:
+def _doing(
+    report: Report, recipe: Recipe, stage: int, before: float, part: float, done: float, words: str = ""
+) -> None:
     """Report a stage that is ``done`` (0..1), of a recipe that was ``before`` done and gets ``part`` from it."""
-    words = "starting" if done == 0.0 else "training"
+    words = words or ("starting" if done == 0.0 else "training")
     report(f"{recipe.name}: stage {stage + 1} of {len(recipe.stages)}, {words}", before + part * done)

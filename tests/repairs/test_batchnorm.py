@@ -146,6 +146,19 @@ def test_later_repairs_agree_with_the_model_from_before(more):
     assert np.abs(apart.mean(axis=(0, 1, 2))).max() < 0.03 * wanted.std()
 
 
+@pytest.mark.parametrize("with_reference", [False, True])
+def test_one_that_is_called_twice_is_left_and_named(with_reference, caplog):
+    """The statistics of the last call once were those of both."""
+    i, norm = keras.Input((4,)), L.BatchNormalization(name="n")
+    x = L.BatchNormalization(name="last")(norm(L.Dense(4, name="d")(norm(i))))
+    model = keras.Model(i, x)
+    new = kp.reestimate_batchnorm(model, data((4,)), reference=model if with_reference else None)
+    for old, found in zip(statistics(model, "n"), statistics(new, "n"), strict=True):
+        np.testing.assert_array_equal(old, found)
+    assert with_reference or np.abs(statistics(new, "last")[0]).max() > 0.1
+    assert caplog.text.count("n: reestimate_batchnorm left it as it is (it is called more than once)") == 1
+
+
 def test_a_model_without_any_is_refused():
     model = keras.Sequential([keras.Input((4,)), L.Dense(2, name="d")], name="m")
     with pytest.raises(kp.InputError, match=r"the model 'm' has no BatchNormalization \(none there\)"):

@@ -98,6 +98,21 @@ def test_a_shared_layer_is_named(caplog):
     assert "d: bias correction left it as it is (it is called more than once)" in caplog.text
 
 
+def test_a_layer_of_another_kind_is_named(caplog):
+    model = keras.Sequential([keras.Input((3, 4)), L.EinsumDense("abc,cd->abd", (None, 5), name="e"), L.Dense(2)])
+    kp.correct_bias(attach(model, {"e/kernel": [FakeQuant(3)]}), draw((3, 4)))
+    assert "e: bias correction left it as it is (a EinsumDense has no bias of one value" in caplog.text
+
+
+@pytest.mark.parametrize("repair", [kp.adaround, kp.correct_bias])
+def test_a_model_with_transforms_but_no_grids_on_weights_is_refused(repair):
+    """kp.adaround of a pruned model once gave it back as it was."""
+    model = keras.Sequential([keras.Input((4,)), L.Dense(4, name="d")], name="m")
+    for each in (kp.prune(model, 0.5), attach(model, {"d/output": [FakeQuant(8, symmetric=False)]})):
+        with pytest.raises(kp.InputError, match="the model 'm' has no grids on its weights; expected one from"):
+            repair(each, draw((4,)))
+
+
 def test_in_a_nested_model():
     inner = keras.Sequential([keras.Input((4,)), L.Dense(4, name="d")], name="inner")
     i = keras.Input((4,))
@@ -108,7 +123,7 @@ def test_in_a_nested_model():
 
 def test_a_model_without_grids_is_refused():
     with pytest.raises(
-        kp.InputError, match="correct_bias: the model 'm' has no grids on its layers; expected one from"
+        kp.InputError, match="correct_bias: the model 'm' has no grids on its weights; expected one from"
     ):
         kp.correct_bias(keras.Sequential([keras.Input((4,)), L.Dense(2)], name="m"), draw((4,)))
 

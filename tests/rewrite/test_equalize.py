@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from kompakt.rewrite.equalize import equalize
+import kompakt as kp
+from kompakt.repairs.equalize import equalize
 
 
 def chain(*made, shape):
@@ -127,7 +128,7 @@ LEFT = [
         "a: left as it is (b has groups)",
     ),
     (
-        lambda: chain(L.Dense(3, name="a"), L.BatchNormalization(name="n"), L.Dense(2, name="b"), shape=(4,)),
+        lambda: chain(L.Dense(3, "relu", name="a"), L.BatchNormalization(name="n"), L.Dense(2, name="b"), shape=(4,)),
         "a: left as it is (n (BatchNormalization) follows)",
     ),
 ]
@@ -153,3 +154,38 @@ def test_relu6_is_replaced_where_that_is_asked_for(between):
     hidden = np.maximum(x @ model.get_weights()[0], 0)
     assert hidden.max() > 6
     np.testing.assert_allclose(new(x), hidden @ model.get_weights()[2], rtol=1e-4, atol=1e-4)
+
+
+def folded_and_nested():
+    inner = keras.Sequential(
+        [keras.Input((8, 8, 3)), L.Conv2D(6, 3, use_bias=False, name="a"), L.BatchNormalization(name="n"), L.ReLU()],
+        name="inner",
+    )
+    i = keras.Input((8, 8, 3))
+    model = keras.Model(i, L.Conv2D(4, 1, name="b")(inner(i)))
+    random = np.random.default_rng(0)
+    inner.get_layer("n").set_weights([random.uniform(0.1, 9.0, 6) for _ in range(4)])
+    return model
+
+
+def test_batchnormalizations_are_folded_first(rewritten):
+    """With them in the way nothing was done for a model as it is trained."""
+    new, lines = rewritten(folded_and_nested(), equalize, tolerance=2e-5)
+    assert lines[0] == "n: folded into a" and lines[1].startswith("a -> b: 6 channels")
+    np.testing.assert_allclose(reach(new.get_layer("a"), -1), reach(new.get_layer("b"), -2), rtol=1e-3)
+
+
+def test_a_layer_to_leave_that_is_not_there():
+    model = chain(L.Dense(3, "relu", name="first"), L.Dense(2, name="last"), shape=(4,))
+    with pytest.raises(kp.InputError, match=r"equalize\(leave=\): the model has no layer 'frist'; nearest: 'first'"):
+        equalize(model, leave=["frist"])
+
+
+def test_a_model_with_transforms_is_refused():
+    """It once came back as it was, with no line."""
+    model = chain(L.Dense(3, "relu", name="a"), L.Dense(2, name="b"), shape=(4,))
+    for each in (kp.prune(model, 0.5), kp.quantize(model, "weight_only_int8")):
+        with pytest.raises(
+            kp.InputError, match=r"has transforms on its layers .* give the float model, or ask quantize"
+        ):
+            equalize(each)

@@ -13,6 +13,7 @@ from keras import tree
 from kompakt.attach import attach
 from kompakt.calibrate import batches
 from kompakt.errors import InputError
+from kompakt.progress import Report
 from kompakt.repairs.batchnorm import has_batchnorm, reestimate_batchnorm
 from kompakt.repairs.bias import correct_bias
 from kompakt.repairs.rounding import adaround
@@ -64,7 +65,8 @@ def held(model: keras.Model, data: Any) -> Any:
     """All of ``data`` as arrays in the structure that ``model`` takes: repairs go over it more than once."""
     shapes = [tuple(tensor.shape) for tensor in model.inputs] if is_graph(model) else None
     given = [tree.map_structure(np.asarray, inputs) for inputs in batches(data, shapes=shapes)]
-    return tree.map_structure(lambda *parts: np.concatenate(parts), *given)
+    whole = tree.map_structure(lambda *parts: np.concatenate(parts), *given)
+    return [*whole] if isinstance(whole, tuple) else whole  # of a tuple the first would be taken for the inputs
 
 
 def before_folding(model: keras.Model, bits: Mapping[str, int | None], data: Any) -> keras.Model:
@@ -100,10 +102,16 @@ def before_grids(
     return tuple(apply_equalize(each, plan) for each in (model, *others))
 
 
-def on_grids(model: keras.Model, repairs: Sequence[str], data: Any, reference: keras.Model) -> keras.Model:
+def on_grids(
+    model: keras.Model,
+    repairs: Sequence[str],
+    data: Any,
+    reference: keras.Model,
+    progress: bool | Report = False,
+) -> keras.Model:
     """An attached ``model`` with its weights rounded and its biases set to agree with the float ``reference``."""
     if ADAROUND in repairs:
-        model = adaround(model, data, reference=reference)
+        model = adaround(model, data, reference=reference, progress=progress)
     if BIAS in repairs:
         model = correct_bias(model, data, reference=reference)
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import keras
@@ -11,8 +12,10 @@ from keras import layers
 from kompakt.attach import wrapped
 from kompakt.errors import InputError
 from kompakt.graph import copy_layer, map_layers
-from kompakt.repairs.walk import Given, Visit, layer_by_layer
+from kompakt.repairs.walk import CALLED_AGAIN, Given, Visit, layer_by_layer
 from kompakt.sites import check_built, is_graph
+
+log = logging.getLogger("kompakt")
 
 
 def reestimate_batchnorm(model: keras.Model, data: Any, *, reference: keras.Model | None = None) -> keras.Model:
@@ -23,7 +26,8 @@ def reestimate_batchnorm(model: keras.Model, data: Any, *, reference: keras.Mode
     over samples and positions, layer after layer: each sees what those before it make with their new
     statistics, at inference (no Dropout). Sun et al. 2019, "Hybrid 8-bit Floating Point Training", section 2.3;
     Nagel et al. 2022, arXiv:2203.11086, section 4.1. It helps where weights have changed since the statistics
-    were gathered: pruned, clustered, or on a grid. ``gamma``, ``beta`` and all other weights stay.
+    were gathered: pruned, clustered, or on a grid. ``gamma``, ``beta`` and all other weights stay. A layer that is
+    called more than once is left, and named in the log.
 
     Statistics of some hundred samples are not those of the whole training set, and samples of another kind move
     the model towards that kind. With ``reference``, the model as it was, only what its own statistics of ``data``
@@ -54,9 +58,13 @@ def reestimate_batchnorm(model: keras.Model, data: Any, *, reference: keras.Mode
         made = "kompakt.quantize has folded them: ask it for repairs=('batchnorm',)" if wrapped(model) else "none there"
         raise InputError(f"reestimate_batchnorm: the model {model.name!r} has no BatchNormalization ({made})")
 
+    shared: dict[int, str] = {}
+
     def visit(at: Visit) -> None:
         norm = getattr(at.layer, "transformed_layer", at.layer)
-        if isinstance(norm, layers.BatchNormalization):
+        if isinstance(norm, layers.BatchNormalization) and not at.alone:
+            shared.setdefault(id(norm), at.name or norm.name)
+        elif isinstance(norm, layers.BatchNormalization):
             mean, variance = statistics(at.given, norm.axis)
             if reference is not None:
                 mean, variance = _moved(norm, (mean, variance), statistics(at.expected_given, norm.axis))
@@ -64,6 +72,8 @@ def reestimate_batchnorm(model: keras.Model, data: Any, *, reference: keras.Mode
             norm.moving_variance.assign(variance)
 
     layer_by_layer(copy, data, visit, reference=reference)
+    for name in shared.values():
+        log.warning(CALLED_AGAIN, name, "reestimate_batchnorm")
     return copy
 
 

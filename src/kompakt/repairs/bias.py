@@ -10,13 +10,23 @@ import numpy as np
 
 from kompakt.gauges import settled
 from kompakt.graph import copy_layer, map_layers
-from kompakt.repairs.walk import Given, Visit, bare, check_attached, layer_by_layer, with_layer, without_grids
+from kompakt.repairs.walk import (
+    CALLED_AGAIN,
+    Given,
+    Visit,
+    bare,
+    check_attached,
+    layer_by_layer,
+    with_layer,
+    without_grids,
+)
 from kompakt.rewrite.fold_batchnorm import LINEAR
+from kompakt.transforms.quantize import FakeQuant
 
 log = logging.getLogger("kompakt")
 
-CALLED_AGAIN = "%s: %s left it as it is (it is called more than once)"
-"""What is said of a shared layer: its calls would each ask for something else."""
+LEFT = "%s: bias correction left it as it is (a %s has no bias of one value an output channel)"
+"""What is said of other layers with a weight on a grid."""
 
 
 def correct_bias(model: keras.Model, data: Any, *, reference: keras.Model | None = None) -> keras.Model:
@@ -26,7 +36,8 @@ def correct_bias(model: keras.Model, data: Any, *, reference: keras.Model | None
 
     before the activation, layer after layer: :math:`\tilde{x}` is what the corrected layers before it make. Nagel
     et al. 2019, arXiv:1906.04721, section 4.2, with the means measured on ``data`` (appendix D). Where activations
-    have ranges already, their rounding is corrected too. Linear layers that have no bias get one.
+    have ranges already, their rounding is corrected too. Linear layers that have no bias get one;
+    other layers are left, and named in the log.
 
     Args:
         model: from ``kompakt.quantize`` or :func:`kompakt.attach`; not changed.
@@ -53,7 +64,10 @@ def correct_bias(model: keras.Model, data: Any, *, reference: keras.Model | None
 
     def visit(at: Visit) -> None:
         inner = getattr(at.layer, "transformed_layer", None)
-        if inner is None or "kernel" not in at.layer.chains or not isinstance(inner, LINEAR):
+        if inner is None or not _on_grid(at.layer):
+            return
+        if not isinstance(inner, LINEAR):
+            log.warning(LEFT, at.name, type(inner).__name__)
             return
         if not at.alone:
             log.warning(CALLED_AGAIN, at.name, "bias correction")
@@ -64,6 +78,11 @@ def correct_bias(model: keras.Model, data: Any, *, reference: keras.Model | None
 
     layer_by_layer(copy, data, visit, reference=float_model)
     return copy
+
+
+def _on_grid(layer: Any) -> bool:
+    """Whether a weight of the Transformed ``layer`` is on a grid."""
+    return any(isinstance(t, FakeQuant) and t.on_weights for chain in layer.chains.values() for t in chain)
 
 
 def _with_bias(layer: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops
-from rich.progress import Progress
 
 from kompakt.errors import InputError
 from kompakt.gauges import settled
 from kompakt.graph import copy_layer, map_layers
 from kompakt.numerics import integer_limits
+from kompakt.progress import Report, shown
 from kompakt.repairs.soft import SoftRounding, Steps, best_scale, own_scale, round_to_grid
 from kompakt.repairs.walk import Visit, bare, check_attached, layer_by_layer, without_grids
 from kompakt.schedules import is_whole
@@ -36,7 +37,7 @@ def adaround(
     batch_size: int = 32,
     learning_rate: float = 0.03,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool | Report = False,
 ) -> keras.Model:
     r"""A copy of a quantized ``model`` whose weights are rounded up or down as its layers' outputs ask for.
 
@@ -57,7 +58,7 @@ def adaround(
         data: some hundred samples of real input (arrays), or an iterable of batches.
         reference: the model to agree with, of the same layers; by default ``model`` without its grids.
         iterations: steps of Adam a layer. batch_size, learning_rate: of those. seed: of the batches drawn.
-        progress: show a bar.
+        progress: show a bar where there is a terminal, or a report (see :mod:`kompakt.progress`).
 
     Raises:
         InputError: a model without grids, a reference with other layers, bad data or numbers out of range.
@@ -84,15 +85,15 @@ def adaround(
     steps = Steps(count=iterations, batch_size=batch_size, learning_rate=learning_rate)
     random = np.random.default_rng(seed)
 
-    with Progress(disable=not progress) as shown:
+    with shown(progress) as report:
 
         def visit(at: Visit) -> None:
             found = _rounded(at)
             if isinstance(found, str):
                 log.warning(LEFT, at.name, found)
             elif found is not None:
-                task = shown.add_task(at.name, total=iterations)
-                _learn(at, *found, steps, random, lambda: shown.advance(task))
+                done, what = itertools.count(1), f"adaround: {at.name}"
+                _learn(at, *found, steps, random, lambda: report(what, next(done) / iterations))
 
         layer_by_layer(copy, data, visit, reference=float_model)
     return copy

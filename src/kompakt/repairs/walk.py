@@ -11,12 +11,16 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from kompakt.attach import Transformed, wrapped
+from kompakt.attach import Transformed, transforms_of
 from kompakt.calibrate import batches
 from kompakt.errors import InputError
 from kompakt.gauges import settled
 from kompakt.graph import Call, as_functional, calls, copy_layer, map_layers, users
 from kompakt.sites import is_graph, nearest, units
+from kompakt.transforms.quantize import FakeQuant
+
+CALLED_AGAIN = "%s: %s left it as it is (it is called more than once)"
+"""What is said of a shared layer: its calls would each ask for something else."""
 
 Layer = Any
 Given = list[tuple[tuple[Any, ...], dict[str, Any]]]
@@ -166,10 +170,11 @@ def without_grids(model: keras.Model) -> keras.Model:
 
 
 def check_attached(model: keras.Model, what: str) -> None:
-    """Raise unless ``model`` is a graph with transforms on it, which ``what`` works on."""
-    if not is_graph(model) or not wrapped(model):
+    """Raise unless ``model`` is a graph with a weight on a grid, which ``what`` works on."""
+    on_grid = is_graph(model) and any(isinstance(t, FakeQuant) and t.on_weights for _, t in transforms_of(model))
+    if not on_grid:
         raise InputError(
-            f"{what}: the model {model.name!r} has no grids on its layers; expected one from kompakt.quantize"
+            f"{what}: the model {model.name!r} has no grids on its weights; expected one from kompakt.quantize"
         )
 
 

@@ -72,7 +72,7 @@ CLOSE = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Evened:
-    """What :func:`equalize` does to a model: it can be done to one with other weights.
+    """What evens out the channels of a model: it can be done to one with other weights.
 
     Attributes:
         factors: (layer, the linear layer after it) -> what the channels between them are divided by, (channels,).
@@ -93,44 +93,13 @@ class _Pair:
     clipped: tuple[Layer, ...]  # ReLU6, to be replaced
 
 
-def equalize(
-    model: keras.Model, *, replace_relu6: bool = False, leave: Collection[str] = ()
-) -> tuple[keras.Model, tuple[str, ...]]:
-    r"""Even out the ranges of the channels between each two linear layers; the same function in float.
-
-    .. math:: W_1' = S^{-1} W_1, \quad b_1' = S^{-1} b_1, \quad W_2' = W_2 S,
-        \quad s_i = \frac{1}{r_i^{(2)}} \sqrt{r_i^{(1)} r_i^{(2)}}
-
-    with :math:`r_i` the largest magnitude of channel i in either weight: Nagel et al. 2019, arXiv:1906.04721,
-    section 4.1, equations (4) to (11), repeated over all pairs until nothing moves, which settles chains
-    (convolution, depthwise, convolution). It needs :math:`f(s x) = s f(x)` between the two, as ReLU, LeakyReLU
-    and pooling have it. Weights with a scale a channel gain little by themselves; the activation between,
-    which has one scale for all channels, does where some channels are far smaller than others.
+def plan_equalize(model: keras.Model, *, replace_relu6: bool = False, leave: Collection[str] = ()) -> Evened:
+    """What evens out the channels of ``model``; see :func:`kompakt.repairs.equalize.equalize`.
 
     Args:
-        model: a float model, flat, BatchNormalizations folded (see
-            :func:`kompakt.rewrite.fold_batchnorm.fold_batchnorm`); not changed.
-        replace_relu6: make each ReLU6 that is in the way a ReLU: no longer the same function where it clipped.
-        leave: names of layers to leave as they are.
-
-    Returns:
-        (a new model, a line for each pair and for each layer that was left, with the reason).
-
-    Example:
-        >>> m = keras.Sequential([keras.Input((1,)), layers.Dense(2, "relu", name="a"), layers.Dense(1, name="b")])
-        >>> m.set_weights([np.array([[100.0, 1.0]]), np.zeros(2), np.array([[1.0], [1.0]]), np.zeros(1)])
-        >>> new, lines = equalize(m)
-        >>> lines
-        ('a -> b: 2 channels, ranges of a 100 times apart, now 10 times', 'b: left as it is (an output of the model)')
-        >>> [w.ravel().round(3).tolist() for w in new.get_weights()[::2]]  # kernels
-        [[10.0, 1.0], [10.0, 1.0]]
+        model: flat, BatchNormalizations folded.
+        replace_relu6: make each ReLU6 that is in the way a ReLU. leave: names of layers to leave as they are.
     """
-    plan = plan_equalize(model, replace_relu6=replace_relu6, leave=leave)
-    return apply_equalize(model, plan), plan.lines
-
-
-def plan_equalize(model: keras.Model, *, replace_relu6: bool = False, leave: Collection[str] = ()) -> Evened:
-    """What :func:`equalize` would do to ``model``."""
     pairs, left = _pairs(as_functional(model), replace_relu6, leave)
     weights = {id(layer): _Weights(layer) for pair in pairs for layer in (pair.first, pair.second)}
     before = [weights[id(pair.first)].spread() for pair in pairs]

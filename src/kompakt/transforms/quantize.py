@@ -144,6 +144,11 @@ class FakeQuant(Transform):
             self.log_step.assign(ops.zeros(self.log_step.shape))
             self.shift.assign(ops.zeros(self.shift.shape))
 
+    def forget(self) -> None:
+        """Go back to before anything was seen: the next that is observed is the first."""
+        self.set_range(0.0, 0.0)
+        self.seen.assign(0.0)
+
     def prepare(self, value: Tensor, axis: Sequence[int]) -> None:
         super().prepare(value, axis)
         if self.learns and self.on_weights:
