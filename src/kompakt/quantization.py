@@ -195,9 +195,16 @@ def _weight_grids(
             "embedding or recurrent layer"
         )
     own = "lsq" if ranges == "lsq" else "minmax"
+    widths = weight_bits(model, assignment)
+    lost = [name for name in keeps if name not in widths]
+    if lost:
+        raise InputError(
+            f"{', '.join(lost)}: no weight of the model as it is deployed, so that what prune or cluster did there would "
+            f"be lost (it has {', '.join(widths)}); give sites= without it to prune or cluster"
+        )
     return {
         name: [*keeps.get(name, []), *([FakeQuant(width, symmetric=True, mode=mode, ranges=own)] if width else [])]
-        for name, width in weight_bits(model, assignment).items()
+        for name, width in widths.items()
     }
 
 
