@@ -238,6 +238,8 @@ class IntegerMean(layers.Layer):  # type: ignore[misc]
         self.step_in, self.step_out = np.float32(given.scale[0]), np.float32(result.scale[0])
 
     def call(self, x: Any, mask: Any = None) -> Any:
+        if mask is not None:
+            return self.mean(x, mask=mask)
         axes = _averaged(self.mean, len(x.shape))
         count = int(np.prod([x.shape[a] for a in axes]))
         keep = isinstance(self.mean, Mean) or self.mean.keepdims
