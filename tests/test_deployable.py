@@ -90,6 +90,8 @@ def test_what_has_no_place_in_the_deployed_form_is_an_error(monkeypatch):
     pruned = kp.prune(model, 0.5, sites="a/kernel")
     flat, keeps = unfolded(pruned)
     monkeypatch.setattr("kompakt.quantization.unfolded", lambda _: (flat, {"gone/kernel": keeps["a/kernel"]}))
-    text = "gone/kernel: no weight of the model as it is deployed, so that what prune or cluster did there would be lost"
+    text = (
+        "gone/kernel: no weight of the model as it is deployed, so that what prune or cluster did there would be lost"
+    )
     with pytest.raises(InputError, match=text):
         kp.quantize(pruned, "dynamic_int8")

@@ -200,8 +200,8 @@ def _weight_grids(
     lost = [name for name in keeps if name not in widths]
     if lost:
         raise InputError(
-            f"{', '.join(lost)}: no weight of the model as it is deployed, so that what prune or cluster did there would "
-            f"be lost (it has {', '.join(widths)}); give sites= without it to prune or cluster"
+            f"{', '.join(lost)}: no weight of the model as it is deployed, so that what prune or cluster did there "
+            f"would be lost (it has {', '.join(widths)}); give sites= without it to prune or cluster"
         )
     return {
         name: [*keeps.get(name, []), *([FakeQuant(width, symmetric=True, mode=mode, ranges=own)] if width else [])]
