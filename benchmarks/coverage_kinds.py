@@ -78,6 +78,12 @@ def nested() -> keras.Model:
     return keras.Model(i, head(inner(i)))
 
 
+def frame() -> keras.Model:
+    """What a CNN-LSTM does with each image."""
+    parts = [L.Conv2D(4, 3), L.BatchNormalization(), L.ReLU(), L.GlobalAveragePooling2D(), L.Dense(4)]
+    return keras.Sequential([keras.Input(VOLUME[1:]), *parts])
+
+
 @keras.saving.register_keras_serializable(package="coverage")
 class Block(keras.Model):
     """A subclassed model with a residual and an operation."""
@@ -193,6 +199,7 @@ KINDS: dict[str, Make] = {
     "ConvLSTM2D": layer(lambda: L.ConvLSTM2D(3, 3), VOLUME, stem=False),
     "TimeDistributed Dense": layer(lambda: L.TimeDistributed(L.Dense(5)), ROWS),
     "TimeDistributed Conv2D": layer(lambda: L.TimeDistributed(L.Conv2D(4, 3)), VOLUME, stem=False),
+    "TimeDistributed nested model": layer(lambda: L.TimeDistributed(frame()), VOLUME, stem=False),
     "BatchNormalization alone": layer(L.BatchNormalization, stem=False),
     "LayerNormalization": layer(L.LayerNormalization, ROWS),
     "LayerNormalization, image": layer(L.LayerNormalization),
@@ -207,6 +214,7 @@ KINDS: dict[str, Make] = {
     "PReLU, a slope a channel": layer(lambda: L.PReLU(alpha_initializer="uniform", shared_axes=[1, 2])),
     "ReLU, threshold and slope": layer(lambda: L.ReLU(max_value=1.0, negative_slope=0.1, threshold=0.1)),
     "Activation('gelu') layer": layer(lambda: L.Activation("gelu")),
+    "ops.gelu, approximate": around(ops.gelu),
     "MaxPooling1D": layer(lambda: L.MaxPooling1D(2), ROWS),
     "MaxPooling2D": layer(lambda: L.MaxPooling2D(2)),
     "MaxPooling3D": layer(lambda: L.MaxPooling3D(2), VOLUME, stem=False),

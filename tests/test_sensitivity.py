@@ -75,6 +75,81 @@ def test_labels_give_the_accuracy_lost_and_the_model_stays_as_it_was():
         np.testing.assert_array_equal(old, new)
 
 
+def batches_of(x, y):
+    yield from ((x[i : i + 32], y[i : i + 32]) for i in range(0, len(x), 32))
+
+
+def test_batches_are_put_together():
+    model = chain()
+    labels = RANDOM.integers(0, 4, len(X))
+    assert kp.sensitivity(model, batches_of(X, labels)) == kp.sensitivity(model, (X, labels))
+    assert kp.sensitivity(model, (x for x, _ in batches_of(X, labels))) == kp.sensitivity(model, X)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow")
+def test_a_dataset():
+    import tensorflow as tf
+
+    labels = RANDOM.integers(0, 4, len(X))
+    dataset = tf.data.Dataset.from_tensor_slices((X, labels)).batch(32)
+    assert kp.sensitivity(chain(), dataset) == kp.sensitivity(chain(), (X, labels))
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ((X, np.zeros(10, "int32")), "labels of shape (10,) for 128 samples: expected one label a sample"),
+        (
+            (X, np.zeros((128, 3))),
+            "labels of shape (3,) a sample for outputs of shape (4,): expected whole numbers of classes, or the shape "
+            "of the outputs",
+        ),
+        (3, "calibration data: received int, expected arrays or batches of them"),
+    ],
+)
+def test_data_that_cannot_be(data, text):
+    with pytest.raises(kp.InputError) as caught:
+        kp.sensitivity(chain(), data)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("ends", ["sigmoid", None, "two outputs"])
+def test_one_value_and_labels_of_0_and_1_give_an_accuracy(ends):
+    keras.utils.set_random_seed(0)
+    i = keras.Input((12,))
+    x = L.Dense(16, activation="relu")(i)
+    last = L.Dense(1, activation="sigmoid" if ends == "two outputs" else ends, name="last")(x)
+    model = keras.Model(i, [last, L.Dense(2)(x)] if ends == "two outputs" else last)
+    inner = keras.Model(i, last)
+    middle = 0.0 if ends is None else 0.5
+    labels = (inner.predict(X, verbose=0) > middle).astype("int32")  # all right before
+    for row in kp.sensitivity(model, (X, labels), bits=(8, 2)):
+        for error in row.errors:
+            wrong = error.drop * len(X)
+            assert wrong == pytest.approx(round(wrong)) and 0 <= wrong <= len(X)
+    assert max(error.drop for row in kp.sensitivity(model, (X, labels), bits=(8, 2)) for error in row.errors) > 0.0
+
+
+def test_rows_name_the_layer_that_was_given():
+    keras.utils.set_random_seed(0)
+    i = keras.Input((4, 6), name="x")
+    model = keras.Model(i, L.Dense(3, name="b")(L.LSTM(5, name="memory")(i)))
+    rows = kp.sensitivity(model, RANDOM.normal(size=(32, 4, 6)).astype("float32"))
+    assert {row.of for row in rows} == {"x", "memory", "b"}
+    assert len({row.layer for row in rows if row.of == "memory"}) > 1
+
+
+def test_rows_are_in_the_order_of_what_all_layers_have():
+    """A sigmoid inside has no weights, and so one error, for 8 bits."""
+    keras.utils.set_random_seed(0)
+    i = keras.Input((12,), name="x")
+    x = L.Activation("tanh", name="t")(L.Dense(16, name="a")(i))
+    rows = kp.sensitivity(keras.Model(i, L.Dense(4, name="c")(L.Add(name="s")([x, x]))), X, bits=(4, 8))
+    assert [error.bits for row in rows for error in row.errors if row.layer == "s"] == [8]
+    at_8 = [error.sqnr for row in rows for error in row.errors if error.bits == 8]
+    assert at_8 == sorted(at_8) and len(at_8) == len(rows)
+
+
 def test_bits_out_of_range():
     with pytest.raises(kp.InputError) as caught:
         kp.sensitivity(chain(), X, bits=(8, 1))

@@ -104,14 +104,22 @@ def _meant(
     return found, [name for name in weights if fnmatch.fnmatchcase(name, pattern)]
 
 
+def origin(name: str, known: Sequence[str]) -> str | None:
+    """Which of the ``known`` layers of the user's the layer ``name`` was made from; None for no layer of theirs.
+
+    Example:
+        >>> origin("lstm_1_kept", ["lstm", "lstm_1"]), origin("lstm", ["lstm"]), origin("input", ["lstm"])
+        ('lstm_1', 'lstm', None)
+    """
+    if name in known:
+        return name
+    return max((user for user in known if name.startswith(f"{user}_")), key=len, default=None)
+
+
 def _matches(name: str, pattern: str, known: Sequence[str]) -> bool:
     """Whether a layer, or the user's own that it was made from, is meant."""
-    if fnmatch.fnmatchcase(name, pattern):
-        return True
-    if name in known:
-        return False
-    origin = max((user for user in known if name.startswith(f"{user}_")), key=len, default=None)
-    return origin is not None and fnmatch.fnmatchcase(origin, pattern)
+    user = origin(name, known)
+    return fnmatch.fnmatchcase(name, pattern) or (user is not None and fnmatch.fnmatchcase(user, pattern))
 
 
 def _spread(model: keras.Model, base: Precision, named: Mapping[str, Precision]) -> dict[str, Precision]:

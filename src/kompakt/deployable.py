@@ -31,7 +31,7 @@ from kompakt.rewrite.split_separable import PARTS as SEPARABLE
 from kompakt.rewrite.split_separable import split_separable
 from kompakt.rewrite.time_distributed import time_distributed
 from kompakt.rewrite.unroll_recurrent import unroll_recurrent
-from kompakt.sites import sites
+from kompakt.sites import is_graph, sites, weight_slots
 from kompakt.transform import Transform
 
 
@@ -52,10 +52,34 @@ def _is_own(layer: Any) -> bool:
     return isinstance(layer, layers.Layer) and not type(layer).__module__.startswith("keras.src.layers")
 
 
+def _inlined(model: keras.Model) -> tuple[keras.Model, dict[str, str]]:
+    """(``model`` with the models in it entered, {weight site: its name now})."""
+    flat, names = inline(model)
+    now = {
+        id(variable): f"{names[id(layer)]}/{slot}"
+        for layer in model._flatten_layers()
+        if id(layer) in names
+        for slot, (_, variable, _) in weight_slots(layer).items()
+    }
+    return flat, {site.name: now[id(site.variable)] for site in sites(model) if id(site.variable) in now}
+
+
+def _over_time(model: keras.Model) -> tuple[keras.Model, dict[str, str]]:
+    """What is over time as calls on its steps, and the models there entered; in those too."""
+    moved: dict[str, str] = {}
+    while True:
+        model, more = time_distributed(model)
+        moved = _then(moved, more)
+        if not any(map(is_graph, model.layers)):
+            return model, moved
+        model, more = _inlined(model)
+        moved = _then(moved, more)
+
+
 BEFORE_FOLDING = (
+    Step(_over_time, _is(layers.TimeDistributed)),
     Step(own_arithmetic, _is_own),
     Step(float_inputs, _is(layers.Rescaling)),
-    Step(time_distributed, _is(layers.TimeDistributed)),
     Step(normalization_steps, _is(*NORMALIZATIONS)),
     Step(attention_steps, _is(layers.MultiHeadAttention)),
     Step(prelu_steps, _is(layers.PReLU)),
@@ -78,13 +102,10 @@ FROM_FOLDING = (
 def unfolded(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transform]]]:
     """(a flat float model with its BatchNormalizations, {its site: what earlier techniques left there})."""
     plain, keeps = carry(model)
-    flat, names = inline(plain)
-    renamed = {}
-    for site in sites(plain):
-        owner = names.get(id(site.layer))
-        renamed[site.name] = site.name if owner is None else f"{owner}/{site.slot.split('/')[-1]}"
+    flat, start = _inlined(plain)
     flat, moved = _through(BEFORE_FOLDING, flat)
-    return flat, {moved.get(renamed[name], renamed[name]): kept for name, kept in keeps.items()}
+    now = _then(start, moved)
+    return flat, {now.get(name, name): kept for name, kept in keeps.items()}
 
 
 def folded(model: keras.Model) -> keras.Model:
@@ -99,8 +120,13 @@ def _through(steps: Sequence[Step], model: keras.Model) -> tuple[keras.Model, di
         if any(map(step.concerns, model.operations)):
             made = step.rewrite(model)
             model, more = made if isinstance(made, tuple) else (made, {})
-            moved |= more
+            moved = _then(moved, more)
     return model, moved
+
+
+def _then(moved: dict[str, str], more: dict[str, str]) -> dict[str, str]:
+    """{site: its name after both moves}."""
+    return {**more, **{old: more.get(new, new) for old, new in moved.items()}}
 
 
 def with_weights(model: keras.Model, source: keras.Model) -> keras.Model:

@@ -18,8 +18,10 @@ from kompakt.errors import InputError
 from kompakt.files import gzip_bytes, sha256
 from kompakt.graph import as_functional, calls, users
 from kompakt.numerics import WIDE
+from kompakt.placement import MOVING_OPERATIONS
 from kompakt.precision import GRIDDED
 from kompakt.records import Agreement, Artifact, Census, Encoding, SiteFact
+from kompakt.rewrite.elementwise import Elementwise
 from kompakt.rewrite.inline import inline
 from kompakt.rewrite.split_activation import fused
 from kompakt.simulation import at_sites, simulate
@@ -105,6 +107,9 @@ def examine(place: Target, made: Converted, job: Job, inputs: Any, *, mode: str,
                 lost = apart_from_given(expected, outputs, LEAST_GIVEN, name="model given", mode=near)
         notes += [] if lost else _few_agree(agree, expected, outputs)
     census, facts = place.census(made.data), place.facts(made.data, job.encodings)
+    floats = islands(census, mode, job.floats)
+    if mode in GRIDDED and (floats or apart):
+        floats += masked(job.plain)
     if apart:
         few = _worst(simulated, outputs.values, inputs)
         first = (
@@ -123,7 +128,7 @@ def examine(place: Target, made: Converted, job: Job, inputs: Any, *, mode: str,
         notes=(*notes, *unseen_properties(facts, job.encodings)),
         breaches=(
             *made.breaches,
-            *islands(census, mode, job.floats),
+            *floats,
             *lost_properties(facts),
             *place.regridded(made.data, job.encodings),
             *not_finite_weights(job.plain),
@@ -265,20 +270,59 @@ def most_lsb(job: Job) -> float:
 def _is_function(layer: Any) -> bool:
     """Whether a layer is a function that is not piecewise linear."""
     kinds = (keras.layers.Activation, keras.layers.Softmax)
+    if isinstance(layer, Elementwise):
+        return layer.function == "gelu_tanh"
     return isinstance(layer, kinds) and not fused(layer)
 
 
 def _first_apart(place: Target, data: bytes, job: Job, inputs: Any, *, most: float) -> list[str]:
-    """The first site, in the order of the graph, that is more than ``most`` steps away."""
+    """The first site, in the order of the graph, that is more than ``most`` steps away.
+
+    Where none is, the first that is away at all, and the operations that have no grid to compare.
+    """
     order = {layer.name: i for i, layer in enumerate(job.reference.layers)}
     held = set(place.activations(data))
     found = [site for site in job.encodings if site.rsplit("/", 1)[-1] in (OUTPUT, BOTH) and site in held]
     found = sorted(found, key=lambda site: order[site.rsplit("/", 1)[0]])
-    for site, agree in zip(found, _at_sites(place, data, job, inputs, found) if found else [], strict=True):
-        if agree.max_lsb is not None and agree.max_lsb > most + SLACK:
-            layers = ", ".join(job.owners.get(site, ())) or site.rsplit("/", 1)[0]
-            return [f"the first tensor that is off is {site} (layers: {layers}), by {agree.max_lsb:.1f} LSB"]
-    return [f"every tensor of the {len(found)} with a grid of its own is within {most:.0f} LSB"]
+    agrees = _at_sites(place, data, job, inputs, found) if found else []
+    for least in (most, 0.0):
+        for site, agree in zip(found, agrees, strict=True):
+            if agree.max_lsb is not None and agree.max_lsb > least + SLACK:
+                layers = ", ".join(job.owners.get(site, ())) or site.rsplit("/", 1)[0]
+                off = f"the first tensor that is off is {site} (layers: {layers}), by {agree.max_lsb:.1f} LSB"
+                return [off] if least else [_all_near(found, most), off, *gridless(job.plain)]
+    return [_all_near(found, most), *gridless(job.plain)]
+
+
+def _all_near(found: Sequence[str], most: float) -> str:
+    return f"every tensor of the {len(found)} with a grid of its own is within {most:.0f} LSB"
+
+
+def gridless(model: keras.Model) -> list[str]:
+    """A line for each operation of a flat ``model`` that computes and has no site, and so no grid of its own.
+
+    Example:
+        >>> i = keras.Input((4,))
+        >>> gridless(keras.Model(i, keras.ops.cumsum(i, axis=1)))
+        ['cumsum (Cumsum): no layer stands for it, its range was measured at export']
+    """
+    return [
+        f"{each.name} ({type(each).__name__}): no layer stands for it, its range was measured at export"
+        for each in model.operations
+        if not isinstance(each, keras.layers.Layer) and type(each).__name__ not in MOVING_OPERATIONS
+    ]
+
+
+def masked(model: keras.Model) -> list[str]:
+    """A line for each layer of a flat ``model`` that computes with a mask: an integer file has no operators for it."""
+    found = {
+        call.layer.name: f"{call.layer.name} ({type(call.layer).__name__}) takes the mask of an "
+        "Embedding(mask_zero=True) or a Masking, which is computed with in floats: build the model without it, or export it as 'dynamic_int8'"
+        for call in calls(model)
+        if getattr(call.layer, "_call_has_mask_arg", False)
+        and any(getattr(tensor, "_keras_mask", None) is not None for tensor in call.inputs)
+    }
+    return list(found.values())
 
 
 def _first_off(place: Target, data: bytes, job: Job, inputs: Any, mode: str) -> list[str]:

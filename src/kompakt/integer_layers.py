@@ -14,7 +14,6 @@ from kompakt.graph import copy_layer
 from kompakt.numerics import WIDE, along, fake_quantize, round_half_away, round_half_up
 from kompakt.records import Encoding
 from kompakt.rewrite.elementwise import Mean
-from kompakt.rewrite.matrix_product import MatMul
 
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D)
 """Layers that XNNPACK does not compute with 4-bit weights: TFLite's own kernels do."""
@@ -82,10 +81,10 @@ class IntegerAdd(layers.Layer):  # type: ignore[misc]
     .. math:: y = s_y \lfloor (m_a (q_a - z_a) \pm m_b (q_b - z_b) + 2^{n-1}) / 2^n \rfloor,
         \quad m_i = round(2^n s_i / s_y)
 
+    with :math:`n = 20 - \lfloor \log_2 \max(s_a, s_b) / s_y \rfloor`, so that the multipliers have 21 bits.
+
     In 16 bits as TFLite's own kernel does: each term times 2^15 and rounded to twice the larger step first, once
     (its AVX2 form; the plain one rounds twice, and is a step away in seven sums of a million).
-
-    with :math:`n = 20 - \lfloor \log_2 \max(s_a, s_b) / s_y \rfloor`, so that the multipliers have 21 bits.
     """
 
     def __init__(self, name: str, given: tuple[Encoding, Encoding], result: Encoding, *, sign: float = 1.0) -> None:
@@ -238,6 +237,8 @@ class IntegerMean(layers.Layer):  # type: ignore[misc]
         self.step_in, self.step_out = np.float32(given.scale[0]), np.float32(result.scale[0])
 
     def call(self, x: Any, mask: Any = None) -> Any:
+        if mask is not None:
+            return self.mean(x, mask=mask)
         axes = _averaged(self.mean, len(x.shape))
         count = int(np.prod([x.shape[a] for a in axes]))
         keep = isinstance(self.mean, Mean) or self.mean.keepdims
@@ -259,46 +260,32 @@ def _averaged(layer: Any, rank: int) -> tuple[int, ...]:
     return tuple(range(2, rank)) if layer.data_format == "channels_first" else tuple(range(1, rank - 1))
 
 
-class IntegerMatMul(layers.Layer):  # type: ignore[misc]
-    r"""The matrix product of two tensors in integers, the sums exact: XNNPACK rounds them once, in float32.
+class IntegerProduct(layers.Layer):  # type: ignore[misc]
+    r"""A product of two tensors in integers, of their numbers or as matrices.
 
     .. math:: y = s_y \cdot round\left(\sum (q_a - z_a)(q_b - z_b) \cdot s_a s_b / s_y\right)
+
+    The sums are exact; XNNPACK multiplies and rounds once, in float32.
+
+    Args:
+        product: the plain layer, which has no weights.
     """
 
-    def __init__(self, name: str, given: tuple[Encoding, Encoding], result: Encoding) -> None:
-        super().__init__(name=name, dtype="float32")
+    def __init__(self, product: Any, given: tuple[Encoding, Encoding], result: Encoding) -> None:
+        super().__init__(name=product.name, dtype="float32")
+        self.product = product.__class__.from_config({**product.get_config(), "dtype": "float64"})
         self.steps = [np.float32(g.scale[0]) for g in given]
         self.step_out = np.float32(result.scale[0])
         self.rounded = requantize.once(self.steps[0] * self.steps[1] / self.step_out)
 
     def call(self, inputs: Any) -> Any:
-        first, second = (
+        steps = [
             ops.cast(ops.round(ops.cast(x, "float32") / s), "float64") for x, s in zip(inputs, self.steps, strict=True)
-        )
-        return self.rounded(ops.matmul(first, second)) * self.step_out
+        ]
+        return self.rounded(self.product(steps)) * self.step_out
 
     def compute_output_shape(self, shapes: Any) -> Any:
-        return MatMul().compute_output_shape(shapes)
-
-
-class IntegerMultiply(layers.Layer):  # type: ignore[misc]
-    r"""The product of two tensors in integers, :math:`y = s_y \cdot round((q_a - z_a)(q_b - z_b) \cdot s_a s_b / s_y)`.
-
-    The multiplier and the product with it are float32, as XNNPACK has them.
-    """
-
-    def __init__(self, name: str, given: tuple[Encoding, Encoding], result: Encoding) -> None:
-        super().__init__(name=name, dtype="float32")
-        self.steps = [np.float32(g.scale[0]) for g in given]
-        self.step_out = np.float32(result.scale[0])
-        self.rounded = requantize.once(self.steps[0] * self.steps[1] / self.step_out)
-
-    def call(self, inputs: Any) -> Any:
-        first, second = (ops.round(ops.cast(x, "float32") / s) for x, s in zip(inputs, self.steps, strict=True))
-        return self.rounded(first * second) * self.step_out
-
-    def compute_output_shape(self, shapes: Any) -> Any:
-        return layers.Multiply().compute_output_shape(shapes)
+        return self.product.compute_output_shape(shapes)
 
 
 class IntegerAverage(layers.Layer):  # type: ignore[misc]

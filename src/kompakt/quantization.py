@@ -99,7 +99,7 @@ def quantize(
         given = {"rules": rules, "calibration": calibration, "max_drop": max_drop, "evaluate": evaluate}
         _refuse_others(mode, given, ranges=ranges, momentum=momentum, method=method, repairs=repairs)
         return quantize_in_keras(model, mode)
-    base = _precision(mode, rules, ranges, calibrated=calibration is not None)
+    base = _precision(mode, rules, ranges, momentum, calibrated=calibration is not None)
     check_method(method)
     if max_drop is not None or evaluate is not None:
         options: dict[str, Any] = {"ranges": ranges, "momentum": momentum, "method": method, "repairs": repairs}
@@ -143,13 +143,14 @@ def _refuse_others(mode: Any, given: Mapping[str, Any], **options: Any) -> None:
         )
 
 
-def _precision(mode: Any, rules: Any, ranges: str, *, calibrated: bool) -> Precision:
+def _precision(mode: Any, rules: Any, ranges: str, momentum: float, *, calibrated: bool) -> Precision:
     """The precision of ``mode``, for which the other arguments make sense."""
     if mode not in TRAINABLE_MODES:
         raise InputError(
             f"quantize(mode={mode!r}): expected one of {', '.join(TRAINABLE_MODES)}; "
             "float16 needs no training: kompakt.export(model, path, quantization='float16')"
         )
+    FakeQuant(ranges=ranges, momentum=momentum)  # raises for what it does not take, in modes without activations too
     base = PRECISIONS[mode]
     if rules and not base.integer:
         raise InputError(f"rules= with mode={mode!r}: expected int8, w4a8 or int16x8, whose layers can be mixed")
@@ -228,9 +229,16 @@ def _weight_grids(
             "embedding or recurrent layer"
         )
     own = "lsq" if ranges == "lsq" else "minmax"
+    widths = weight_bits(model, assignment)
+    lost = [name for name in keeps if name not in widths]
+    if lost:
+        raise InputError(
+            f"{', '.join(lost)}: no weight of the model as it is deployed, so that what prune or cluster did there "
+            f"would be lost (it has {', '.join(widths)}); give sites= without it to prune or cluster"
+        )
     return {
         name: [*keeps.get(name, []), *([FakeQuant(width, symmetric=True, mode=mode, ranges=own)] if width else [])]
-        for name, width in weight_bits(model, assignment).items()
+        for name, width in widths.items()
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +10,19 @@ import keras
 import numpy as np
 from keras import tree
 
+from kompakt.assignment import origin
 from kompakt.attach import chains_of
+from kompakt.calibrate import _checked_kind, batches
 from kompakt.compare import agreement, has_classes
 from kompakt.data import sample_rows
 from kompakt.errors import InputError
 from kompakt.gauges import settled
+from kompakt.graph import calls
 from kompakt.noise import layer_grids, logits_model, only, outputs_of, sqnr
 from kompakt.placement import is_marker
 from kompakt.precision import FEWEST_BITS, MOST_BITS
 from kompakt.quantization import quantize
-from kompakt.sites import BOTH, MARK, OUTPUT, check_built
+from kompakt.sites import BOTH, MARK, OUTPUT, check_built, is_graph
 from kompakt.transforms.quantize import FakeQuant
 
 LOOKED_AT = 512
@@ -49,7 +52,8 @@ class BitError:
     Attributes:
         sqnr: signal to quantization noise at the model's output, dB; before a final softmax where there is one.
         drop: accuracy lost, a share (0.01 is a point), where labels were given or outputs have classes; else the
-            error of the output in parts of its spread.
+            error of the output in parts of its spread. Where the output has one value and all labels are 0 or 1, a
+            sample is of class 1 above 0.5 after a sigmoid, above 0 elsewhere (before it).
     """
 
     bits: int
@@ -63,10 +67,13 @@ class LayerSensitivity:
 
     Attributes:
         layer, kind: its name and class. weights: how many.
-        errors: one a number of bits. output, kernel: of what it makes and of its largest weight tensor, or None.
+        of: the layer of the model given that it was made from: one LSTM becomes several; of an input its own name.
+        errors: one a number of bits; of a layer without weights one, for 8.
+        output, kernel: of what it makes and of its largest weight tensor, or None.
     """
 
     layer: str
+    of: str
     kind: str
     weights: int
     errors: tuple[BitError, ...]
@@ -84,38 +91,39 @@ def sensitivity(
 
     Args:
         model: built float model; not changed.
-        data: inputs, or a pair (inputs, labels); up to 512 are used.
-        bits: of the weights, 2..8; the layer's output has 8.
+        data: inputs, or a pair (inputs, labels), or an iterable of batches of either (a ``tf.data.Dataset``, a
+            generator); all are read, up to 512 samples of them are used.
+        bits: of the weights, 2..8; the layer's output has 8. A layer without weights has one error, for 8.
         calibration: samples for the ranges; ``data`` where there are none.
 
     Returns:
-        The layers, the one with the lowest SQNR at the last of ``bits`` first.
+        The layers, the one with the lowest SQNR first: at the fewest bits that every layer has an error for, which
+        are 8 if some layer has no weights. Where they have none in common, each at the fewest that it has.
 
     Raises:
-        InputError: bits out of range, data of another shape, no layer to quantize.
+        InputError: bits out of range, data of another shape, labels of another number or shape, no layer to quantize.
 
     Example:
         >>> i = keras.Input((4,), name="input")
         >>> m = keras.Model(i, keras.layers.Dense(3, name="b")(keras.layers.Dense(8, name="a")(i)))
         >>> rows = sensitivity(m, np.random.default_rng(0).normal(size=(64, 4)).astype("float32"))
-        >>> sorted(row.layer for row in rows), [e.bits for e in rows[0].errors]
-        (['a', 'b', 'input'], [8, 4])
+        >>> [(row.layer, [e.bits for e in row.errors]) for row in sorted(rows, key=lambda row: row.layer)]
+        [('a', [8, 4]), ('b', [8, 4]), ('input', [8])]
     """
     for width in bits:
         if not isinstance(width, int) or not FEWEST_BITS <= width <= MOST_BITS:
             raise InputError(f"bits={tuple(bits)}: expected whole numbers from {FEWEST_BITS} to {MOST_BITS}")
     check_built(model)
-    inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
-    inputs = sample_rows(tree.map_structure(np.asarray, inputs), LOOKED_AT)
-    labels = None if labels is None else sample_rows(np.asarray(labels), LOOKED_AT)
+    inputs, labels = _samples(model, data)
     given = inputs if calibration is None else calibration
     attached = settled(quantize(model, "int8", calibration=given, ranges="minmax"))
-    probe = logits_model(attached)
-    grids = layer_grids(attached)
+    probe, grids = logits_model(attached), layer_grids(attached)
     with only([], grids, None):
         expected = outputs_of(probe, inputs)
         spreads = _output_spreads(attached, inputs)
+    judge = _judge(probe, expected, labels)
     kernels = _kernels(attached)
+    known = [layer.name for layer in model._flatten_layers(include_self=False)]
     rows = []
     for layer in attached.layers:
         held = grids.get(layer.name, [])
@@ -125,21 +133,61 @@ def sensitivity(
         for width in bits if any(each.on_weights for each in held) else (8,):
             with only(held, grids, width):
                 found = outputs_of(probe, inputs)
-            errors.append(BitError(bits=width, sqnr=sqnr(expected, found), drop=_drop(expected, found, labels)))
+            errors.append(BitError(bits=width, sqnr=sqnr(expected, found), drop=judge(found)))
+        own = kernels.get(layer.name, [])
         inner = getattr(layer, "transformed_layer", layer)
+        name = layer.name.removesuffix(MARK) if is_marker(inner) else layer.name
         rows.append(
             LayerSensitivity(
-                layer=layer.name.removesuffix(MARK) if is_marker(inner) else layer.name,
+                layer=name,
+                of=origin(name, known) or name,
                 kind="Input" if is_marker(inner) else type(inner).__name__,
-                weights=sum(int(np.prod(v.shape)) for v in kernels.get(layer.name, ())),
+                weights=sum(int(np.prod(v.shape)) for v in own),
                 errors=tuple(errors),
                 output=spreads.get(layer.name),
-                kernel=_spread(np.asarray(max(kernels[layer.name], key=lambda v: v.size)))
-                if layer.name in kernels
-                else None,
+                kernel=_spread(max(own, key=lambda v: v.size)) if own else None,
             )
         )
-    return sorted(rows, key=lambda row: row.errors[-1].sqnr)
+    return _worst_first(rows)
+
+
+def _worst_first(rows: Sequence[LayerSensitivity]) -> list[LayerSensitivity]:
+    """By the SQNR at the fewest bits that all have; where there are none, each at its own fewest."""
+    by_bits = [{error.bits: error.sqnr for error in row.errors} for row in rows]
+    common = set.intersection(*map(set, by_bits)) if rows else set()
+    key = [errors[min(common or errors)] for errors in by_bits]
+    return [rows[i] for i in np.argsort(key, kind="stable")]
+
+
+def _samples(model: keras.Model, data: Any) -> tuple[Any, np.ndarray | None]:
+    """(inputs, labels or None): up to LOOKED_AT samples of ``data``."""
+    inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
+    if not all(hasattr(leaf, "shape") for leaf in tree.flatten(inputs)):
+        inputs, labels = _collected(model, data)
+    inputs = tree.map_structure(np.asarray, inputs)
+    count = len(tree.flatten(inputs)[0])
+    if labels is None:
+        return sample_rows(inputs, LOOKED_AT), None
+    labels = np.asarray(labels)
+    if labels.ndim == 0 or len(labels) != count:
+        raise InputError(f"labels of shape {labels.shape} for {count} samples: expected one label a sample")
+    return sample_rows(inputs, LOOKED_AT), sample_rows(labels, LOOKED_AT)
+
+
+def _collected(model: keras.Model, data: Any) -> tuple[Any, np.ndarray | None]:
+    """(all inputs, all labels or None) of batches."""
+    labels: list[np.ndarray] = []
+
+    def inputs_of(given: Iterable[Any]) -> Iterable[Any]:
+        for batch in given:
+            if isinstance(batch, tuple) and len(batch) > 1:
+                labels.append(np.asarray(batch[1]))
+            yield batch
+
+    shapes = [tuple(tensor.shape) for tensor in model.inputs] if is_graph(model) else None
+    kept = [tree.map_structure(np.asarray, each) for each in batches(inputs_of(_checked_kind(data)), shapes=shapes)]
+    inputs = tree.map_structure(lambda *parts: np.concatenate(parts), *kept)
+    return inputs, np.concatenate(labels) if labels else None
 
 
 def _kernels(model: keras.Model) -> dict[str, list[np.ndarray]]:
@@ -175,12 +223,33 @@ def _spread(values: np.ndarray) -> Spread:
     )
 
 
-def _drop(expected: Sequence[np.ndarray], found: Sequence[np.ndarray], labels: np.ndarray | None) -> float:
-    """Accuracy lost on the first output's labels; without labels, argmax lost; without classes, the relative error."""
-    if not has_classes(expected[0]):
-        return float(agreement(expected, found, [None] * len(expected)).relative or 0.0)
+def _judge(
+    probe: keras.Model, expected: Sequence[np.ndarray], labels: np.ndarray | None
+) -> Callable[[Sequence[np.ndarray]], float]:
+    """outputs -> accuracy lost on the first output; argmax lost without labels, the error without classes."""
+    first = expected[0]
+    if not has_classes(first):
+        if labels is None or labels.size != first.size or not np.isin(labels, (0, 1)).all():
+            return lambda found: float(agreement(expected, found, [None] * len(expected)).relative or 0.0)
+        least, ones = (0.5 if _ends_in_sigmoid(probe) else 0.0), labels.ravel() > 0
+        return lambda found: _right(first.ravel() > least, ones) - _right(found[0].ravel() > least, ones)
     if labels is None:
-        return 1.0 - float((expected[0].argmax(-1) == found[0].argmax(-1)).mean())
-    classes = labels.argmax(-1) if labels.shape == expected[0].shape else labels.reshape(expected[0].shape[:-1])
-    before, after = (float((values[0].argmax(-1) == classes).mean()) for values in (expected, found))
-    return before - after
+        return lambda found: 1.0 - _right(found[0].argmax(-1), first.argmax(-1))
+    classes = labels.argmax(-1) if labels.shape == first.shape else labels
+    if classes.size != first[..., 0].size:
+        raise InputError(
+            f"labels of shape {labels.shape[1:]} a sample for outputs of shape {first.shape[1:]}: expected whole "
+            "numbers of classes, or the shape of the outputs"
+        )
+    classes = classes.reshape(first.shape[:-1])
+    return lambda found: _right(first.argmax(-1), classes) - _right(found[0].argmax(-1), classes)
+
+
+def _right(found: np.ndarray, wanted: np.ndarray) -> float:
+    return float((found == wanted).mean())
+
+
+def _ends_in_sigmoid(model: keras.Model) -> bool:
+    """Whether a sigmoid makes the first output."""
+    made = next(call.layer for call in calls(model) if any(t is model.outputs[0] for t in call.outputs))
+    return getattr(getattr(made, "transformed_layer", made), "activation", None) is keras.activations.sigmoid

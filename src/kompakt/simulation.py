@@ -18,10 +18,9 @@ from kompakt.integer_layers import (
     IntegerAverage,
     IntegerLayer,
     IntegerLeaky,
-    IntegerMatMul,
     IntegerMean,
     IntegerMerge,
-    IntegerMultiply,
+    IntegerProduct,
     Requantize,
 )
 from kompakt.numerics import WIDE, fake_quantize, scale_from_range
@@ -45,14 +44,11 @@ LINEAR = (
 
 MEANS = (layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalAveragePooling3D, Mean)
 
-DYNAMIC = LINEAR
-"""Layers whose inputs a dynamic_int8 file quantizes at run time."""
-
 SUMS: dict[type, float] = {layers.Add: 1.0, layers.Subtract: -1.0}
 """Layer of two tensors -> the sign of the second."""
 
-PRODUCTS: dict[type, type] = {layers.Multiply: IntegerMultiply, MatMul: IntegerMatMul}
-"""Layer of two tensors of 8-bit integers -> how it computes."""
+PRODUCTS = (layers.Multiply, MatMul)
+"""Layers of two tensors, of which those of 8-bit integers are known."""
 
 
 class DynamicLayer(layers.Layer):  # type: ignore[misc]
@@ -130,7 +126,7 @@ def _integer(
     if isinstance(inner, MEANS):
         return IntegerMean(inner, known[0], after)
     if type(inner) in PRODUCTS and len(known) == 2 and after.bits != WIDE:
-        return PRODUCTS[type(inner)](name, (known[0], known[1]), after)
+        return IntegerProduct(inner, (known[0], known[1]), after)
     if type(inner) in SUMS and len(known) == 2:
         return IntegerAdd(name, (known[0], known[1]), after, sign=SUMS[type(inner)])
     return None
@@ -146,7 +142,7 @@ def dynamic_simulation(model: keras.Model) -> keras.Model:
     """A copy of a plain ``model`` that puts the inputs of linear layers on grids, as a dynamic_int8 file does."""
 
     def make(layer: Any) -> Any:
-        return DynamicLayer(layer) if isinstance(layer, DYNAMIC) else copy_layer(layer)
+        return DynamicLayer(layer) if isinstance(layer, LINEAR) else copy_layer(layer)
 
     return map_layers(model, make)
 

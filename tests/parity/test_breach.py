@@ -9,7 +9,8 @@ from keras import layers as L
 
 import kompakt as kp
 from kompakt.deploy import make_job
-from kompakt.examine import examine
+from kompakt.errors import VerificationError
+from kompakt.examine import _first_apart, examine
 from kompakt.targets import find_target
 from kompakt.targets.target import Request
 from kompakt.targets.tflite_file import TFLiteFile
@@ -192,3 +193,37 @@ def test_a_spoiled_kernel_is_found_in_the_other_modes_too(mode, layer):
 
     assert any(line.startswith(f"outputs differ from the {job.name} by ") for line in breaches)
     assert f"the first layer that is off is {layer}" in breaches
+
+
+def test_a_mask_is_named(tmp_path):
+    i = keras.Input((8,), dtype="int32")
+    words = L.Embedding(20, 6, mask_zero=True)(i)
+    model = keras.Model(i, L.Dense(5)(L.GlobalAveragePooling1D(name="mean")(words)))
+    ids = np.random.default_rng(0).integers(0, 20, (64, 8)).astype("int32")
+    with pytest.raises(VerificationError, match=r"mean \(GlobalAveragePooling1D\) takes the mask of an Embedding"):
+        kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=ids)
+
+
+def test_an_operation_without_a_grid_is_named_where_every_tensor_is_near():
+    i = keras.Input((4, 6))
+    total = keras.ops.sum(L.Dense(6, name="before")(i), axis=1)
+    model = keras.Model(i, L.Dense(5, name="logits")(total))
+    x = np.random.default_rng(0).normal(size=(64, 4, 6)).astype("float32")
+    job, place = make_job(model, "int8", x), find_target("tflite")
+    good = place.convert(
+        Request(model=job.plain, encodings=job.encodings, quantization="int8", io="int8", samples=x[:8])
+    )
+    lines = _first_apart(place, good.data, job, x, most=50.0)
+    assert lines[0].startswith("every tensor of the ") and lines[0].endswith("is within 50 LSB")
+    assert lines[-1] == "sum (Sum): no layer stands for it, its range was measured at export"
+
+
+@pytest.mark.parametrize("mode", ["int8", "int16x8"])
+def test_the_approximate_gelu_has_a_grid(mode, tmp_path):
+    keras.utils.set_random_seed(0)
+    i = keras.Input((8,))
+    model = keras.Model(i, L.Dense(5)(keras.ops.gelu(L.Dense(12)(i))))
+    x = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
+    artifact = kp.export(model, tmp_path / "m.tflite", quantization=mode, calibration=x)
+    assert artifact.breaches == () and artifact.census.float_ops == ()
+    assert mode != "int8" or artifact.agreement.max_lsb == 0.0  # a table

@@ -108,6 +108,7 @@ ONE = {
     "Mean, keepdims": (lambda x: ops.mean(x, axis=[-3, -2], keepdims=True), "GlobalAveragePooling2D"),
     "Elu": (lambda x: ops.elu(x, 0.7), "ELU"),
     "Gelu": (lambda x: ops.gelu(x, approximate=False), "Activation"),
+    "Gelu, approximate": (ops.gelu, "Elementwise"),
     "Clip": (lambda x: ops.clip(x, -0.5, 0.7), "Elementwise"),
     "Absolute": (ops.absolute, "Elementwise"),
     "Sqrt": (lambda x: ops.sqrt(ops.abs(x)), "Elementwise"),

@@ -183,3 +183,17 @@ def test_learned_steps_of_two_bits_do_better_than_those_of_the_largest_weight():
         return quantized.evaluate(X, Y, verbose=0)
 
     assert loss("lsq") < loss("minmax")
+
+
+@pytest.mark.parametrize("mode", ["int8", "dynamic_int8", "weight_only_int8"])
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ({"ranges": "bogus"}, "ranges 'bogus': expected one of minmax, moving_average, lsq"),
+        ({"momentum": 1.5}, "momentum 1.5: expected a share from 0 to below 1"),
+    ],
+)
+def test_ranges_and_momentum_are_checked_in_every_mode(mode, option, text):
+    with pytest.raises(InputError) as caught:
+        kp.quantize(small(), mode, **option)
+    assert str(caught.value) == text

@@ -12,9 +12,9 @@ from kompakt.errors import InputError
 FUNCTIONS = (
     "abs", "square", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "arctan", "sinh",
     "cosh", "arcsinh", "erf", "sign", "floor", "ceil", "round", "reciprocal", "power", "clip", "maximum", "minimum",
-    "multiply",
+    "multiply", "gelu_tanh",
 )  # fmt: skip
-"""Functions of ``keras.ops`` that map each number alone."""
+"""Functions that map each number alone: of ``keras.ops`` by their names there, but for "gelu_tanh"."""
 
 TINY = 1e-12
 
@@ -24,8 +24,9 @@ class Elementwise(layers.Layer):  # type: ignore[misc]
     r"""``keras.ops.<function>`` on each number: :math:`y_i = f(x_i, a)`.
 
     Args:
-        function: one of FUNCTIONS. arguments: numbers that it takes behind the tensor; for "rsqrt" a and b
-            of :math:`(a x + b)^{-1/2}`.
+        function: one of FUNCTIONS; "gelu_tanh" is :math:`x/2 (1 + \tanh(\sqrt{2/\pi} (x + 0.044715 x^3)))`, the
+            approximation of Hendrycks and Gimpel 2016, section 2. arguments: numbers that it takes behind the tensor;
+            for "rsqrt" a and b of :math:`(a x + b)^{-1/2}`.
 
     Example:
         >>> layer = Elementwise("clip", (-1.0, 1.0))
@@ -43,6 +44,8 @@ class Elementwise(layers.Layer):  # type: ignore[misc]
         if self.function == "rsqrt":
             factor, offset = self.arguments or (1.0, 0.0)
             return ops.rsqrt(ops.maximum(factor * x + offset, TINY))
+        if self.function == "gelu_tanh":
+            return ops.gelu(x, approximate=True)
         return getattr(ops, self.function)(x, *self.arguments)
 
     def compute_output_shape(self, shape: Any) -> Any:

@@ -222,7 +222,7 @@ UNARY: dict[str, Callable[[Any, Any], Any]] = {
     "Ceil": _number("ceil"),
     "Reciprocal": _number("reciprocal"),
     "Elu": lambda operation, _: layers.ELU(alpha=operation.alpha),
-    "Gelu": lambda operation, _: None if operation.approximate else layers.Activation("gelu"),
+    "Gelu": lambda operation, _: Elementwise("gelu_tanh") if operation.approximate else layers.Activation("gelu"),
     **{
         kind: _activation(name)
         for kind, name in {

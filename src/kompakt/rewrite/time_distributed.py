@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 from keras import layers
 
 from kompakt.graph import Call, Copier, Names, copy_layer, rebuild
+from kompakt.sites import sites, weight_slots
 
 LONGEST = 64
 """Steps up to which an inner layer is called one by one."""
@@ -19,7 +21,8 @@ ANY_RANK = (layers.Dense, layers.Activation, layers.ReLU, layers.LeakyReLU, laye
 def time_distributed(model: keras.Model) -> tuple[keras.Model, dict[str, str]]:
     """``TimeDistributed(Dense)`` becomes ``Dense``; around other layers, calls on the steps, which share it.
 
-    The inner layer takes the outer one's name. Left as it is: an unknown number of steps, or more than 64.
+    The inner layer takes the outer one's name; a model stays nested, and what is over time in it as it is. Left as it
+    is: an unknown number of steps, or more than 64.
 
     Returns:
         (a new model, {site of ``model``: its name in the new one} for the sites that moved).
@@ -31,7 +34,6 @@ def time_distributed(model: keras.Model) -> tuple[keras.Model, dict[str, str]]:
         ('t', {'t/layer/kernel': 't/kernel'})
     """
     names, copier = Names(model), Copier()
-    moved: dict[str, str] = {}
     inner: dict[int, Any] = {}
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -41,13 +43,22 @@ def time_distributed(model: keras.Model) -> tuple[keras.Model, dict[str, str]]:
         if id(layer) not in inner:
             inner[id(layer)] = copy_layer(layer.layer)
             inner[id(layer)].name = layer.name
-            slots = [w.name for w in layer.layer.weights if len(w.shape) > 1]
-            moved.update({f"{layer.name}/layer/{slot}": f"{layer.name}/{slot}" for slot in slots})
         if isinstance(layer.layer, ANY_RANK):
             return inner[id(layer)](x)
         return _steps(layer, inner[id(layer)], x, names)
 
-    return rebuild(model, visit), moved
+    new = rebuild(model, visit)
+    return new, _moved(new, inner.values())
+
+
+def _moved(model: keras.Model, inner: Iterable[Any]) -> dict[str, str]:
+    """{site that a weight of an ``inner`` layer of ``model`` had: its name now}."""
+    now = {id(site.variable): site.name for site in sites(model)}
+    return {
+        f"{layer.name}/layer/{slot}": now[id(variable)]
+        for layer in inner
+        for slot, (_, variable, _) in weight_slots(layer).items()
+    }
 
 
 def _known(layer: Any, x: Any) -> bool:
