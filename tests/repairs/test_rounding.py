@@ -159,7 +159,7 @@ def test_what_is_left_is_named(make, caplog):
 
 def test_what_cannot_be_done():
     model = one(L.Dense(4, name="l"), (4,))
-    with pytest.raises(kp.InputError, match=r"adaround: the model .* has no grids on its layers"):
+    with pytest.raises(kp.InputError, match=r"adaround: the model .* has no grids on its weights"):
         kp.adaround(model, draw((4,)))
     quantized = attach(model, {"l/kernel": [FakeQuant(4)]})
     with pytest.raises(kp.InputError, match=r"adaround\(iterations=0\): expected a whole number of 1 or more"):

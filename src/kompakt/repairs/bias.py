@@ -25,7 +25,7 @@ from kompakt.transforms.quantize import FakeQuant
 
 log = logging.getLogger("kompakt")
 
-LEFT = "%s: bias correction left it as it is (a %s has no bias of one value an output channel)"
+LEFT = "%s: bias correction left it as it is (%s has no bias of one value an output channel)"
 """What is said of other layers with a weight on a grid."""
 
 
