@@ -316,13 +316,16 @@ def gridless(model: keras.Model) -> list[str]:
 def masked(model: keras.Model) -> list[str]:
     """A line for each layer of a flat ``model`` that computes with a mask: an integer file has no operators for it."""
     found = {
-        call.layer.name: f"{call.layer.name} ({type(call.layer).__name__}) takes the mask of an "
-        "Embedding(mask_zero=True) or a Masking, which is computed with in floats: build the model without it, or export it as 'dynamic_int8'"
+        call.layer.name: type(call.layer).__name__
         for call in calls(model)
         if getattr(call.layer, "_call_has_mask_arg", False)
         and any(getattr(tensor, "_keras_mask", None) is not None for tensor in call.inputs)
     }
-    return list(found.values())
+    return [
+        f"{name} ({kind}) takes the mask of an Embedding(mask_zero=True) or a Masking, which is computed with in "
+        "floats: build the model without it, or export it as 'dynamic_int8'"
+        for name, kind in found.items()
+    ]
 
 
 def _first_off(place: Target, data: bytes, job: Job, inputs: Any, mode: str) -> list[str]:
