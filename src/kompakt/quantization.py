@@ -88,10 +88,11 @@ def quantize(
             number.
 
     Example:
+        >>> import kompakt
         >>> import numpy as np
         >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
         >>> q = quantize(m, "int8", calibration=np.random.rand(32, 4).astype("float32"))
-        >>> plain, encodings = finalize(q)
+        >>> plain, encodings = kompakt.finalize(q)
         >>> encodings["d/kernel"].bits, len(encodings["d/kernel"].scale)
         (8, 2)
     """

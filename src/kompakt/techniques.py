@@ -63,11 +63,12 @@ def prune(
             exclude each other.
 
     Example:
+        >>> import kompakt
         >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, name="d")])
-        >>> plain, encodings = finalize(prune(m, 0.75))
+        >>> plain, encodings = kompakt.finalize(prune(m, 0.75))
         >>> encodings["d/kernel"].zeros
         24
-        >>> finalize(prune(m, pattern="2:4"))[1]["d/kernel"].zeros
+        >>> kompakt.finalize(prune(m, pattern="2:4"))[1]["d/kernel"].zeros
         16
     """
     chosen = find_pattern(pattern)
@@ -145,9 +146,10 @@ def cluster(
         InputError: no such site, nothing to cluster, or both or neither of ``clusters`` and ``keep``.
 
     Example:
+        >>> import kompakt
         >>> import numpy as np
         >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, name="d")])
-        >>> plain, _ = finalize(cluster(m, 4))
+        >>> plain, _ = kompakt.finalize(cluster(m, 4))
         >>> len(np.unique(plain.get_weights()[0]))
         4
     """
