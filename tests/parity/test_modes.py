@@ -55,6 +55,17 @@ def test_4_bit_weights_take_half_the_bytes(tmp_path):
     assert 0.98 * weights / 2 < sizes["int8"] - sizes["w4a8"] < 1.02 * weights / 2
 
 
+@pytest.mark.parametrize("io", ["int8", "uint8", "float32"])
+def test_w4a8_io(io, tmp_path):
+    """The output was int8 whatever was asked for."""
+    model, x = build("digits_cnn")
+    artifact = kp.export(model, tmp_path / "m.tflite", quantization="w4a8", calibration=x, io=io)
+    interpreter = Interpreter(model_path=str(tmp_path / "m.tflite"))
+    for detail in (*interpreter.get_input_details(), *interpreter.get_output_details()):
+        assert detail["dtype"] is np.dtype(io).type
+    assert artifact.breaches == () and artifact.io == io
+
+
 @pytest.mark.parametrize(("io", "kind"), [("int16", "int16"), ("float32", "float32")])
 def test_int16x8_io(io, kind, tmp_path):
     model, x = build("digits_cnn")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -202,14 +203,18 @@ def _through_aeq(file: TFLiteFile, ranges: Mapping[str, Any], request: Request, 
             usual = Width(weights=8, activations=16 if request.quantization == "int16x8" else 8)
             worker.add_static_config(".*", every, usual.activations, usual.weights)
             each = widths(file, request.encodings, request.floats, links, usual.activations or 8)
+            scopes = [".*"]
             for op, width in zip(file.ops, each, strict=True):
                 scope = f"^{re.escape(';'.join(file.tensors[i].name for i in op.outputs))};$"
                 if width.activations is None:
                     worker.update_quantization_recipe(scope, every, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
                 elif width != usual:
                     worker.add_static_config(scope, every, width.activations, width.weights)
-            for edge in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
-                worker.update_quantization_recipe(".*", edge, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
+                    scopes.append(scope)  # what is said of one scope goes before what is said of all, of its edges too
+            for scope, edge in itertools.product(
+                scopes, (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT)
+            ):
+                worker.update_quantization_recipe(scope, edge, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
         try:
             result = worker.quantize(dict(ranges)).quantized_model
         except Exception as error:
