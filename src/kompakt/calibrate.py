@@ -43,7 +43,7 @@ def batches(data: Any, batch_size: int = 32, *, shapes: Sequence[Sequence[int | 
         InputError: nothing in it, another shape than the model takes, or a NaN or infinity.
     """
     count = 0
-    data = _checked_kind(data)
+    data = checked_kind(data)
     given = tree.flatten(data) if isinstance(data, list) else []
     if given and not any(hasattr(leaf, "shape") for leaf in given):
         raise InputError("calibration data: received a list of numbers, expected an array: give numpy.asarray(...)")
@@ -65,7 +65,7 @@ def batches(data: Any, batch_size: int = 32, *, shapes: Sequence[Sequence[int | 
         raise InputError("calibration data is empty: expected at least one sample, some hundreds are usual")
 
 
-def _checked_kind(data: Any) -> Any:
+def checked_kind(data: Any) -> Any:
     """``data``, or its batches where it has no iterator and counts them (``keras.utils.PyDataset``).
 
     Raises:

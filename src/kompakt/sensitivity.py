@@ -12,7 +12,7 @@ from keras import tree
 
 from kompakt.assignment import origin
 from kompakt.attach import chains_of
-from kompakt.calibrate import _checked_kind, batches
+from kompakt.calibrate import checked_kind, batches
 from kompakt.compare import agreement, has_classes
 from kompakt.data import sample_rows
 from kompakt.errors import InputError
@@ -185,7 +185,7 @@ def _collected(model: keras.Model, data: Any) -> tuple[Any, np.ndarray | None]:
             yield batch
 
     shapes = [tuple(tensor.shape) for tensor in model.inputs] if is_graph(model) else None
-    kept = [tree.map_structure(np.asarray, each) for each in batches(inputs_of(_checked_kind(data)), shapes=shapes)]
+    kept = [tree.map_structure(np.asarray, each) for each in batches(inputs_of(checked_kind(data)), shapes=shapes)]
     inputs = tree.map_structure(lambda *parts: np.concatenate(parts), *kept)
     return inputs, np.concatenate(labels) if labels else None
 
