@@ -30,6 +30,7 @@ LEVELS = (
     ("targets.target", "targets.quiet", "targets.sparse_format"),
     ("targets.tflite_file", "targets.tflite_runtime"),
     (
+        "targets.tflite_biases",
         "targets.tflite_links",
         "targets.tflite_islands",
         "targets.tflite_tables",
@@ -46,6 +47,8 @@ LEVELS = (
     ("noise", "deployable"),
     ("techniques", "quantization", "testing", "shrink"),
     ("deploy", "sensitivity"),
+    ("verdicts",),
+    ("culprit",),
     ("examine", "layerwise"),
     ("export", "recipe", "task"),
     ("run",),

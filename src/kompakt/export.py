@@ -18,16 +18,7 @@ from kompakt.calibrate import batches, check_method
 from kompakt.data import sample_rows
 from kompakt.deploy import make_job, quantized_mode, random_inputs, tables_left
 from kompakt.errors import InputError, VerificationError
-from kompakt.examine import (
-    apart_from_given,
-    artifact,
-    compare_outputs,
-    digest,
-    examine,
-    islands,
-    lost_properties,
-    not_finite,
-)
+from kompakt.examine import artifact, digest, examine
 from kompakt.files import writable_folder, write_atomic
 from kompakt.graph import symbolic_inputs
 from kompakt.keras_modes import WHY_NOT_TFLITE, refuse_quantized_by_keras
@@ -40,6 +31,7 @@ from kompakt.simulation import simulate
 from kompakt.sites import OUTPUT, check_built, is_graph, nearest
 from kompakt.targets import find_target
 from kompakt.targets.target import IO, Fault, Request, Target
+from kompakt.verdicts import apart_from_given, compare_outputs, islands, lost_properties, not_finite
 
 IO_OF: dict[str, tuple[str, ...]] = {
     "int8": ("int8", "uint8", "float32"),

@@ -12,7 +12,7 @@ from keras import tree
 
 from kompakt.assignment import origin
 from kompakt.attach import chains_of
-from kompakt.calibrate import checked_kind, batches
+from kompakt.calibrate import batches, checked_kind
 from kompakt.compare import agreement, has_classes
 from kompakt.data import sample_rows
 from kompakt.errors import InputError

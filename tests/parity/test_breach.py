@@ -8,9 +8,10 @@ import pytest
 from keras import layers as L
 
 import kompakt as kp
+from kompakt.culprit import first_apart
 from kompakt.deploy import make_job
 from kompakt.errors import VerificationError
-from kompakt.examine import _first_apart, examine
+from kompakt.examine import examine
 from kompakt.targets import find_target
 from kompakt.targets.target import Request
 from kompakt.targets.tflite_file import TFLiteFile
@@ -213,7 +214,7 @@ def test_an_operation_without_a_grid_is_named_where_every_tensor_is_near():
     good = place.convert(
         Request(model=job.plain, encodings=job.encodings, quantization="int8", io="int8", samples=x[:8])
     )
-    lines = _first_apart(place, good.data, job, x, most=50.0)
+    lines = first_apart(place, good.data, job, x, most=50.0)
     assert lines[0].startswith("every tensor of the ") and lines[0].endswith("is within 50 LSB")
     assert lines[-1] == "sum (Sum): no layer stands for it, its range was measured at export"
 

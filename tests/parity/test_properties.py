@@ -6,8 +6,8 @@ import pytest
 from keras import layers as L
 
 import kompakt as kp
-from kompakt.examine import unseen_properties
 from kompakt.records import Encoding
+from kompakt.verdicts import unseen_properties
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.normal(size=(64, 8, 8, 3)).astype("float32")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from kompakt.errors import InputError, first_line
 from kompakt.numerics import WIDE
@@ -17,7 +15,8 @@ from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Encoding
 from kompakt.targets.quiet import quiet
 from kompakt.targets.target import Converted, Request
-from kompakt.targets.tflite_file import MOVES, PRODUCERS, Op, Tensor, TFLiteFile, places
+from kompakt.targets.tflite_biases import exact_biases, named_biases
+from kompakt.targets.tflite_file import MOVES, Tensor, TFLiteFile
 from kompakt.targets.tflite_islands import close_islands
 from kompakt.targets.tflite_links import Link, all_activations
 from kompakt.targets.tflite_tables import inner_tensors, put_stand_ins, put_tables
@@ -40,7 +39,7 @@ def quantized(
     _refuse_loops(file)
     bounds = bounds or {}
     ranges, notes = _ranges(file, request, links, inner_tensors(file, bounds))
-    biases = _biases(file)
+    biases = named_biases(file)
     tables = {file.tensors[index].name: layer for index, layer in put_stand_ins(file, bounds).items()}
     whole = request.quantization in GRIDDED
     # Large constants come appended to the file: packing puts them where all tools look.
@@ -57,7 +56,7 @@ def quantized(
     sources = {file.tensors[index].name: site for index, site in inputs.items()}
     _exact_scales(done, request.encodings, sources, free=mixed)
     if whole:
-        _exact_biases(done, biases)
+        exact_biases(done, biases)
     breaches = (*_unlinked(request.encodings, links), *_other_edges(file, done, request.io))
     return Converted(data=done.pack(), notes=tuple(notes), breaches=breaches)
 
@@ -234,44 +233,6 @@ def _name_meetings(done: TFLiteFile, file: TFLiteFile, links: Sequence[Link]) ->
     inner = [op for op in done.ops if op.name == "QUANTIZE" and op.inputs[0] not in done.inputs]
     made = {op.outputs[0]: names.get(done.tensors[op.inputs[0]].name) for op in inner}
     done.rename(made.get)
-
-
-def _biases(file: TFLiteFile) -> dict[str, np.ndarray]:
-    """Name of each constant bias of a float file -> its numbers."""
-    held = (file.tensors[op.inputs[places(op)[2]]] for op in file.ops if _has_bias(op))
-    return {tensor.name: tensor.values for tensor in held if tensor.values is not None}
-
-
-def _has_bias(op: Op) -> bool:
-    return op.name in PRODUCERS and len(op.inputs) > places(op)[2] and op.inputs[places(op)[2]] >= 0
-
-
-def _exact_biases(file: TFLiteFile, biases: Mapping[str, np.ndarray]) -> None:
-    """The integer biases :math:`round(b / (s_x s_w))` for the scales as they are now, in float64.
-
-    The quantizer divides in float32, by the scales before they were made exact: one of 200 to 10,000 biases was a
-    step off, which 50 layers make four steps at the logits; and those of 16-bit activations have more than 24 bits
-    of steps. Two widths of one tensor have not its scales at all.
-
-    Args:
-        biases: name -> numbers, as :func:`_biases` has them of the float file.
-    """
-    shared = Counter(tensor.buffer for tensor in file.graph.tensors)
-    for op in filter(_has_bias, file.ops):
-        given, kernel, bias = (file.tensors[op.inputs[place]] for place in places(op))
-        wanted = biases.get(bias.name)
-        if bias.kind not in ("INT32", "INT64") or wanted is None or not given.scale:
-            continue
-        scale = np.asarray(kernel.scale, "float64") * given.scale[0]
-        reach = np.iinfo(bias.kind.lower())
-        integers = np.clip(np.round(wanted.astype("float64") / scale), reach.min, reach.max)
-        held = file.graph.tensors[bias.index]
-        if shared[held.buffer] > 1:
-            file.model.buffers.append(schema.BufferT())
-            held.buffer = len(file.model.buffers) - 1
-        file.model.buffers[held.buffer].data = np.frombuffer(integers.astype(bias.kind.lower()).tobytes(), "uint8")
-        held.quantization.scale = [float(s) for s in scale.astype("float32")]
-    file.reread()
 
 
 def _exact_scales(
