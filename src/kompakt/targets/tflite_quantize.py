@@ -62,12 +62,15 @@ def quantized(
 
 
 def _other_edges(file: TFLiteFile, done: TFLiteFile, io: str) -> list[str]:
-    """One line for each input or output of the float ``file`` that is not of the type ``io`` when it is ``done``."""
+    """One line for each input or output of the float ``file`` that is not of the type ``io`` when it is ``done``.
+
+    One that is still float is the work of a float operator, which is told as such.
+    """
     return [
         f"{done.tensors[new].name}: asked for an {side} of {io}, the file's is {done.tensors[new].kind.lower()}"
         for side, olds, news in (("input", file.inputs, done.inputs), ("output", file.outputs, done.outputs))
         for old, new in zip(olds, news, strict=True)
-        if file.tensors[old].kind == "FLOAT32" and done.tensors[new].kind != io.upper()
+        if file.tensors[old].kind == "FLOAT32" and done.tensors[new].kind not in ("FLOAT32", io.upper())
     ]
 
 
