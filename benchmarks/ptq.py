@@ -109,14 +109,14 @@ def agreement(job: Job, expected: np.ndarray, found: np.ndarray) -> float:
     return float((found.argmax(-1) == expected.argmax(-1)).mean())
 
 
-def rows_of(job: Job, options: Options, only: str, tick: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def rows_of(job: Job, options: Options, todo: list[Variant], tick: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """One row for the float model and one a variant."""
     plain = job.model.predict(job.inputs, batch_size=256, verbose=0)
     more = None if job.more is None else job.model.predict(job.more, verbose=0)
     base = job.score(plain)
     yield {"model": job.name, "mode": "float", "score": base, "right": _right(job, plain)}
     make, place = Maker(job, options), find_target("tflite")
-    for variant in variants(job.model, only):
+    for variant in todo:
         tick(f"{job.name}: {variant}")
         row: dict[str, Any] = {"model": job.name, "mode": variant.mode, "method": variant.method}
         row["repairs"] = "+".join(variant.repairs)
@@ -244,13 +244,14 @@ def main() -> int:
     with Progress(console=Console(stderr=True)) as progress:
         for name in chosen.models:
             job = JOBS[name](options)
-            task = progress.add_task(name, total=len(variants(job.model, chosen.only)))
+            todo = variants(job.model, chosen.only)
+            task = progress.add_task(name, total=len(todo))
 
             def tick(text: str, task: Any = task) -> None:
                 progress.console.log(text)
                 progress.advance(task)
 
-            for row in rows_of(job, options, chosen.only, tick):
+            for row in rows_of(job, options, todo, tick):
                 rows.append(row)
                 if chosen.json is not None:
                     chosen.json.write_text(json.dumps(kept(rows), indent=1))

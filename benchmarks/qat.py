@@ -48,7 +48,6 @@ class Fashion(Bench):
     """A small CNN with BatchNormalizations, trained twice as long before."""
 
     batch = 64
-    rate = 5e-4
 
     def __init__(self, given: argparse.Namespace) -> None:
         first, images = 2 * given.epochs, given.images
@@ -60,7 +59,6 @@ class Cifar(Bench):
 
     loss = keras.losses.SparseCategoricalCrossentropy()
     batch = 64
-    rate = 5e-4
 
     def __init__(self, given: argparse.Namespace) -> None:
         sys.path.insert(0, str(given.shared))
@@ -191,7 +189,7 @@ def arguments() -> argparse.Namespace:
     given.add_argument("--data", nargs="*", choices=BENCHES, default=list(BENCHES))
     given.add_argument("--images", type=int, default=10000, help="training images, the same for all rows")
     given.add_argument("--epochs", type=int, default=3, help="that each variant trains on")
-    given.add_argument("--rate", type=float, help="of Adam at the start, the same for all rows; 5e-4")
+    given.add_argument("--rate", type=float, default=5e-4, help="of Adam at the start, the same for all rows")
     given.add_argument("--test", type=int, default=10000, help="test images")
     given.add_argument("--seed", type=int, default=0)
     given.add_argument("--only", nargs="+", metavar="VARIANT", help="these variants alone")
@@ -209,7 +207,7 @@ def main() -> int:
     with Progress(console=Console(stderr=True)) as progress:
         for data in given.data:
             bench = BENCHES[data](given)
-            todo = variants(bench, given.rate or bench.rate, given.seed)
+            todo = variants(bench, given.rate, given.seed)
             todo = {name: row for name, row in todo.items() if not given.only or name in given.only}
             for name, (mode, make) in progress.track(todo.items(), description=data):
                 progress.console.log(f"{data}: {name}")

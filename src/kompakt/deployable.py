@@ -22,7 +22,7 @@ from kompakt.rewrite.layered_operations import layered_operations
 from kompakt.rewrite.merge_twins import merge_twins
 from kompakt.rewrite.normalization_steps import RULES as NORMALIZATIONS
 from kompakt.rewrite.normalization_steps import normalization_steps
-from kompakt.rewrite.own_arithmetic import own_arithmetic
+from kompakt.rewrite.own_arithmetic import is_own, own_arithmetic
 from kompakt.rewrite.plain_operators import RULES as DECOMPOSED
 from kompakt.rewrite.plain_operators import plain_operators
 from kompakt.rewrite.prelu_steps import prelu_steps
@@ -45,11 +45,6 @@ class Step:
 
 def _is(*kinds: type) -> Callable[[Any], bool]:
     return lambda layer: isinstance(layer, kinds)
-
-
-def _is_own(layer: Any) -> bool:
-    """A layer of the user's."""
-    return isinstance(layer, layers.Layer) and not type(layer).__module__.startswith("keras.src.layers")
 
 
 def _inlined(model: keras.Model) -> tuple[keras.Model, dict[str, str]]:
@@ -78,7 +73,7 @@ def _over_time(model: keras.Model) -> tuple[keras.Model, dict[str, str]]:
 
 BEFORE_FOLDING = (
     Step(_over_time, _is(layers.TimeDistributed)),
-    Step(own_arithmetic, _is_own),
+    Step(own_arithmetic, is_own),
     Step(float_inputs, _is(layers.Rescaling)),
     Step(normalization_steps, _is(*NORMALIZATIONS)),
     Step(attention_steps, _is(layers.MultiHeadAttention)),

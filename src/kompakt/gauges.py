@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,16 +58,18 @@ def settled(model: keras.Model) -> keras.Model:
     """An attached ``model`` whose kernels are held as they are: a copy where it has a Gauge, else itself."""
 
     def make(layer: Any) -> Any:
-        chain = getattr(layer, "chains", {}).get(SLOT, ())
-        factor = float(np.prod([t.factor for t in chain if isinstance(t, Gauge)]))
-        return (
-            _with_chain(layer, [t for t in chain if not isinstance(t, Gauge)], factor)
-            if factor != 1.0
-            else copy_layer(layer)
-        )
+        held = _gauges(layer)
+        if not held:
+            return copy_layer(layer)
+        kept = [transform for transform in layer.chains[SLOT] if not isinstance(transform, Gauge)]
+        return _with_chain(layer, kept, math.prod(gauge.factor for gauge in held))
 
-    held = any(isinstance(t, Gauge) for layer in model.layers for t in getattr(layer, "chains", {}).get(SLOT, ()))
-    return map_layers(model, make) if held else model
+    return map_layers(model, make) if any(map(_gauges, model.layers)) else model
+
+
+def _gauges(layer: Any) -> list[Gauge]:
+    """Those on the kernel of a layer."""
+    return [t for t in getattr(layer, "chains", {}).get(SLOT, ()) if isinstance(t, Gauge)]
 
 
 def _with_chain(layer: Any, transforms: list[Any], factor: float) -> Transformed:

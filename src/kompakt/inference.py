@@ -23,9 +23,15 @@ def infer(model: keras.Model, inputs: Any, batch_size: int = 256) -> list[np.nda
         >>> infer(m, np.array([[-1.0, 2.0]], "float32"))[0].tolist()
         [[0.0, 2.0]]
     """
-    few = len(tree.flatten(inputs)[0]) <= batch_size
-    if few and keras.backend.backend() == "tensorflow":
-        found = model(inputs, training=False)
-    else:
-        found = model.predict(inputs, batch_size=batch_size, verbose=0)
-    return [np.asarray(ops.convert_to_numpy(value)) for value in tree.flatten(found)]
+    if len(tree.flatten(inputs)[0]) <= batch_size and keras.backend.backend() == "tensorflow":
+        return outputs_of(model, inputs, batch_size)
+    return [np.asarray(v) for v in tree.flatten(model.predict(inputs, batch_size=batch_size, verbose=0))]
+
+
+def outputs_of(model: keras.Model, inputs: Any, batch_size: int = 256) -> list[np.ndarray]:
+    """Outputs at inference without a compiled function, which would not see a grid go off."""
+    rows = []
+    for start in range(0, len(tree.flatten(inputs)[0]), batch_size):
+        batch = tree.map_structure(lambda a, start=start: ops.convert_to_tensor(a[start : start + batch_size]), inputs)
+        rows.append([np.asarray(ops.convert_to_numpy(t)) for t in tree.flatten(model(batch, training=False))])
+    return [np.concatenate(column) for column in zip(*rows, strict=True)]

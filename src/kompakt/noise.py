@@ -8,12 +8,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
 
 from kompakt.assignment import NO_INT4
 from kompakt.attach import chains_of
 from kompakt.calibrate import batches
 from kompakt.choose import Candidate
+from kompakt.inference import outputs_of
 from kompakt.placement import last_logits, output_grids
 from kompakt.sites import BOTH, OUTPUT
 from kompakt.transforms.quantize import FakeQuant
@@ -73,18 +73,6 @@ def logits_model(model: keras.Model) -> keras.Model:
     if site is None:
         return model
     return keras.Model(model.inputs, model.get_layer(site.rsplit("/", 1)[0]).output)
-
-
-def outputs_of(model: keras.Model, inputs: Any, batch_size: int = 256) -> list[np.ndarray]:
-    """Outputs at inference without a compiled function, which would not see a grid go off."""
-    leaves = tree.flatten(inputs)
-    rows = []
-    for start in range(0, len(leaves[0]), batch_size):
-        batch = tree.map_structure(
-            lambda a, start=start: keras.ops.convert_to_tensor(a[start : start + batch_size]), inputs
-        )
-        rows.append([np.asarray(keras.ops.convert_to_numpy(t)) for t in tree.flatten(model(batch, training=False))])
-    return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
 
 def sqnr(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:

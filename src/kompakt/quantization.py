@@ -109,11 +109,11 @@ def quantize(
     repairs, calibration = prepared(model, repairs, calibration)
     known = [layer.name for layer in model._flatten_layers()]
     open_form, keeps = unfolded(model)
-    flat = reference = folded(open_form)
+    flat, before = folded(open_form), []
     if BATCHNORM in repairs:
         bits = weight_bits(open_form, assign(flat, base, rules, known))
-        flat = folded(before_folding(open_form, bits, calibration))
-    flat, reference = before_grids(flat, repairs, keeps, reference)
+        flat, before = folded(before_folding(open_form, bits, calibration)), [flat]
+    flat, *before = before_grids(flat, repairs, keeps, *before)
     if base.integer:
         flat = grids_per_call(flat)
         flat, assignment = meet(flat, assign(flat, base, rules, known))
@@ -125,7 +125,7 @@ def quantize(
     wanted = _weight_grids(flat, assignment, keeps, name, ranges)
     wanted |= _activation_grids(flat, assignment, name, ranges=ranges, momentum=momentum) if base.integer else {}
     attached = attach(flat, {site: chain for site, chain in wanted.items() if chain})
-    original = with_weights(flat, reference) if BATCHNORM in repairs else flat
+    original = with_weights(flat, *before) if before else flat
     with shown(progress) as report:
         attached = on_grids(attached, repairs, calibration, original, report)
         if calibration is not None:

@@ -12,17 +12,19 @@ from keras import tree
 
 from kompakt.assignment import origin
 from kompakt.attach import chains_of
-from kompakt.calibrate import batches, checked_kind
+from kompakt.calibrate import checked_kind
 from kompakt.compare import agreement, has_classes
 from kompakt.data import sample_rows
 from kompakt.errors import InputError
 from kompakt.gauges import settled
 from kompakt.graph import calls
-from kompakt.noise import layer_grids, logits_model, only, outputs_of, sqnr
+from kompakt.inference import outputs_of
+from kompakt.noise import layer_grids, logits_model, only, sqnr
 from kompakt.placement import is_marker
 from kompakt.precision import FEWEST_BITS, MOST_BITS
 from kompakt.quantization import quantize
-from kompakt.sites import BOTH, MARK, OUTPUT, check_built, is_graph
+from kompakt.repairs import held
+from kompakt.sites import BOTH, MARK, OUTPUT, check_built
 from kompakt.transforms.quantize import FakeQuant
 
 LOOKED_AT = 512
@@ -126,12 +128,12 @@ def sensitivity(
     known = [layer.name for layer in model._flatten_layers(include_self=False)]
     rows = []
     for layer in attached.layers:
-        held = grids.get(layer.name, [])
-        if not held or all(each.fixed for each in held):
+        own_grids = grids.get(layer.name, [])
+        if not own_grids or all(each.fixed for each in own_grids):
             continue
         errors = []
-        for width in bits if any(each.on_weights for each in held) else (8,):
-            with only(held, grids, width):
+        for width in bits if any(each.on_weights for each in own_grids) else (8,):
+            with only(own_grids, grids, width):
                 found = outputs_of(probe, inputs)
             errors.append(BitError(bits=width, sqnr=sqnr(expected, found), drop=judge(found)))
         own = kernels.get(layer.name, [])
@@ -184,9 +186,7 @@ def _collected(model: keras.Model, data: Any) -> tuple[Any, np.ndarray | None]:
                 labels.append(np.asarray(batch[1]))
             yield batch
 
-    shapes = [tuple(tensor.shape) for tensor in model.inputs] if is_graph(model) else None
-    kept = [tree.map_structure(np.asarray, each) for each in batches(inputs_of(checked_kind(data)), shapes=shapes)]
-    inputs = tree.map_structure(lambda *parts: np.concatenate(parts), *kept)
+    inputs = held(model, inputs_of(checked_kind(data)))
     return inputs, np.concatenate(labels) if labels else None
 
 

@@ -46,12 +46,16 @@ def own_arithmetic(model: keras.Model) -> keras.Model:
     return rebuild(model, visit)
 
 
+def is_own(layer: Any) -> bool:
+    """Whether it is a layer of the user's, not of Keras."""
+    return isinstance(layer, layers.Layer) and not type(layer).__module__.startswith("keras.src.layers")
+
+
 def _steps(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> keras.Model | None:
     """The operations of a layer as a graph; None where it is not to be opened."""
-    if not isinstance(layer, layers.Layer) or isinstance(layer, keras.Model) or layer._call_has_training_arg:
+    if not is_own(layer) or isinstance(layer, keras.Model) or layer._call_has_training_arg:
         return None
-    known = type(layer).__module__.startswith("keras.src.layers")
-    if known or kwargs or len(args) != 1 or len(list(layer._flatten_layers())) > 1 or layer.losses:
+    if kwargs or len(args) != 1 or len(list(layer._flatten_layers())) > 1 or layer.losses:
         return None
     if not all(_is_plain(t) for t in tree.flatten(args[0])):
         return None
