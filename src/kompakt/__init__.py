@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from kompakt import callbacks as callbacks
+    from kompakt import distillation as distillation
     from kompakt import schedules as schedules
     from kompakt import testing as testing
     from kompakt.activation_ranges import get_ranges as get_ranges
@@ -22,16 +23,19 @@ if TYPE_CHECKING:
     from kompakt.calibrate import calibrate as calibrate
     from kompakt.cost import layer_costs as layer_costs
     from kompakt.data import load_data as load_data
+    from kompakt.distill import distill as distill
+    from kompakt.distillation.cache import cache_teacher as cache_teacher
     from kompakt.errors import InputError as InputError
     from kompakt.errors import KompaktError as KompaktError
     from kompakt.errors import VerificationError as VerificationError
     from kompakt.export import export as export
-    from kompakt.export import verify_file as verify_file
+    from kompakt.export_all import export_all as export_all
     from kompakt.loading import load_model as load_model
     from kompakt.quantization import quantize as quantize
     from kompakt.recipe import Recipe as Recipe
     from kompakt.recipe import load_recipe as load_recipe
     from kompakt.records import Artifact as Artifact
+    from kompakt.records import Deployment as Deployment
     from kompakt.records import Encoding as Encoding
     from kompakt.repairs.batchnorm import reestimate_batchnorm as reestimate_batchnorm
     from kompakt.repairs.bias import correct_bias as correct_bias
@@ -46,8 +50,10 @@ if TYPE_CHECKING:
     from kompakt.shrink import plan_shrink as plan_shrink
     from kompakt.shrink import shrink as shrink
     from kompakt.sites import sites as sites
+    from kompakt.student import student as student
     from kompakt.techniques import cluster as cluster
     from kompakt.techniques import prune as prune
+    from kompakt.verify import verify_file as verify_file
 
 _HOME = {
     "get_ranges": "activation_ranges",
@@ -58,14 +64,18 @@ _HOME = {
     "finalize": "attach",
     "calibrate": "calibrate",
     "layer_costs": "cost",
+    "distill": "distill",
+    "cache_teacher": "distillation.cache",
     "InputError": "errors",
     "KompaktError": "errors",
     "VerificationError": "errors",
     "export": "export",
-    "verify_file": "export",
+    "export_all": "export_all",
+    "verify_file": "verify",
     "Recipe": "recipe",
     "load_recipe": "recipe",
     "Artifact": "records",
+    "Deployment": "records",
     "Encoding": "records",
     "optimize": "run",
     "quantize": "quantization",
@@ -81,11 +91,13 @@ _HOME = {
     "shrink": "shrink",
     "sensitivity": "sensitivity",
     "sites": "sites",
+    "student": "student",
     "cluster": "techniques",
     "prune": "techniques",
     "load_model": "loading",
     "load_data": "data",
     "callbacks": "",
+    "distillation": "",
     "schedules": "",
     "testing": "",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from keras import ops, tree
 
 from kompakt.errors import InputError
-from kompakt.graph import copy_layer, map_layers
+from kompakt.graph import UNBUILT, build_by_call, copy_layer, how_called, map_layers
 from kompakt.records import Encoding
 from kompakt.sites import BOTH, OUTPUT, is_graph, nearest, sites, units, weight_slots
 from kompakt.transform import Chain, Transform
@@ -129,16 +130,24 @@ class _Chained:
         return tree.map_structure(one, tensors)
 
     def _config(self) -> dict[str, Any]:
+        written = keras.saving.serialize_keras_object
+        called = how_called(self.transformed_layer)
         return {
-            "layer": keras.saving.serialize_keras_object(self.transformed_layer),
-            "chains": {s: keras.saving.serialize_keras_object(c) for s, c in self.chains.items()},
+            "layer": written(self.transformed_layer),
+            "chains": {s: written(c) for s, c in self.chains.items()},
+            **({} if called is None else {"called": written([list(called[0]), dict(called[1])])}),
         }
 
     @staticmethod
     def _read(config: dict[str, Any]) -> dict[str, Any]:
         read = keras.saving.deserialize_keras_object
         chains = {slot: read(chain) for slot, chain in config["chains"].items()}
-        return {**config, "layer": read(config["layer"]), "chains": chains}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", UNBUILT)  # it is called below
+            layer = read(config["layer"])
+        if "called" in config:
+            build_by_call(layer, read(config["called"]))
+        return {**{key: config[key] for key in config if key != "called"}, "layer": layer, "chains": chains}
 
 
 @keras.saving.register_keras_serializable(package="kompakt")

@@ -35,7 +35,7 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
         self._chains: list[tuple[Chain, Any]] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._chains = [(chain, variable) for _, chain, variable in chains_of(self.model)]
+        self._chains = [(chain, variable) for _, chain, variable in chains_of(self._trained)]
         self._drive(True)
         self.step = None
         self._epoch = 0
@@ -62,7 +62,7 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
         for step in range(self.step, last + 1):
             if any(chain.acts(step) for chain, _ in self._chains):
                 self._sync()
-                drive(self.model, step)
+                drive(self._trained, step)
         self.step = max(self.step, last + 1)
 
     def _check_plan(self, first: int, batch: int) -> None:
@@ -91,6 +91,11 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
         self._drive(False)
         # A compiled step would go on without us: have Keras trace it again, and ask for us again.
         self.model.train_function = None
+
+    @property
+    def _trained(self) -> keras.Model:
+        """The model that has the transforms: of a distillation the student."""
+        return self.model.student if isinstance(self.model, keras.distillation.Distiller) else self.model
 
     def _sync(self) -> None:
         """Take the weights back from the JAX trainer, which keeps them to itself between batches."""

@@ -1,26 +1,22 @@
-"""The command line: ``kompakt demo | optimize | export | verify | recipes``. Imports nothing heavy until it works."""
+"""The command line: ``kompakt demo``, ``optimize``, ``export`` and so on. Imports nothing heavy until it works."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import logging
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+from kompakt import commands as do
 from kompakt.errors import InputError, VerificationError
 
-if TYPE_CHECKING:
-    from kompakt.records import Artifact, Run
-
-OK, BREACH, BAD_INPUT, INTERRUPTED, CLOSED = 0, 1, 2, 130, 141
+BAD_INPUT, INTERRUPTED, CLOSED = 2, 130, 141
+"""Exit codes beside those of the commands."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,11 +33,12 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="kompakt", description="Make Keras 3 models small and fast, and prove it on the file.")
     top.add_argument("--version", action="store_true", help="print the version")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    _demo_options(_command(commands, "demo", _demo, "train a small model and try every recipe on it"))
-    _optimize_options(_command(commands, "optimize", _optimize, "carry out a recipe on a model"))
-    _export_options(_command(commands, "export", _export, "write a model as a verified file"))
-    _verify_options(_command(commands, "verify", _verify, "run a file and compare it with its model"))
-    recipes = _command(commands, "recipes", _recipes, "list the recipes, or show one")
+    _demo_options(_command(commands, "demo", do.run_demo, "train a small model and try every recipe on it"))
+    _optimize_options(_command(commands, "optimize", do.run_optimize, "carry out a recipe on a model"))
+    _export_options(_command(commands, "export", do.run_export, "write a model as a verified file"))
+    _verify_options(_command(commands, "verify", do.run_verify, "run a file and compare it with its model"))
+    _sensitivity_options(_command(commands, "sensitivity", do.run_sensitivity, "say which layer hurts in 8 and 4 bits"))
+    recipes = _command(commands, "recipes", do.list_recipes, "list the recipes, or show one")
     recipes.add_argument("name", nargs="?", metavar="NAME", help="recipe to show as JSON")
     return top
 
@@ -70,6 +67,9 @@ def _optimize_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL.keras", help="float model")
     command.add_argument("--recipe", required=True, metavar="NAME|FILE", help="see: kompakt recipes")
     _data_option(command)
+    command.add_argument(
+        "--teacher", metavar="TEACHER.keras", help="model to learn from, for recipes that distil: distill..."
+    )
     command.add_argument("--epochs", type=int, metavar="N", help="of training in all (default: the recipe's)")
     command.add_argument("--batch-size", type=int, default=32, metavar="N", help="of training (default: 32)")
     command.add_argument("--out", default="build", metavar="DIR", help="folder (default: build)")
@@ -80,9 +80,18 @@ def _optimize_options(command: argparse.ArgumentParser) -> None:
 
 def _export_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL.keras", help="float model")
-    command.add_argument("out", metavar="OUT.tflite", help="file to write")
+    command.add_argument("out", metavar="OUT", help="file (*.tflite, *.onnx) or folder to write")
     command.add_argument(
-        "--quantization", metavar="MODE", help="float, float16, dynamic_int8, weight_only_int8, int8, w4a8 or int16x8"
+        "--target",
+        metavar="NAME",
+        help="tflite (phones), tflm (microcontrollers), tfjs (browsers), savedmodel (servers), onnx, or all of them "
+        "with one table (default: by the ending of OUT)",
+    )
+    command.add_argument(
+        "--quantization",
+        metavar="MODE",
+        help="float, float16, dynamic_int8, weight_only_int8, int8, w4a8 or int16x8; tfjs has float16, uint8 and "
+        "uint16, savedmodel keras_int8 and keras_int4",
     )
     command.add_argument(
         "--rule",
@@ -96,38 +105,76 @@ def _export_options(command: argparse.ArgumentParser) -> None:
         "--sparse", action="store_true", help="store weights with many zeros sparse: smaller, no faster"
     )
     command.add_argument(
+        "--compress", action="store_true", help="tflm: store clustered weights as tables of values and short numbers"
+    )
+    command.add_argument(
         "--method",
-        default="moving_average",
         metavar="HOW",
         help="ranges from data: moving_average (default), minmax, percentile, mse or entropy",
     )
-    _data_option(command)
+    command.add_argument(
+        "--repair",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="get back what rounding costs: batchnorm, equalize, adaround or bias; may be given more than once",
+    )
+    command.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="SHARE",
+        help="choose the bits of each layer, so that at most this is lost of the accuracy (0.01: a point) on the "
+        "validation samples, or on those of the test where there are none",
+    )
+    _data_option(
+        command, required=False, why="; integer modes need it, the others are compared on random inputs without"
+    )
     command.add_argument("--on-breach", default="raise", metavar="raise|warn", help="warn: write it all the same")
     _trust_option(command)
 
 
 def _verify_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="OUT.tflite", help="file to run")
+    command.add_argument("file", metavar="OUT", help="file or folder to run, of any target")
     command.add_argument("--model", required=True, metavar="MODEL.keras", help="float model it came from")
     _data_option(command)
+    command.add_argument(
+        "--browser", action="store_true", help="run it in a headless Chromium too: tfjs, or a .tflite with float I/O"
+    )
     command.add_argument(
         "--least-argmax", type=float, default=0.95, metavar="SHARE", help="agreement demanded (default: 0.95)"
     )
     _trust_option(command)
 
 
-def _data_option(command: argparse.ArgumentParser) -> None:
+def _sensitivity_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL.keras", help="float model")
+    _data_option(command)
+    command.add_argument(
+        "--bits", type=int, nargs="+", default=[8, 4], metavar="N", help="of a layer's weights, 2 to 8 (default: 8 4)"
+    )
+    _trust_option(command)
+
+
+def _data_option(command: argparse.ArgumentParser, *, required: bool = True, why: str = "") -> None:
     command.add_argument(
         "--data",
-        required=True,
+        required=required,
         metavar="DATA",
         help="an .npz with x_train, y_train, x_test, y_test; a folder of images by class, read as pixels from 0 to "
-        "255; or package.module:function",
+        f"255; or package.module:function{why}",
     )
 
 
 def _trust_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--trust", action="store_true", help="let the model file run the code in its Lambda layers")
+    command.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        dest="modules",
+        metavar="MODULE",
+        help="Python module with registered layers of your own, found from this folder; may be given more than once",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -139,10 +186,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from kompakt import __version__
 
             print(f"kompakt {__version__}")
-            return OK
+            return do.OK
         if options.command is None:
             parser().print_help()
-            return OK
+            return do.OK
         with _calm(options.debug):
             code = int(options.run(options))
         sys.stdout.flush()
@@ -154,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if _is_interrupt(error):
             return _fail("interrupted; the same command takes up what was finished", INTERRUPTED, argv)
         if isinstance(error, VerificationError):
-            return _fail(f"not verified: {error}", BREACH, argv)
+            return _fail(f"not verified: {error}", do.BREACH, argv)
         if isinstance(error, InputError):
             return _fail(str(error), BAD_INPUT, argv)
         raise
@@ -195,165 +242,6 @@ def _calm(debug: bool) -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
-
-
-def _demo(options: argparse.Namespace) -> int:
-    from kompakt.demo import demo
-
-    with _progress() as report:
-        run = demo(options.out, quick=options.quick, seed=options.seed, report=report)
-    _show(run, options, Path(options.out) / "report.html")
-    return OK
-
-
-def _optimize(options: argparse.Namespace) -> int:
-    from kompakt.loading import load_model
-    from kompakt.recipe import load_recipe
-    from kompakt.report import html
-    from kompakt.run import optimize
-
-    recipe = load_recipe(options.recipe)
-    model = load_model(options.model, safe=not options.trust)
-    with _progress() as report:
-        run = optimize(
-            model,
-            options.data,
-            recipe,
-            options.out,
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            seed=options.seed,
-            resume=not options.restart,
-            report=report,
-        )
-    html.write(run, Path(options.out) / "report.html")
-    _show(run, options, Path(options.out) / "report.html")
-    return OK
-
-
-def _export(options: argparse.Namespace) -> int:
-    from kompakt.data import CALIBRATION, load_data, sample_rows
-    from kompakt.export import export
-    from kompakt.loading import load_model
-    from kompakt.progress import in_words
-    from kompakt.task import data_for
-
-    model = load_model(options.model, safe=not options.trust)
-    data = data_for(model, load_data(options.data))
-    with _progress() as report, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # breaches stand in the report
-        report("exporting and verifying", 0.5)
-        artifact = export(
-            model,
-            options.out,
-            quantization=options.quantization,
-            rules=_rules(options.rule),
-            io=options.io,
-            calibration=sample_rows(data.x_train, CALIBRATION),
-            method=options.method,
-            verify=data.x_test,
-            sparse=options.sparse,
-            on_breach=options.on_breach,
-            progress=lambda what, share: report(in_words(what, share), 0.5),
-        )
-    _show_artifact(artifact, options)
-    return BREACH if artifact.breaches else OK
-
-
-def _rules(given: Sequence[str]) -> dict[str, str | int] | None:
-    """``["head*=float", "conv1=4"]`` as :func:`kompakt.export` takes it."""
-    rules: dict[str, str | int] = {}
-    for text in given:
-        pattern, _, value = text.rpartition("=")
-        if not pattern:
-            raise InputError(f"--rule {text!r}: expected LAYERS=WHAT, such as 'head*=float' or 'conv1=4'")
-        rules[pattern] = int(value) if value.isdecimal() else value
-    return rules or None
-
-
-def _verify(options: argparse.Namespace) -> int:
-    from kompakt.data import load_data
-    from kompakt.export import read_file, verify_file
-    from kompakt.loading import load_model
-    from kompakt.task import data_for
-
-    read_file(options.file)
-    model = load_model(options.model, safe=not options.trust)
-    data = data_for(model, load_data(options.data))
-    with _progress() as report:
-        report("running the file", 0.5)
-        artifact = verify_file(options.file, model, data.x_test, least_argmax=options.least_argmax)
-    _show_artifact(artifact, options)
-    if artifact.breaches and Path(options.data).is_dir():
-        print("kompakt: images of a folder have pixels from 0 to 255: is that what the model takes?", file=sys.stderr)
-    return BREACH if artifact.breaches else OK
-
-
-def _recipes(options: argparse.Namespace) -> int:
-    from kompakt.recipe import load_recipe, recipe_names, to_dict
-
-    if options.name:
-        print(json.dumps(to_dict(load_recipe(options.name)), indent=2))
-        return OK
-    recipes = [load_recipe(name) for name in recipe_names()]
-    if options.json:
-        print(json.dumps([to_dict(recipe) for recipe in recipes], indent=2))
-        return OK
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("recipe")
-    table.add_column("what it does")
-    for recipe in recipes:
-        table.add_row(recipe.name, recipe.about)
-    Console().print(table)
-    return OK
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
-    """A progress bar on stderr; standard output is for results."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    console = Console(stderr=True)
-    # Where stderr is a file, an error is one line there and nothing else.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=1.0)
-
-        def report(what: str, done: float) -> None:
-            bar.update(task, description=what, completed=done)
-
-        yield report
-
-
-def _show(run: Run, options: argparse.Namespace, page: Path) -> None:
-    from kompakt.records import to_json
-
-    if options.json:
-        print(to_json(run))
-        return
-    from rich.console import Console
-
-    from kompakt.report import facts, table
-
-    console = Console()
-    console.print(table.summary_table(run, console.width))
-    console.print(facts.verdict(run), highlight=False, markup=False)
-    console.print(f"Files in {page.parent}, report: {page}", highlight=False, markup=False)
-
-
-def _show_artifact(artifact: Artifact, options: argparse.Namespace) -> None:
-    from kompakt.records import to_json
-
-    print(to_json(artifact) if options.json else artifact.report)
 
 
 if __name__ == "__main__":

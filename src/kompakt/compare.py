@@ -66,7 +66,8 @@ def relative_error(reference: Array, found: Array) -> float:
         >>> relative_error(np.array([0.0, 2.0]), np.array([0.5, 2.5]))
         0.5
     """
-    r, f = np.asarray(reference, "float64"), np.asarray(found, "float64")
+    with np.errstate(invalid="ignore"):  # a signalling NaN warns when it is cast
+        r, f = np.asarray(reference, "float64"), np.asarray(found, "float64")
     if r.shape != f.shape or not (np.isfinite(r) & np.isfinite(f)).all():
         return LARGEST
     if not r.size:

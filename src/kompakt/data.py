@@ -200,14 +200,8 @@ def _from_npz(path: Path) -> Data:
 
 def _from_function(spec: str) -> Data:
     module_name, _, function_name = spec.partition(":")
-    with _working_directory_importable():
-        try:
-            module = importlib.import_module(module_name)
-        except (Exception, SystemExit) as error:  # a user's module may raise anything
-            raise InputError(
-                f"data {spec}: cannot import {module_name} ({_one_line(error)}); "
-                "expected a module that Python finds from here"
-            ) from error
+    with working_directory_importable():
+        module = import_module(module_name, f"data {spec}: cannot import {module_name}")
         function = getattr(module, function_name, None)
         if not callable(function):
             raise InputError(
@@ -230,7 +224,8 @@ def _from_function(spec: str) -> Data:
 
 
 @contextlib.contextmanager
-def _working_directory_importable() -> Iterator[None]:
+def working_directory_importable() -> Iterator[None]:
+    """Modules in the folder that one is in can be imported, as in ``python script.py``."""
     here = os.getcwd()
     sys.path.insert(0, here)
     importlib.invalidate_caches()
@@ -239,6 +234,18 @@ def _working_directory_importable() -> Iterator[None]:
     finally:
         with contextlib.suppress(ValueError):  # the user's own code may have taken it out
             sys.path.remove(here)
+
+
+def import_module(name: str, told: str) -> Any:
+    """A module of the user's; ``told`` begins the error of one that cannot be imported.
+
+    Raises:
+        InputError: it is not found, or raises something.
+    """
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        raise InputError(f"{told} ({_one_line(error)}); expected a module that Python finds from here") from error
 
 
 # --- names, and values of any kind to arrays

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,18 +13,21 @@ from keras import tree
 
 from kompakt.attach import chains_of, finalize, wrapped
 from kompakt.errors import InputError
-from kompakt.graph import as_functional, calls, symbolic_inputs
+from kompakt.graph import as_functional, call_counts, calls, symbolic_inputs
+from kompakt.keras_modes import is_keras_mode, quantized_by_keras
 from kompakt.placement import FOLLOWS, activation_grids, is_marker, last_logits, output_grids
 from kompakt.precision import GRIDDED, INTEGER, MIXED, mode_of
 from kompakt.progress import Report
 from kompakt.quantization import TRAINABLE_MODES, quantize
 from kompakt.records import Encoding
+from kompakt.repairs import needs_data
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.full_precision import full_precision
 from kompakt.rewrite.inline import inline
 from kompakt.rewrite.unshare import unshare
 from kompakt.simulation import dynamic_simulation, simulation
 from kompakt.sites import BOTH, OUTPUT, finite_fault, is_graph, sites, units
+from kompakt.summands import coarse_enough
 
 RANDOM_SAMPLES = 64
 
@@ -60,7 +64,7 @@ def quantized_mode(model: keras.Model) -> str | None:
         (name.rsplit("/", 1)[-1] in (OUTPUT, BOTH), transform)
         for name, chain, _ in chains_of(model)
         for transform in chain
-        if getattr(transform, "bits", None)
+        if getattr(transform, "bits", None) and not transform.passing
     ]
     asked = {getattr(transform, "mode", None) for _, transform in grids} - {None}
     if len(asked) == 1:
@@ -74,15 +78,18 @@ def make_job(
     mode: str,
     calibration: Any,
     rules: Mapping[str, Any] | None = None,
-    method: str = "moving_average",
+    method: str | None = None,
     repairs: Sequence[str] = (),
     progress: bool | Report = False,
+    *,
+    twice: bool = False,
 ) -> Job:
     """``model`` made ready for a file of ``mode``; a float model is quantized on ``calibration`` where needed.
 
     Args:
         rules: of :func:`kompakt.quantize`; with them ``mode`` is what the layers that they do not name have.
         method: of :func:`kompakt.calibrate`. progress: of :func:`kompakt.quantize`.
+        twice: of :func:`kompakt.simulation.simulation`: how the file's runtime rounds.
 
     Raises:
         InputError: int8 without ranges and without calibration data, or ``repairs`` of what is not quantized here.
@@ -92,6 +99,9 @@ def make_job(
             f"repairs={list(repairs)}: export repairs a float model that it quantizes itself to one of "
             f"{', '.join(TRAINABLE_MODES)}; for a model from quantize, ask quantize for them"
         )
+    if is_keras_mode(mode):
+        held = model if quantized_by_keras(model) else quantize(model, mode)
+        return Job(plain=held, encodings={}, reference=held, name="model quantized by Keras", given=model)
     given, model = model, full_precision(model)
     if mode in TRAINABLE_MODES and quantized_mode(model) is None:
         if mode in INTEGER and calibration is None:
@@ -99,8 +109,12 @@ def make_job(
                 f"quantization={mode!r} of a float model needs calibration=: some hundred samples of real input"
             )
         _check_finite(model)
-        options: dict[str, Any] = {"ranges": "minmax", "method": method, "repairs": repairs, "progress": progress}
-        model = quantize(model, mode, rules=rules, calibration=calibration, **options)
+        options: dict[str, Any] = {"ranges": "minmax", "repairs": repairs, "progress": progress}
+        if mode in INTEGER:
+            options["method"] = method
+        if mode in INTEGER or needs_data(repairs):
+            options["calibration"] = calibration
+        model = quantize(model, mode, rules=rules, **options)
         mode = quantized_mode(model) or mode
     if not wrapped(model):
         return Job(plain=model, encodings={}, reference=model, name="float model", given=given)
@@ -110,23 +124,59 @@ def make_job(
         return Job(plain=plain, encodings=held, reference=reference, name="simulation", given=given)
     _check_finite(model)
     _check_ranges(model)
-    single = unshare(as_functional(model)) if is_graph(model) else model
+    single = _one_layer_a_call(as_functional(model)) if is_graph(model) else model
     plain, encodings = finalize(single)
     if mode not in GRIDDED:
         reference = dynamic_simulation(plain) if is_graph(plain) and mode == "dynamic_int8" else plain
         return Job(plain=plain, encodings=encodings, reference=reference, name="simulation", given=given, mode=mode)
+    owners = _owners(single)
+    encodings = coarse_enough(plain, encodings, {layer: site for site, names in owners.items() for layer in names})
     return Job(
         mode=mode,
         floats=_floats(plain, encodings) if mode == MIXED else (),
         plain=plain,
         encodings=encodings,
-        reference=simulation(single, plain, encodings),
+        reference=simulation(single, plain, encodings, twice=twice),
         name="simulation",
         given=given,
         trained=single,
         logits=last_logits(single),
-        owners=_owners(single),
+        owners=owners,
     )
+
+
+def folded(job: Job) -> Job:
+    """``job`` with each BatchNormalization of its plain model folded, where that can be followed."""
+    plain, encodings = _folded(job.plain, job.encodings)
+    return dataclasses.replace(job, plain=plain, encodings=encodings)
+
+
+def unquantized(job: Job) -> tuple[keras.Model, str]:
+    """The model from before its quantization, and what it is called.
+
+    Of one that came quantized its plain layers: compared with itself, a range that was set wrong would be right.
+    """
+    if quantized_mode(job.given) is None:
+        return job.given, "model given"
+    return job.plain, "same weights and float activations"
+
+
+def end_bits(job: Job) -> dict[str, int | None]:
+    """Layer that an input or output of a flat integer model comes from -> bits of its activations, None for floats."""
+    bits = {site: encoding.bits for site, encoding in job.encodings.items()}
+    sites_of = {layer: site for site, layers in job.owners.items() for layer in layers}
+    inputs, outputs = ({id(t) for t in ends} for ends in (job.plain.inputs, job.plain.outputs))
+    ends = [
+        call.layer.name
+        for call in calls(job.plain)
+        if (is_marker(call.layer) and inputs & {id(t) for t in call.inputs}) or outputs & {id(t) for t in call.outputs}
+    ]
+    return {name: bits.get(sites_of.get(name, f"{name}/{OUTPUT}")) for name in ends}
+
+
+def _one_layer_a_call(flat: keras.Model) -> keras.Model:
+    """``flat``, or where layers are shared a copy in which none is."""
+    return unshare(flat) if max(call_counts(flat).values(), default=1) > 1 else flat
 
 
 def not_finite_weights(model: keras.Model) -> list[str]:
@@ -143,7 +193,7 @@ def not_finite_weights(model: keras.Model) -> list[str]:
     for weight in (weight for weight in model.weights if id(weight) not in state):
         fault = finite_fault(weight)
         if fault:
-            lines.append(f"{weight.path.removeprefix(f'{model.name}/')}: {fault}")
+            lines.append(f"{weight.path.rpartition(f'{model.name}/')[2]}: {fault}")
     return lines
 
 

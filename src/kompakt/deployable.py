@@ -22,14 +22,15 @@ from kompakt.rewrite.layered_operations import layered_operations
 from kompakt.rewrite.merge_twins import merge_twins
 from kompakt.rewrite.normalization_steps import RULES as NORMALIZATIONS
 from kompakt.rewrite.normalization_steps import normalization_steps
-from kompakt.rewrite.own_arithmetic import is_own, own_arithmetic
+from kompakt.rewrite.own_arithmetic import own_arithmetic
 from kompakt.rewrite.plain_operators import RULES as DECOMPOSED
 from kompakt.rewrite.plain_operators import plain_operators
 from kompakt.rewrite.prelu_steps import prelu_steps
-from kompakt.rewrite.split_activation import split_activation
+from kompakt.rewrite.split_activation import has_to_split, split_activation
 from kompakt.rewrite.split_separable import PARTS as SEPARABLE
 from kompakt.rewrite.split_separable import split_separable
 from kompakt.rewrite.time_distributed import time_distributed
+from kompakt.rewrite.trace import is_own
 from kompakt.rewrite.unroll_recurrent import unroll_recurrent
 from kompakt.sites import is_graph, sites, weight_slots
 from kompakt.transform import Transform
@@ -81,7 +82,7 @@ BEFORE_FOLDING = (
     Step(unroll_recurrent, _is(layers.RNN, layers.Bidirectional)),
     Step(layered_operations, lambda operation: not isinstance(operation, layers.Layer)),
     Step(split_separable, _is(*SEPARABLE)),
-    Step(split_activation, _is(layers.Layer)),
+    Step(split_activation, has_to_split),
 )
 """What makes a flat model one of layers that have operators, in this order."""
 

@@ -2,13 +2,30 @@
 
 
 class KompaktError(Exception):
-    """Base of every error kompakt raises on purpose."""
+    """Base of every error kompakt raises on purpose.
+
+    Example:
+        >>> import kompakt as kp
+        >>> try:
+        ...     kp.load_recipe("qat_int9")
+        ... except KompaktError as error:
+        ...     print(error)
+        recipe 'qat_int9': no recipe and no file of that name; nearest: 'qat_int8'
+    """
 
 
 class InputError(KompaktError, ValueError):
     """What the user gave cannot be used: the text has what was received, what was expected, what to do.
 
     The command line prints it on one line and exits with code 2.
+
+    Example:
+        >>> import keras, kompakt as kp
+        >>> try:
+        ...     kp.prune(keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]), 1.5)
+        ... except InputError as error:
+        ...     print(error)
+        sparsity 1.5: expected a share from 0 to below 1, such as 0.75
     """
 
     _keras_call_info_injected = True  # else Keras puts a page of a layer's arguments around it
@@ -18,6 +35,10 @@ class VerificationError(KompaktError):
     """A file was made, run and found not to be what was asked for; the text names the layer.
 
     The command line prints it on one line and exits with code 1. ``breaches`` holds one line a breach.
+
+    Example:
+        >>> VerificationError("m.tflite: 3 breaches", ("a float operator",)).breaches
+        ('a float operator',)
     """
 
     def __init__(self, message: str, breaches: tuple[str, ...] = ()) -> None:

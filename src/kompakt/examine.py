@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,19 +13,22 @@ import numpy as np
 
 from kompakt.compare import agreement
 from kompakt.culprit import agreement_at, coarsest, first_apart, first_off, masked, worst_samples
-from kompakt.deploy import Job, not_finite_weights, quantized_mode
+from kompakt.deploy import Job, not_finite_weights, unquantized
 from kompakt.files import gzip_bytes, sha256
-from kompakt.graph import calls
+from kompakt.graph import calls, with_weights
+from kompakt.integer_functions import is_known_wide
 from kompakt.numerics import WIDE
-from kompakt.precision import GRIDDED
+from kompakt.precision import GRIDDED, USUAL_BITS
 from kompakt.records import Agreement, Artifact
 from kompakt.rewrite.elementwise import Elementwise
 from kompakt.rewrite.split_activation import fused
 from kompakt.simulation import simulate
+from kompakt.sites import sites
 from kompakt.targets.target import Converted, Target
 from kompakt.verdicts import (
     LEAST_GIVEN,
     MOST_LSB,
+    accuracies,
     apart_from_given,
     apart_from_trained,
     compare_outputs,
@@ -33,26 +37,52 @@ from kompakt.verdicts import (
     float_ties,
     islands,
     lost_properties,
+    moved,
     not_finite,
     unseen_properties,
     with_given,
 )
 
-USUAL_BITS = 8
-"""Weights of fewer bits may cost accuracy, as was asked."""
-
-NEAREST = {"float": "float16", "weight_only_int8": "dynamic_int8"}
+NEAREST = {
+    "float": "float16",
+    "weight_only_int8": "dynamic_int8",
+    "uint8": "dynamic_int8",
+    "uint16": "float16",
+    "keras_int8": "dynamic_int8",
+}
 """Mode -> the mode whose distance to the model given is allowed: that may compute in half precision."""
 
+FOUR_BITS = "keras_int4"
+"""The mode of Keras' own whose weights may cost accuracy, as was asked."""
+
+PROGRAMS = ("kompakt", "keras", "tensorflow", "ai-edge-litert", "ai-edge-quantizer", "numpy")
+"""What makes and runs a file."""
+
 MOST_LSB_TABLES = 8.0
-"""The same after a 16-bit softmax, sigmoid or tanh, which LiteRT reads from a table: a 32nd of a step of 8 bits.
+"""The same after a 16-bit softmax, GELU or root, of which the last bits are not known: a 32nd of a step of 8 bits.
 
 Measured: up to 4 steps at the tensor itself, 7 two layers later.
 """
 
 
-def examine(place: Target, made: Converted, job: Job, inputs: Any, *, mode: str, io: str, path: str) -> Artifact:
-    """Run the bytes on ``inputs``, compare, and put everything found out into an Artifact."""
+def examine(
+    place: Target,
+    made: Converted,
+    job: Job,
+    inputs: Any,
+    *,
+    mode: str,
+    io: str,
+    path: str,
+    labels: Any = None,
+    notes: Sequence[str] = (),
+) -> Artifact:
+    """Run the bytes on ``inputs``, compare, and put everything found out into an Artifact.
+
+    Args:
+        labels: of ``inputs``, for a note with the accuracy. notes: known before.
+    """
+    job, off = held_weights(place, made.data, job, mode) if mode in place.rounds else (job, [])
     outputs = place.run(made.data, inputs)
     outputs = dataclasses.replace(outputs, lsb=coarsest(outputs.lsb, job.encodings))
     simulated = simulate(job.reference, inputs)
@@ -60,24 +90,28 @@ def examine(place: Target, made: Converted, job: Job, inputs: Any, *, mode: str,
     agree = _at_logits(agree, place, made.data, job, inputs)
     most = most_lsb(job)
     apart = disagreement(agree, mode, most, ties=float_ties(simulated, outputs, mode))
-    lost, notes = [], list(made.notes)
+    before, name = unquantized(job)
+    unrounded = simulated if before is job.reference else simulate(before, inputs)
+    scored = () if labels is None else accuracies(outputs.values, unrounded, labels, name=name)
+    lost, said = [], [*notes, *scored, *made.notes]
     if job.trained is not None:
         expected = simulate(job.trained, inputs)
         trained = agreement(expected, outputs.values, outputs.lsb)
         agree = dataclasses.replace(agree, trained_argmax=trained.argmax)
         apart += apart_from_trained(expected, outputs, trained.argmax)
     if job.given is not job.reference:
-        expected = simulate(job.given, inputs)
-        agree = with_given(agree, expected, outputs)
-        if quantized_mode(job.given) is None:  # else it is the fake-quantized model, and compared as that
+        agree = with_given(agree, unrounded, outputs, name=name)
+        if before is job.given:
             near = NEAREST.get(mode, mode)
             narrow = [e for e in job.encodings.values() if e.bits is not None and e.bits < USUAL_BITS]
-            if narrow:  # it may lose accuracy by what was asked; the file must be what the narrow weights make
+            if (
+                narrow or mode == FOUR_BITS
+            ):  # it may lose accuracy by what was asked; the file must be what the narrow weights make
                 wanted = simulate(job.plain, inputs)
                 lost = apart_from_given(wanted, outputs, LEAST_GIVEN, name="model with these weights", mode=near)
             else:
-                lost = apart_from_given(expected, outputs, LEAST_GIVEN, name="model given", mode=near)
-        notes += [] if lost else few_agree(agree, expected, outputs)
+                lost = apart_from_given(unrounded, outputs, LEAST_GIVEN, name="model given", mode=near)
+        said += [] if lost else few_agree(agree, unrounded, outputs)
     census, facts = place.census(made.data), place.facts(made.data, job.encodings)
     floats = islands(census, mode, job.floats)
     if mode in GRIDDED and (floats or apart):
@@ -97,19 +131,37 @@ def examine(place: Target, made: Converted, job: Job, inputs: Any, *, mode: str,
         census=census,
         agreement=agree,
         sites=tuple(facts),
-        notes=(*notes, *unseen_properties(facts, job.encodings)),
+        measurements=tuple(place.measure(made.data, inputs)),
+        notes=(*said, *unseen_properties(facts, job.encodings)),
         breaches=(
             *made.breaches,
+            *off,
             *floats,
             *lost_properties(facts),
             *place.regridded(made.data, job.encodings),
             *not_finite_weights(job.plain),
+            *outputs.breaches,
             *not_finite(outputs),
             *apart,
             *lost,
         ),
         source_sha256=digest(job.given),
     )
+
+
+def held_weights(place: Target, data: bytes, job: Job, mode: str) -> tuple[Job, list[str]]:
+    """(``job`` with a reference that has the weights in the file, a line for each that is not the model's, rounded)."""
+    lines: list[str] = []
+    weights = {}
+    for site in sites(job.plain):
+        if site.variable is not None:
+            before = np.asarray(keras.ops.convert_to_numpy(site.variable))
+            held = place.weight(data, site.name, before)
+            lines += moved(site.name, before, held, mode)
+            if held is not None and held.shape == before.shape:
+                weights[site.name] = held
+    model = with_weights(job.plain, weights)
+    return dataclasses.replace(job, reference=model, name="model with the file's weights"), lines
 
 
 def _at_logits(agree: Agreement, place: Target, data: bytes, job: Job, inputs: Any) -> Agreement:
@@ -132,19 +184,20 @@ def most_lsb(job: Job) -> float:
 
 
 def _is_function(layer: Any) -> bool:
-    """Whether a layer is a function that is not piecewise linear."""
+    """Whether a layer is a function that is not piecewise linear, and not simulated to the last bit in 16 bits."""
     kinds = (keras.layers.Activation, keras.layers.Softmax)
     if isinstance(layer, Elementwise):
-        return layer.function == "gelu_tanh"
-    return isinstance(layer, kinds) and not fused(layer)
+        return layer.function in ("gelu_tanh", "rsqrt")
+    return isinstance(layer, kinds) and not fused(layer) and not is_known_wide(layer)
 
 
 def artifact(place: Target, data: bytes, **known: Any) -> Artifact:
     """The record of a file; ``known`` are the fields that its bytes do not say."""
+    shipped = place.shipped(data).values()
     return Artifact(
         target=place.name,
-        bytes=len(data),
-        gzip_bytes=gzip_bytes(data),
+        bytes=sum(map(len, shipped)),
+        gzip_bytes=sum(map(gzip_bytes, shipped)),
         sha256=sha256(data),
         versions=versions(),
         **known,
@@ -154,7 +207,7 @@ def artifact(place: Target, data: bytes, **known: Any) -> Artifact:
 def versions() -> dict[str, str]:
     """Versions of what makes and runs a file."""
     found = {}
-    for name in ("kompakt", "keras", "tensorflow", "ai-edge-litert", "ai-edge-quantizer", "numpy"):
+    for name in PROGRAMS:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import logging
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kompakt.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger("kompakt")
 
 
 def write_atomic(path: str | Path, data: bytes | str) -> Path:
@@ -41,6 +51,37 @@ def write_atomic(path: str | Path, data: bytes | str) -> Path:
     return path
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Have ``folder`` to oneself: other processes and threads that ask for it wait. Not on Windows.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        place = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"cannot open the folder {folder}: {error.strerror}; choose another place") from None
+    try:
+        _lock(place, folder)
+        yield
+    finally:
+        os.close(place)  # and with it the lock
+
+
+def _lock(place: int, folder: Path) -> None:
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.warning("%s: another process works there; waiting until it has ended", folder)
+        fcntl.flock(place, fcntl.LOCK_EX)
+    except OSError:  # a file system without locks
+        log.warning("%s: it cannot be locked; no other process may write there", folder)
+
+
 def writable_folder(folder: str | Path) -> Path:
     """Make ``folder`` where it is missing and check that a file can be made in it.
 
@@ -66,3 +107,11 @@ def sha256(data: bytes) -> str:
 def gzip_bytes(data: bytes) -> int:
     """Size of ``data`` after gzip at level 9: what a download or a flash image that is unpacked costs."""
     return len(gzip.compress(data, 9, mtime=0))
+
+
+def read_file(path: str | Path) -> bytes:
+    """Bytes of ``path``; a missing or unreadable file is an InputError."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; give the path of a .tflite file") from None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import warnings
+import weakref
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +17,19 @@ import numpy as np
 from keras import tree
 
 from kompakt.errors import InputError, first_line
-from kompakt.sites import check_built, is_graph
+from kompakt.sites import check_built, is_graph, sites
 
 log = logging.getLogger("kompakt")
 
 Layer = Any
 KerasTensor = Any
+Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 MADE_UP = re.compile(r"(keras_tensor|input_layer)(_\d+)?")
+UNBUILT = r".*does not have a `build\(\)` method"
+"""Keras' warning about layers that are then built by their call."""
+
+_CALLED: MutableMapping[Layer, Arguments] = weakref.WeakKeyDictionary()
+"""Copy that is in no graph itself -> how the layer was called that it is a copy of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,27 +55,91 @@ def copy_layer(layer: Layer, *, change: Callable[[Any], Any] = lambda config: co
     Raises:
         InputError: the layer's config cannot be read back.
     """
+    copy = new_layer(layer, change=change)
+    if isinstance(layer, keras.layers.Layer):
+        copy_state(layer, copy)
+    return copy
+
+
+def new_layer(layer: Layer, *, change: Callable[[Any], Any] = lambda config: config) -> Layer:
+    """A new layer of the same config, built, with the weights that its initializers give it.
+
+    Args, errors: as for :func:`copy_layer`.
+    """
     try:
-        # What is in memory runs already: a Lambda in it needs no leave to be copied.
-        with keras.src.saving.serialization_lib.SafeModeScope(safe_mode=False):
-            copy = layer.__class__.from_config(change(layer.get_config()))
+        config = change(layer.get_config())
+        # What is in memory runs already: a Lambda in it needs no leave to be copied, nor a class to be registered.
+        with (
+            keras.src.saving.serialization_lib.SafeModeScope(safe_mode=False),
+            keras.saving.custom_object_scope(_own_classes(layer)),
+        ):
+            copy = layer.__class__.from_config(config)
+            if isinstance(layer, keras.layers.Layer):
+                copy.name = config.get("name", layer.name)  # a subclassed model's config has no name
+                _build_as(layer, copy)
     except Exception as error:
         raise InputError(
             f"cannot copy the layer {layer.name!r} ({type(layer).__name__}): {first_line(error)}; "
             "give its class get_config() and from_config()"
         ) from error
-    if isinstance(layer, keras.layers.Layer):
-        if layer.built and not copy.built:
-            copy.build_from_config(layer.get_build_config() or {})
-            copy.built = True  # a subclassed model builds its layers and forgets to say so
-            copy._build_shapes_dict = layer._build_shapes_dict
-        if len(copy.variables) != len(layer.variables):
-            raise InputError(
-                f"cannot copy the layer {layer.name!r} ({type(layer).__name__}): its copy has "
-                f"{len(copy.variables)} of {len(layer.variables)} variables; make them in build(), not in call()"
-            )
-        copy_state(layer, copy)
+    if isinstance(layer, keras.layers.Layer) and len(copy.variables) != len(layer.variables):
+        raise InputError(
+            f"cannot copy the layer {layer.name!r} ({type(layer).__name__}): its copy has "
+            f"{len(copy.variables)} of {len(layer.variables)} variables; make them in build(), or in layers that "
+            "call() calls whatever it is given"
+        )
     return copy
+
+
+def _own_classes(layer: Layer) -> dict[str, type]:
+    """Name -> class of the layers in ``layer`` that are not Keras' own; of two of one name neither."""
+    found: dict[str, set[type]] = defaultdict(set)
+    for each in layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else ():
+        if not type(each).__module__.startswith("keras."):
+            found[type(each).__name__].add(type(each))
+    return {name: kinds.pop() for name, kinds in found.items() if len(kinds) == 1}
+
+
+def _build_as(layer: Layer, copy: Layer) -> None:
+    """Give ``copy`` variables where ``layer`` has them: by the shapes it was built with, or called with."""
+    if not layer.built or copy.built:
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", UNBUILT)
+        copy.build_from_config(layer.get_build_config() or {})
+    copy.built = True  # a subclassed model builds its layers and forgets to say so
+    copy._build_shapes_dict = layer._build_shapes_dict
+    called = how_called(layer)
+    if called is not None:
+        _CALLED[copy] = called
+        if len(copy.variables) < len(layer.variables):
+            build_by_call(copy, called)
+
+
+def how_called(layer: Layer) -> Arguments | None:
+    """(args, kwargs) of the first call of a layer whose sublayers that call alone builds; None for any other layer.
+
+    Tensors in them have a shape and a type, and no history.
+    """
+    if isinstance(layer, keras.Model) or not (keras.src.utils.python_utils.is_default(layer.build) and layer._layers):
+        return None
+    if layer in _CALLED:
+        return _CALLED[layer]
+    if layer._inbound_nodes:
+        given = layer._inbound_nodes[0].arguments
+        return tree.map_structure(_without_history, (given.args, given.kwargs))
+    shapes = list((layer._build_shapes_dict or {}).values())
+    return (tree.map_shape_structure(lambda s: keras.KerasTensor(s, layer.input_dtype), shapes), {}) if shapes else None
+
+
+def build_by_call(layer: Layer, called: Arguments) -> None:
+    """Build what is in ``layer`` by calling it with tensors that have no values."""
+    args, kwargs = called
+    keras.src.backend.compute_output_spec(layer.call, *args, **kwargs)
+
+
+def _without_history(value: Any) -> Any:
+    return keras.KerasTensor(value.shape, value.dtype) if isinstance(value, keras.KerasTensor) else value
 
 
 def copy_state(
@@ -111,6 +183,20 @@ def as_functional(model: keras.Model) -> keras.Model:
             f"cannot follow the call of {type(model).__name__} symbolically ({first_line(error)}); "
             "use Keras layers and keras.ops in call, or build the model with the functional API"
         ) from error
+
+
+def copy_model(model: keras.Model) -> keras.Model:
+    """A copy of ``model``, of each of its layers too."""
+    return map_layers(model, copy_layer) if is_graph(model) else copy_layer(model)
+
+
+def with_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> keras.Model:
+    """A copy of ``model`` with other numbers at the sites of ``weights``."""
+    copy = copy_model(model)
+    for site in sites(copy):
+        if site.variable is not None and site.name in weights:
+            site.variable.assign(weights[site.name])
+    return copy
 
 
 def symbolic_inputs(model: keras.Model, batch: int | None = None) -> Any:
@@ -181,19 +267,20 @@ def rebuild(
     *,
     on_input: Callable[[KerasTensor], KerasTensor] = lambda t: t,
     dtype_of: Callable[[KerasTensor], str] = lambda t: t.dtype,
+    shape_of: Callable[[KerasTensor], Sequence[int | None]] = lambda t: t.shape,
 ) -> keras.Model:
     """A new functional model: ``visit(call, args, kwargs)`` gives the new output of each call in turn.
 
     Args:
         model: functional. visit: calls new layers on the new args. on_input: what follows each new Input.
-        dtype_of: an input of ``model`` -> the dtype of the new one.
+        dtype_of, shape_of: an input of ``model`` -> the dtype, and the shape with the batch, of the new one.
 
     Returns:
         A model with inputs and outputs of the same names and structure.
     """
     old = iter(model.inputs)
     inputs = tree.map_structure(
-        lambda t: keras.Input(batch_shape=t.shape, dtype=dtype_of(next(old)), name=t.name.split(":")[0]),
+        lambda t: keras.Input(batch_shape=shape_of(t), dtype=dtype_of(next(old)), name=t.name.split(":")[0]),
         symbolic_inputs(model),
     )
     tensors = {id(old): on_input(new) for old, new in zip(model.inputs, tree.flatten(inputs), strict=True)}

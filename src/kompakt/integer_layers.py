@@ -10,8 +10,9 @@ import numpy as np
 from keras import layers, ops
 
 from kompakt import requantize
+from kompakt.axes import along
 from kompakt.graph import copy_layer
-from kompakt.numerics import WIDE, along, fake_quantize, round_half_away, round_half_up
+from kompakt.numerics import WIDE, fake_quantize, round_half_away, round_half_up
 from kompakt.records import Encoding
 from kompakt.rewrite.elementwise import Mean
 
@@ -34,9 +35,10 @@ class IntegerLayer(layers.Layer):  # type: ignore[misc]
 
     Args:
         layer: plain, its weights on the grid of ``kernel``. given, result: the grids of its input and output.
+        twice: round as TFLite's reference kernels do, and those of TensorFlow Lite Micro.
     """
 
-    def __init__(self, layer: Any, kernel: Encoding, given: Encoding, result: Encoding) -> None:
+    def __init__(self, layer: Any, kernel: Encoding, given: Encoding, result: Encoding, *, twice: bool = False) -> None:
         super().__init__(name=layer.name, dtype="float32")
         self.activation = layer.activation
         self.step_in, self.step_out = np.float32(given.scale[0]), np.float32(result.scale[0])
@@ -46,7 +48,9 @@ class IntegerLayer(layers.Layer):  # type: ignore[misc]
         if result.bits == WIDE:
             self.rounded = _wide_product(layer)(exact)
         elif (kernel.bits or 8) <= NARROW_BITS and isinstance(layer, CONVOLUTIONS):
-            self.rounded = requantize.twice(exact, halves="up")
+            self.rounded = requantize.twice(exact, halves="away" if twice else "up")
+        elif twice:
+            self.rounded = requantize.twice(exact)
         else:
             self.rounded = requantize.once(multiplier)
         config = {**layer.get_config(), "dtype": "float64", "activation": None}
@@ -84,10 +88,22 @@ class IntegerAdd(layers.Layer):  # type: ignore[misc]
     with :math:`n = 20 - \lfloor \log_2 \max(s_a, s_b) / s_y \rfloor`, so that the multipliers have 21 bits.
 
     In 16 bits as TFLite's own kernel does: each term times 2^15 and rounded to twice the larger step first, once
-    (its AVX2 form; the plain one rounds twice, and is a step away in seven sums of a million).
+    (its AVX2 form; the plain one rounds twice, and is a step away in seven sums of a million). The plain one for 8 bits
+    is the same with 2^20.
+
+    Args:
+        twice: as the plain kernels.
     """
 
-    def __init__(self, name: str, given: tuple[Encoding, Encoding], result: Encoding, *, sign: float = 1.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        given: tuple[Encoding, Encoding],
+        result: Encoding,
+        *,
+        sign: float = 1.0,
+        twice: bool = False,
+    ) -> None:
         super().__init__(name=name, dtype="float32")
         self.steps = [np.float32(g.scale[0]) for g in given]
         self.step_out = np.float32(result.scale[0])
@@ -96,7 +112,11 @@ class IntegerAdd(layers.Layer):  # type: ignore[misc]
         self.unit = 2.0**shift
         self.multipliers = [float(np.round(np.float64(ratio) * self.unit)) for ratio in ratios]
         self.multipliers[1] *= sign
-        self.wide = _wide_sum(self.steps, self.step_out, sign) if result.bits == WIDE else None
+        self.wide = None
+        if result.bits == WIDE:
+            self.wide = _wide_sum(self.steps, self.step_out, sign, requantize.nearest, WIDE_SHIFT)
+        elif twice:
+            self.wide = _wide_sum(self.steps, self.step_out, sign, requantize.twice, SHIFT)
 
     def call(self, inputs: Any) -> Any:
         integers = [
@@ -113,15 +133,24 @@ class IntegerAdd(layers.Layer):  # type: ignore[misc]
         return layers.Add().compute_output_shape(shapes)
 
 
-def _wide_sum(steps: Sequence[np.float32], step_out: np.float32, sign: float) -> Callable[[Sequence[Any]], Any]:
-    """The sum of two tensors of 16-bit integers in steps of the result; terms of 30 bits, more than float32 holds."""
+WIDE_SHIFT, SHIFT = 2.0**15, 2.0**20
+"""What TFLite's own kernels multiply the terms of a sum by first, 16-bit and 8-bit ones."""
+
+
+def _wide_sum(
+    steps: Sequence[np.float32],
+    step_out: np.float32,
+    sign: float,
+    to: Callable[[np.float64], requantize.Rounded],
+    shift: float,
+) -> Callable[[Sequence[Any]], Any]:
+    """The sum of two tensors of integers in steps of the result; terms of 30 bits, more than float32 holds."""
     twice = 2.0 * max(float(step) for step in steps)
-    scaled = [requantize.nearest(np.float64(step) / twice) for step in steps]
-    shift = 2.0**15
+    scaled = [to(np.float64(step) / twice) for step in steps]
     last = requantize.twice(np.float64(twice / (shift * float(step_out))))
 
     def total(integers: Sequence[Any]) -> Any:
-        first, second = (to(x * shift) for to, x in zip(scaled, integers, strict=True))
+        first, second = (ops.cast(each(x * shift), "float64") for each, x in zip(scaled, integers, strict=True))
         return last(first + sign * second)
 
     return total
@@ -228,12 +257,15 @@ class IntegerMean(layers.Layer):  # type: ignore[misc]
     r"""A mean over some axes in integers, :math:`y = s_y \cdot round(\sum (q_x - z_x) \cdot s_x / (s_y n))`.
 
     XNNPACK rounds once, in float32; TFLite's own kernel, which 16-bit integers get, twice.
+
+    Args:
+        twice: as that kernel.
     """
 
-    def __init__(self, layer: Any, given: Encoding, result: Encoding) -> None:
+    def __init__(self, layer: Any, given: Encoding, result: Encoding, *, twice: bool = False) -> None:
         super().__init__(name=layer.name, dtype="float32")
         self.mean = copy_layer(layer)
-        self.wide = result.bits == WIDE
+        self.wide = result.bits == WIDE or twice
         self.step_in, self.step_out = np.float32(given.scale[0]), np.float32(result.scale[0])
 
     def call(self, x: Any, mask: Any = None) -> Any:
@@ -265,18 +297,25 @@ class IntegerProduct(layers.Layer):  # type: ignore[misc]
 
     .. math:: y = s_y \cdot round\left(\sum (q_a - z_a)(q_b - z_b) \cdot s_a s_b / s_y\right)
 
-    The sums are exact; XNNPACK multiplies and rounds once, in float32.
+    The sums are exact; XNNPACK multiplies and rounds once, in float32. Numbers of 16 bits TFLite's own kernel rounds
+    twice, with a multiplier that it too has in float32; of matrices of 16 bits that is not known.
 
     Args:
-        product: the plain layer, which has no weights.
+        product: the plain layer, which has no weights. twice: round numbers of 8 bits twice too.
     """
 
-    def __init__(self, product: Any, given: tuple[Encoding, Encoding], result: Encoding) -> None:
+    def __init__(
+        self, product: Any, given: tuple[Encoding, Encoding], result: Encoding, *, twice: bool = False
+    ) -> None:
         super().__init__(name=product.name, dtype="float32")
         self.product = product.__class__.from_config({**product.get_config(), "dtype": "float64"})
         self.steps = [np.float32(g.scale[0]) for g in given]
         self.step_out = np.float32(result.scale[0])
-        self.rounded = requantize.once(self.steps[0] * self.steps[1] / self.step_out)
+        multiplier = self.steps[0] * self.steps[1] / self.step_out
+        if twice and result.bits != WIDE:
+            self.rounded = requantize.twice(np.prod([np.float64(s) for s in self.steps]) / np.float64(self.step_out))
+        else:
+            self.rounded = (requantize.twice if result.bits == WIDE else requantize.once)(multiplier)
 
     def call(self, inputs: Any) -> Any:
         steps = [

@@ -10,8 +10,8 @@ import keras
 
 from kompakt.attach import wrapped
 from kompakt.errors import InputError, first_line
-from kompakt.graph import copy_layer, map_layers
-from kompakt.sites import is_graph, sites
+from kompakt.graph import copy_model
+from kompakt.sites import sites
 
 log = logging.getLogger("kompakt")
 
@@ -73,7 +73,7 @@ def quantize_in_keras(model: keras.Model, mode: Any) -> keras.Model:
             "quantize or attach); finalize first: kompakt.finalize(model)[0]"
         )
     refuse_quantized_by_keras(model, f"quantize(mode={_word(mode)})", WHY_NOT_AGAIN)
-    copy = map_layers(model, copy_layer) if is_graph(model) else copy_layer(model)
+    copy = copy_model(model)
     asked = {"mode": KERAS_MODES[mode]} if isinstance(mode, str) else {"config": mode}
     try:
         with warnings.catch_warnings():

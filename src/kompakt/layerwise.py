@@ -18,7 +18,8 @@ from kompakt.deploy import Job, make_job
 from kompakt.errors import InputError
 from kompakt.graph import Call, as_functional, calls, copy_layer, map_layers, walk
 from kompakt.placement import is_marker
-from kompakt.precision import GRIDDED, MIXED
+from kompakt.precision import GRIDDED
+from kompakt.quantization import TRAINABLE_MODES
 from kompakt.records import Encoding
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.full_precision import full_precision
@@ -63,20 +64,30 @@ MOST_OWN = 0.5
 
 
 def apart(
-    place: Target, data: bytes, model: keras.Model, inputs: Any, mode: str, *, loose: Sequence[str], far: bool = False
+    place: Target,
+    data: bytes,
+    model: keras.Model,
+    inputs: Any,
+    mode: str,
+    *,
+    loose: Sequence[str],
+    far: bool = False,
+    sealed: bool = False,
 ) -> list[Fault]:
     """What of a file is not what ``model`` says, in the order of the model; [] where it cannot be followed.
 
     Args:
         loose: sites of weights that were pruned or clustered, and may differ from the model's.
+        sealed: the file is as it was written, so that weights and biases that are a little off were learned so
+            (AdaRound, bias correction).
         far: the outputs are not the model's, so that grids that are too wide are to blame: else they do no harm.
     """
     few = tree.map_structure(lambda a: np.asarray(a)[:LOOKED_AT], inputs)
     try:
-        job = _job(full_precision(model), mode, inputs)
+        job = _job(full_precision(model), mode, inputs, folded=not _keeps_batchnorm(place, data, model))
     except InputError:
         return []
-    faults = _weights(place, data, job, loose)
+    faults = _weights(place, data, job, loose, sealed=sealed)
     if mode not in GRIDDED or not is_graph(job.plain):
         return faults
     faults += _reaches(place, data, job, far=far)
@@ -85,15 +96,24 @@ def apart(
     return [*faults, *(fault for fault in found if fault.place.split("/")[0] not in named)]
 
 
-def _job(model: keras.Model, mode: str, inputs: Any) -> Job:
-    """The model made ready, with the BatchNormalizations folded that a converter folds in every mode."""
-    if mode not in ("float", "float16", MIXED):
+def _job(model: keras.Model, mode: str, inputs: Any, *, folded: bool) -> Job:
+    """The model made ready, with the BatchNormalizations folded that most converters fold in every mode."""
+    if mode in TRAINABLE_MODES:
         return make_job(model, mode, inputs)
     job = make_job(model, "float", None)
+    if not folded:
+        return job
     return dataclasses.replace(job, plain=fold_batchnorm(inline(job.plain)[0])[0])
 
 
-def _weights(place: Target, data: bytes, job: Job, loose: Sequence[str]) -> list[Fault]:
+def _keeps_batchnorm(place: Target, data: bytes, model: keras.Model) -> bool:
+    """Whether the file holds a BatchNormalization of ``model`` as such."""
+    norms = [each for each in model._flatten_layers() if isinstance(each, keras.layers.BatchNormalization)]
+    known = [(variable.path.removeprefix(f"{model.name}/"), variable) for each in norms for variable in each.variables]
+    return any(place.weight(data, path, np.asarray(variable)) is not None for path, variable in known)
+
+
+def _weights(place: Target, data: bytes, job: Job, loose: Sequence[str], *, sealed: bool) -> list[Fault]:
     pairs: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]] = []
     for site in sites(job.plain):
         if site.variable is None:
@@ -104,7 +124,7 @@ def _weights(place: Target, data: bytes, job: Job, loose: Sequence[str]) -> list
             encoding = job.encodings.get(site.name)
             pairs.append((site.name, wanted, held, _steps(encoding, wanted)))
     own = {name: _is_own(wanted, held, steps) for name, wanted, held, steps in pairs}
-    strict = len(own) > 0 and sum(own.values()) >= MOST_OWN * len(own)
+    strict = not sealed and len(own) > 0 and sum(own.values()) >= MOST_OWN * len(own)
     faults = []
     for name, wanted, held, steps in pairs:
         if own[name]:

@@ -72,7 +72,8 @@ def _reason(error: Exception) -> str:
     if unknown:
         return (
             f"made with the {unknown[1]} {unknown[2]!r}, which is not known here; register it with "
-            "keras.saving.register_keras_serializable and import its module before loading, in Python"
+            "keras.saving.register_keras_serializable and import its module before loading (on the command line: "
+            "--import MODULE)"
         )
     if "is a Python lambda" in text:
         return (

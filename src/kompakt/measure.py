@@ -47,6 +47,27 @@ def latency_ratio(this: Timer, other: Timer, *, rounds: int = 15, seconds: float
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Milliseconds of one run: the median over the rounds, and half their interquartile range."""
+
+    milliseconds: float
+    spread: float
+
+
+def latency(timer: Timer, *, rounds: int = 15, seconds: float = 0.02) -> Latency:
+    """Time one side for ``rounds`` rounds of about ``seconds`` each, after a warm-up.
+
+    Example:
+        >>> latency(lambda n: n * 0.002, rounds=4).milliseconds
+        2.0
+    """
+    count = _enough(timer, seconds)
+    found = [1e3 * timer(count) / count for _ in range(rounds)]
+    quarters = statistics.quantiles(found, n=4)
+    return Latency(milliseconds=statistics.median(found), spread=(quarters[2] - quarters[0]) / 2)
+
+
 def _enough(timer: Timer, seconds: float) -> int:
     """How often to run for a reading of ``seconds``; the probing is the warm-up."""
     once = min(timer(1) for _ in range(3))

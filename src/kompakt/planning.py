@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from kompakt.attach import attach, chains_of, finalize, wrapped
+from kompakt.attach import attach, chains_of, finalize, transforms_of, wrapped
 from kompakt.errors import InputError
 from kompakt.keras_modes import WHY_NOT_AGAIN, refuse_quantized_by_keras
 from kompakt.sites import Site, check_finite, match, sites
@@ -142,12 +142,16 @@ def _is_depthwise(site: Site) -> bool:
 def unreached(model: keras.Model) -> list[str]:
     """Paths of the trainable tensors of rank 2 and more that are at no site: no technique reaches them.
 
+    Biases (of attention they have two axes) and what transforms themselves learn are no weights to work on.
+
     Example:
         >>> unreached(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
         []
     """
     reached = {id(site.variable) for site in sites(model) if site.variable is not None}
-    plain = (v for v in model.trainable_variables if len(v.shape) > 1 and id(v) not in reached)
+    reached |= {id(variable) for _, transform in transforms_of(model) for variable in transform.variables}
+    tensors = (v for v in model.trainable_variables if len(v.shape) > 1 and id(v) not in reached)
+    plain = (v for v in tensors if v.path.rsplit("/", 1)[-1] != "bias")
     return list(dict.fromkeys(str(v.path).removeprefix(f"{model.name}/") for v in plain))
 
 
@@ -174,11 +178,13 @@ def carry(model: keras.Model) -> tuple[keras.Model, dict[str, list[Transform]]]:
     keeps: dict[str, list[Transform]] = {}
     for name, chain, _ in chains_of(model):
         for transform in chain:
+            if transform.passing:
+                continue
             kept = transform.keep()
             if kept is None:
                 raise InputError(
-                    f"{name} has a {type(transform).__name__} that no later technique can keep: prune and cluster "
-                    "first, quantize last"
+                    f"the model {model.name!r} is quantized already ({name}): prune, cluster or quantize the model "
+                    "that it was made from, quantize last; kompakt.calibrate measures its ranges anew"
                 )
             keeps.setdefault(name, []).append(kept)
     return finalize(model)[0], keeps

@@ -5,12 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from kompakt.errors import InputError
 
 FEWEST_BITS, MOST_BITS = 2, 8
 """Of a weight that is integer in a file."""
+
+USUAL_BITS = 8
+"""Of weights and activations in an integer file: weights of fewer may cost accuracy, as was asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +69,8 @@ def of_rule(value: Any) -> Precision:
     """
     if isinstance(value, str) and value in RULES:
         return PRECISIONS[value]
-    if isinstance(value, int) and not isinstance(value, bool) and FEWEST_BITS <= value <= MOST_BITS:
-        return Precision(weights=value, activations=8)
+    if isinstance(value, Integral) and not isinstance(value, bool) and FEWEST_BITS <= int(value) <= MOST_BITS:
+        return Precision(weights=int(value), activations=8)
     close = difflib.get_close_matches(str(value), RULES, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise InputError(

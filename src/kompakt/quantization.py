@@ -23,9 +23,10 @@ from kompakt.placement import activation_grids, fixed_range, grids_per_call
 from kompakt.planning import UNREACHED, carry, unreached
 from kompakt.precision import MIXED, PRECISIONS, Precision
 from kompakt.progress import Report, shown
-from kompakt.repairs import BATCHNORM, before_folding, before_grids, held, on_grids, prepared
-from kompakt.sites import sites
+from kompakt.repairs import BATCHNORM, before_folding, before_grids, held, needs_data, on_grids, prepared
+from kompakt.sites import check_built, one_of, sites
 from kompakt.transform import Transform
+from kompakt.transforms.passing import PassingGrid
 from kompakt.transforms.quantize import FakeQuant
 
 log = logging.getLogger("kompakt")
@@ -33,8 +34,14 @@ log = logging.getLogger("kompakt")
 TRAINABLE_MODES = tuple(name for name in PRECISIONS if name != "float")
 """Modes of ``quantize``."""
 
-QUANTIZE_OPTIONS = ("ranges", "momentum", "method", "rules", "repairs")
+QUANTIZE_OPTIONS = ("ranges", "momentum", "method", "rules", "repairs", "batchnorm")
 """Keyword arguments of ``quantize`` that a recipe may set."""
+
+USUAL_METHOD = "moving_average"
+"""In int16x8 too: whole ranges gained nothing there, and made a transformer's softmax 20 steps off."""
+
+FROZEN, LIVE = "frozen", "live"
+"""Whether the statistics of BatchNormalizations stay, folded, or move in training."""
 
 
 def quantize(
@@ -45,8 +52,9 @@ def quantize(
     calibration: Any = None,
     ranges: str = "moving_average",
     momentum: float = 0.99,
-    method: str = "moving_average",
+    method: str | None = None,
     repairs: Sequence[str] = (),
+    batchnorm: str = FROZEN,
     max_drop: float | None = None,
     evaluate: Callable[[keras.Model], float] | None = None,
     progress: bool | Report = False,
@@ -67,14 +75,19 @@ def quantize(
         rules: mixed precision: glob pattern of layers or weight sites -> "float", "int8", "w4a8", "int16x8" or 2..8
             bits for the weights, e.g. ``{"head": "float", "block2_*": 4}``; the last that matches counts. For
             modes with integer activations.
-        calibration: samples (or an iterable of batches) that activation ranges start from. Without them they
-            start from the first training batch.
+        calibration: samples (or an iterable of batches) that activation ranges start from, or a tuple (samples,
+            labels). Without them they start from the first training batch. For modes with integer activations, and
+            for repairs.
         ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated; "lsq"
             learns the steps of weights and activations (see :class:`kompakt.transforms.FakeQuant`).
-        method: how calibration batches are put together: "minmax", "moving_average", "percentile", "mse" or
+        method: how calibration batches are put together: "minmax", "moving_average" (default), "percentile", "mse" or
             "entropy", as in :func:`kompakt.calibrate`.
         repairs: any of "batchnorm", "equalize", "adaround" and "bias" (see :mod:`kompakt.repairs`), done in that
             order whatever order they are given in. All but "equalize" need calibration.
+        batchnorm: "frozen" folds each BatchNormalization from the start, with the statistics that it has. "live" is
+            for a schedule: only weights go on their grids and the statistics go on moving; train it for a while,
+            then give it to ``quantize`` again, which folds it. Activations have no ranges before that: calibration
+            is for the second.
         max_drop: choose the precision of each layer (4, 8 or 16 bits, float), so that the score falls by at most this
             against the float model's, at the fewest bytes; what was chosen and why is logged (see
             :func:`kompakt.choose.choose`). Layers that ``rules`` name stay as they say; a bare "*" is only what it
@@ -100,8 +113,14 @@ def quantize(
         given = {"rules": rules, "calibration": calibration, "max_drop": max_drop, "evaluate": evaluate}
         _refuse_others(mode, given, ranges=ranges, momentum=momentum, method=method, repairs=repairs)
         return quantize_in_keras(model, mode)
+    check_built(model)
     base = _precision(mode, rules, ranges, momentum, calibrated=calibration is not None)
+    if not base.integer:
+        _refuse_unused(mode, calibration, method, repairs)
+    method = method or USUAL_METHOD
     check_method(method)
+    if batchnorm != FROZEN:
+        return _live(model, base, rules, batchnorm, repairs=repairs or None, max_drop=max_drop)
     if max_drop is not None or evaluate is not None:
         options: dict[str, Any] = {"ranges": ranges, "momentum": momentum, "method": method, "repairs": repairs}
         options["progress"] = progress
@@ -133,6 +152,25 @@ def quantize(
     return with_gauges(attached, folding_factors(open_form, flat))
 
 
+def _live(model: keras.Model, base: Precision, rules: Any, batchnorm: str, **others: Any) -> keras.Model:
+    """A model whose weights are on their grids and whose BatchNormalizations train."""
+    if batchnorm != LIVE:
+        raise InputError(f"batchnorm={batchnorm!r}: expected {FROZEN!r} or {LIVE!r}")
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise InputError(f"batchnorm='live' with {', '.join(given)}: give them to the quantize after it, which folds")
+    open_form, keeps = unfolded(model)
+    if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in open_form.layers):
+        raise InputError(f"batchnorm='live': the model {model.name!r} has no BatchNormalization; leave it out")
+    known = [layer.name for layer in model._flatten_layers()]
+    widths = weight_bits(open_form, assign(folded(open_form), base, rules, known))
+    chains = {
+        name: [*keeps.get(name, []), *([PassingGrid(width, symmetric=True)] if width else [])]
+        for name, width in widths.items()
+    }
+    return attach(open_form, {site: chain for site, chain in chains.items() if chain})
+
+
 def _refuse_others(mode: Any, given: Mapping[str, Any], **options: Any) -> None:
     """Raise for what is given beside one of Keras' own modes: it would be dropped without a word."""
     usual = inspect.signature(quantize).parameters
@@ -144,11 +182,22 @@ def _refuse_others(mode: Any, given: Mapping[str, Any], **options: Any) -> None:
         )
 
 
+def _refuse_unused(mode: str, calibration: Any, method: str | None, repairs: Sequence[str]) -> None:
+    """Raise for what has no meaning where activations have no ranges."""
+    named = ["calibration"] if calibration is not None and not needs_data(repairs) else []
+    named += ["method"] if method is not None else []
+    if named:
+        raise InputError(
+            f"quantize(mode={mode!r}) with {', '.join(named)}: its activations have no ranges in the file; leave out "
+            "what is for ranges, or use 'int8', 'w4a8' or 'int16x8'"
+        )
+
+
 def _precision(mode: Any, rules: Any, ranges: str, momentum: float, *, calibrated: bool) -> Precision:
     """The precision of ``mode``, for which the other arguments make sense."""
     if mode not in TRAINABLE_MODES:
         raise InputError(
-            f"quantize(mode={mode!r}): expected one of {', '.join(TRAINABLE_MODES)}; "
+            f"quantize(mode={mode!r}): {one_of(mode, TRAINABLE_MODES)}; "
             "float16 needs no training: kompakt.export(model, path, quantization='float16')"
         )
     FakeQuant(ranges=ranges, momentum=momentum)  # raises for what it does not take, in modes without activations too
@@ -172,15 +221,16 @@ def _chosen(
     evaluate: Callable[[keras.Model], float] | None,
 ) -> keras.Model:
     """``quantize`` with the precisions that hold ``max_drop`` at the fewest bytes."""
-    if max_drop is None or evaluate is None or not max_drop >= 0.0:
+    if max_drop is None or not callable(evaluate) or not max_drop >= 0.0:
         raise InputError(
-            f"max_drop={max_drop}, evaluate={evaluate}: give both, a drop of 0 or more and a function of a model that "
-            "returns its score, higher is better"
+            f"max_drop={max_drop}, evaluate={evaluate!r}: give both, a drop of 0 or more and a function of a model "
+            "that returns its score, higher is better"
         )
     if calibration is None or mode != "int8":
         raise InputError("max_drop= needs mode='int8', which it starts from, and calibration= samples")
     samples = held(model, calibration)
-    floor = _score(evaluate, carry(model)[0], "the float model") - max_drop
+    whole = _score(evaluate, carry(model)[0], "the float model")
+    floor = whole - max_drop
     general, own = _split_rules(rules or {})
 
     def made(more: Mapping[str, Any]) -> keras.Model:
@@ -190,7 +240,9 @@ def _chosen(
     settled = named_layers(start, own, [layer.name for layer in model._flatten_layers()])
     free = [each for each in candidates(start, samples) if each.layer not in settled]
     choice = choose(free, lambda more: _score(evaluate, made(more), f"rules={more}"), floor)
-    for line in choice.why:
+    reached = f"the score is {choice.score:.4f}, the float model's {whole:.4f}"
+    bytes_apart = f"{abs(choice.saved)} bytes {'less' if choice.saved >= 0 else 'more'} than all in int8"
+    for line in (*choice.why, f"{reached}; {bytes_apart}"):
         log.warning("max_drop: %s", line)
     if choice.score < floor:
         raise InputError(

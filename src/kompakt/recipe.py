@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import importlib.resources
-import inspect
 import json
 import math
 import typing
@@ -15,23 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from kompakt import schedules
-from kompakt.attach import attach, chains_of, wrapped
 from kompakt.checks import check_keys, check_type, check_types, check_word, get_list
+from kompakt.distill import DISTILL_OPTIONS, check_options
 from kompakt.errors import InputError
 from kompakt.keras_modes import is_keras_mode
-from kompakt.planning import LEFT_OUT, UNREACHED, carry, plan, unreached
 from kompakt.precision import of_rule
-from kompakt.progress import Report
-from kompakt.quantization import QUANTIZE_OPTIONS, TRAINABLE_MODES, quantize
+from kompakt.quantization import FROZEN, LIVE, QUANTIZE_OPTIONS, TRAINABLE_MODES
 from kompakt.repairs import REPAIRS
-from kompakt.shrink import plan_shrink, shrink
-from kompakt.sites import Site, nearest
+from kompakt.sites import nearest
+from kompakt.stages import Rule, Stage, in_training, make_transform, options_of
 from kompakt.targets import TARGETS
 from kompakt.targets.target import IO, MODES, check_sparse
-from kompakt.transform import Transform
 from kompakt.transforms import TRANSFORMS
 from kompakt.transforms.quantize import RANGES
 from kompakt.transforms.ranges import METHODS
@@ -42,38 +35,6 @@ UNITS = ("step", "share")
 
 SHRINK_OPTIONS = ("of", "rank", "scope", "round_to", "min_channels", "skip")
 """Keyword arguments of ``shrink`` that a recipe may set."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """Transforms for the weight sites that a glob pattern matches; depthwise kernels only where it is not "*".
-
-    ``transforms`` holds a mapping each: ``name`` of the registry, and its options. A schedule with
-    ``"unit": "share"`` gives ``begin`` and ``end`` as shares of the stage's training steps.
-    """
-
-    sites: str = "*"
-    transforms: tuple[Mapping[str, Any], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One step of a recipe: attach by ``rules``, or ``quantize``, or ``shrink``, then train.
-
-    Each stage starts from the plain model of the one before, with what that one did preserved.
-
-    Attributes:
-        rules: in order. quantize: mode of :func:`kompakt.quantize`, or None. shrink: share that
-            :func:`kompakt.shrink` keeps, or None. options: keyword arguments of ``quantize`` or ``shrink``.
-        train: share of the recipe's epochs, 0 for none. learning_rate: of this stage's training.
-    """
-
-    rules: tuple[Rule, ...] = ()
-    quantize: str | None = None
-    shrink: float | None = None
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    train: float = 0.0
-    learning_rate: float = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +77,10 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
 
     Raises:
         InputError: unknown name, key, transform or option; the text has the nearest valid one.
+
+    Example:
+        >>> load_recipe("qat_int8").name, load_recipe({"name": "mine", "quantization": "float16"}).name
+        ('qat_int8', 'mine')
     """
     if isinstance(recipe, Recipe):
         return _recipe(to_dict(recipe), f"recipe {recipe.name}")
@@ -150,130 +115,6 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
         True
     """
     return json.loads(json.dumps(dataclasses.asdict(recipe)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Started:
-    """A stage ready to train: the model, one line a rule with the sites it reached, and what it left out."""
-
-    model: keras.Model
-    applied: tuple[str, ...]
-    skipped: tuple[str, ...] = ()
-
-
-def start_stage(
-    model: keras.Model,
-    stage: Stage,
-    *,
-    steps: int,
-    calibration: Any,
-    seed: int,
-    progress: bool | Report = False,
-) -> Started:
-    """Begin a stage.
-
-    Args:
-        model: plain, or attached by the stage before. steps: training steps of this stage.
-        progress: of :func:`kompakt.quantize`.
-
-    Raises:
-        InputError: a rule matches no site.
-    """
-    if stage.quantize is not None:
-        options = {"calibration": calibration, "progress": progress, **stage.options}
-        attached = quantize(model, stage.quantize, **options)
-        weights = sorted(name for name, _, variable in chains_of(attached) if variable is not None)
-        left = tuple(UNREACHED % path for path in unreached(attached))
-        return Started(model=attached, applied=(f"quantize {stage.quantize}: {', '.join(weights)}",), skipped=left)
-    if stage.shrink is not None:
-        return _shrunk(model, stage.shrink, stage.options, seed)
-    plain, keeps = carry(model)
-    wanted: dict[str, list[Transform]] = {name: list(kept) for name, kept in keeps.items()}
-    applied, skipped = [], []
-    for rule in stage.rules:
-        what = ", ".join(map(in_words, rule.transforms))
-        reached: dict[str, list[Transform]] = {}
-        for spec in rule.transforms:
-            make = functools.partial(_transform, spec, steps=steps, seed=seed)
-            planned = plan(plain, rule.sites, make, spares_ends=TRANSFORMS[spec["name"]].spares_ends)
-            for name, made in planned.transforms.items():
-                reached.setdefault(name, []).extend(made)
-            skipped += _late(spec, rule, steps)
-            skipped += [f"{spec['name']}: {LEFT_OUT % left}" for left in planned.left.items()]
-        for name, made in reached.items():
-            wanted.setdefault(name, []).extend(made)
-        applied.append(f"{what} on {rule.sites}: {', '.join(sorted(reached))}")
-    skipped += [UNREACHED % path for path in unreached(plain)]
-    return Started(model=attach(plain, wanted), applied=tuple(applied), skipped=tuple(skipped))
-
-
-def in_words(spec: Mapping[str, Any]) -> str:
-    """A transform or schedule of a recipe as a call.
-
-    Example:
-        >>> in_words({"name": "Prune", "sparsity": 0.75})
-        'Prune(sparsity=0.75)'
-    """
-    options = ", ".join(
-        f"{key}={in_words(value) if isinstance(value, Mapping) else value}"
-        for key, value in spec.items()
-        if key != "name"
-    )
-    return f"{spec['name']}({options})" if options else str(spec["name"])
-
-
-def _shrunk(model: keras.Model, share: float, options: Mapping[str, Any], seed: int) -> Started:
-    """A smaller model. Channels go first: zeros and values that were kept for the old shapes would be lost."""
-    if wrapped(model):
-        raise InputError("a stage with shrink comes before those that prune, cluster or quantize: move it to the front")
-    planned = plan_shrink(model, share, seed=seed, **options)
-    rows = ", ".join(f"{', '.join(row.layers)} {row.before} to {row.after} channels" for row in planned.groups)
-    what = f"shrink to {share:g} of the {planned.of} (reached {planned.reached:.3f}): {rows}"
-    left = tuple(f"the {f.channels} channels of {f.layer} stay: {f.reason}" for f in planned.fixed)
-    return Started(model=shrink(model, planned.masks), applied=(what,), skipped=left)
-
-
-def _transform(spec: Mapping[str, Any], _: Site | None, *, steps: int, seed: int) -> Transform:
-    options = {key: value for key, value in spec.items() if key != "name"}
-    kind = TRANSFORMS[spec["name"]]
-    if "seed" in _options(kind) and "seed" not in options:
-        options["seed"] = seed
-    if isinstance(options.get("schedule"), Mapping):
-        options["schedule"] = _in_steps(options["schedule"], steps)
-    return kind(**options)
-
-
-def _in_steps(schedule: Mapping[str, Any], steps: int) -> schedules.Schedule:
-    """The schedule with shares of the training turned into steps, the last of which is ``steps - 1``."""
-    values = dict(schedule)
-    if values.pop("unit", "step") != "share":
-        return schedules.from_config(values)
-    takes, last = schedules.options(values.get("name")), max(1, steps - 1)
-    values["begin"] = min(int(values.get("begin", 0.0) * steps), last - 1)
-    if "every" in takes:
-        values["every"] = max(1, int(values.get("every", 0.0) * steps))
-    if "end" in takes:
-        values["end"] = min(max(int(values.get("end", 1.0) * steps), values["begin"] + 1), last)
-    if "frequency" in takes:
-        values.setdefault("frequency", max(1, (values.get("end", last) - values["begin"]) // 20))
-    made = schedules.from_config(values)
-    # Without training there is nothing to spread it over.
-    return made if steps > 1 else schedules.OneShot(made(max(made.begin, made.end)))
-
-
-def _late(spec: Mapping[str, Any], rule: Rule, steps: int) -> list[str]:
-    """A line where the training is over before the schedule is."""
-    if not isinstance(spec.get("schedule"), Mapping):
-        return []
-    schedule = _in_steps(spec["schedule"], steps)
-    end = max(schedule.begin, schedule.end)
-    if end < max(steps, 2):
-        return []
-    reached = next((schedule(step) for step in reversed(range(steps)) if schedule.acts(step)), 0.0)
-    return [
-        f"{spec['name']} on {rule.sites}: its schedule ends at step {end}, the stage has {steps}; "
-        f"it reaches {reached:.3f} of {schedule(end):.3f}"
-    ]
 
 
 def _json(text: str, where: str) -> Any:
@@ -320,9 +161,13 @@ def _stage(data: Any, where: str) -> Stage:
             wanted = "a share of 0 or more" if key == "train" else "more than 0"
             raise InputError(f"{where}: {key!r} is {values[key]}, expected {wanted}")
     rules = tuple(_rule(r, f"{where}, rule {i + 1}") for i, r in enumerate(get_list(values, "rules", where)))
-    given = [bool(rules), values.get("quantize") is not None, values.get("shrink") is not None]
-    if sum(given) != 1:
-        raise InputError(f"{where}: expected rules, quantize or shrink, one of the three")
+    given = sum([bool(rules), values.get("quantize") is not None, values.get("shrink") is not None])
+    if given > 1 or (given == 0 and values.get("distill") is None):
+        raise InputError(f"{where}: expected rules, quantize or shrink, one of the three, or distill")
+    if values.get("distill") is not None:
+        values["distill"] = check_distill(values["distill"], where)
+        if not values.get("train"):
+            raise InputError(f"{where}: 'distill' is how a stage trains, and this one has no 'train'")
     if values.get("shrink") is None:
         _check_quantize_options(values.get("options", {}), values.get("quantize"), where)
     for key in values.get("options", {}) if values.get("shrink") is not None else ():
@@ -331,13 +176,30 @@ def _stage(data: Any, where: str) -> Stage:
     return Stage(**{**values, "rules": rules})
 
 
+def check_distill(options: Any, where: str) -> dict[str, Any]:
+    """Options of :func:`kompakt.distill` that a recipe gives, tried once."""
+    check_types({"distill": options}, {"distill": dict}, where)
+    for key in options:
+        if key not in DISTILL_OPTIONS:
+            raise InputError(f"{where}: 'distill' has the unknown option {key!r}{nearest(str(key), DISTILL_OPTIONS)}")
+    try:
+        check_options(**in_training(options, steps=100))
+    except InputError as error:
+        raise InputError(f"{where}, distill: {error}") from None
+    return dict(options)
+
+
 def _check_quantize_options(options: Mapping[str, Any], mode: str | None, where: str) -> None:
     if options and mode is None:
         raise InputError(f"{where}: 'options' are those of 'quantize', which this stage has not")
     for key in options:
         if key not in QUANTIZE_OPTIONS:
             raise InputError(f"{where}: unknown option {key!r}{nearest(str(key), QUANTIZE_OPTIONS)}")
-    check_types(options, {"ranges": str, "momentum": float, "method": str, "rules": dict, "repairs": list}, where)
+    check_types(
+        options,
+        {"ranges": str, "momentum": float, "method": str, "rules": dict, "repairs": list, "batchnorm": str},
+        where,
+    )
     for value in options.get("rules", {}).values():
         of_rule(value)
     for word in options.get("repairs", []):
@@ -345,6 +207,7 @@ def _check_quantize_options(options: Mapping[str, Any], mode: str | None, where:
             raise InputError(f"{where}: 'repairs' has {word!r}{nearest(str(word), REPAIRS)}")
     check_word(options, "ranges", RANGES, where)
     check_word(options, "method", METHODS, where)
+    check_word(options, "batchnorm", (FROZEN, LIVE), where)
     if not 0.0 <= options.get("momentum", 0.0) < 1.0:
         raise InputError(f"{where}: 'momentum' is {options['momentum']}, expected a share from 0 to below 1")
 
@@ -370,7 +233,7 @@ def _check_transform(spec: Any, where: str) -> None:
     name = spec.get("name") if isinstance(spec, Mapping) else spec
     if not isinstance(name, str) or name not in TRANSFORMS:
         raise InputError(f"{where}: unknown transform {name!r}{nearest(str(name), TRANSFORMS)}")
-    known = _options(TRANSFORMS[name])
+    known = options_of(TRANSFORMS[name])
     hints = typing.get_type_hints(TRANSFORMS[name].__init__)
     where = f"{where}, {name}"
     for key, value in spec.items():
@@ -382,7 +245,7 @@ def _check_transform(spec: Any, where: str) -> None:
         if isinstance(value, Mapping):
             _check_schedule(value, f"{where}, {key}")
     try:
-        _transform(spec, None, steps=100, seed=0)  # a value out of range is found now
+        make_transform(spec, None, steps=100, seed=0)  # a value out of range is found now
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
@@ -398,7 +261,3 @@ def _check_schedule(schedule: Mapping[str, Any], where: str) -> None:
         if key not in ("name", "unit"):
             check_type(value, (float,), f"{where}: {key!r}")
     check_word(schedule, "unit", UNITS, where)
-
-
-def _options(kind: type) -> list[str]:
-    return [name for name in inspect.signature(kind).parameters if name != "kwargs"]

@@ -60,6 +60,12 @@ class Measurement:
     unit: str = ""
     where: str = ""
 
+    @property
+    def text(self) -> str:
+        """The value with its unit, and where it was measured."""
+        value = f"{self.value:,.0f}" if float(self.value).is_integer() else f"{self.value:.4g}"
+        return f"{value} {self.unit}".rstrip() + (f" ({self.where})" if self.where else "")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
@@ -77,8 +83,10 @@ class Agreement:
         trained_argmax: share of samples with the same largest output as the fake-quantized model, which
             computes with floats between its grids; None where that is the reference itself.
         relative: root mean square difference over the spread of the reference, the worst output's.
-        given_argmax, given_abs, given_relative: ``argmax``, ``max_abs`` and ``relative`` with the model that was
-            given, what the file loses in all; None where that is the reference itself.
+        given: the model from before the file was quantized: "model given", or of one that came quantized already
+            "same weights and float activations".
+        given_argmax, given_abs, given_relative: ``argmax``, ``max_abs`` and ``relative`` with ``given``, what
+            the file loses in all; None where that is the reference itself.
     """
 
     samples: int
@@ -91,6 +99,7 @@ class Agreement:
     where: str = "output"
     trained_argmax: float | None = None
     relative: float | None = None
+    given: str = "model given"
     given_argmax: float | None = None
     given_abs: float | None = None
     given_relative: float | None = None
@@ -149,6 +158,7 @@ class Artifact:
     Attributes:
         io: type of the inputs and outputs. bytes, gzip_bytes, sha256: of the file.
         source_sha256: digest of the weights of the model that was given.
+        measurements: what it costs in its runtime: bytes of memory and the like.
         notes: what is worth knowing and no fault. breaches: what is amiss, a line each.
         versions: of the programs that made the file.
 
@@ -171,6 +181,7 @@ class Artifact:
     census: Census
     agreement: Agreement | None = None
     sites: tuple[SiteFact, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
     notes: tuple[str, ...] = ()
     breaches: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -224,12 +235,34 @@ class Artifact:
                 lines.append(f"             argmax {a.trained_argmax:.4f} with the fake-quantized model")
             if a.given_argmax is not None:
                 lines.append(
-                    f"             argmax {a.given_argmax:.4f} with the model given, largest difference "
+                    f"             argmax {a.given_argmax:.4f} with the {a.given}, largest difference "
                     f"{a.given_abs:.3g}, {a.given_relative:.3g} of the spread"
                 )
+        lines += [f"  {m.name:<10} {m.text}" for m in self.measurements]
         lines += [f"  note       {note}" for note in self.notes]
         lines += [f"  BREACH     {breach}" for breach in self.breaches]
         return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """What became of one model at one target: the artifact, or why there is none.
+
+    Attributes:
+        failed: it was made, and not verified, rather than refused.
+        milliseconds: of one run in the target's own runtime, the median; spread: half the interquartile range.
+
+    Example:
+        >>> Deployment(target="tflm", refused="no operator for GELU").artifact is None
+        True
+    """
+
+    target: str
+    artifact: Artifact | None = None
+    refused: str = ""
+    failed: bool = False
+    milliseconds: float | None = None
+    spread: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,9 @@ from keras import ops
 Rounded = Callable[[Any], Any]
 """From sums, whole numbers in float64, to whole numbers in float32."""
 
+LEAST_STEP = 2.0**-9
+"""Least step of a summand in steps of the sum: XNNPACK refuses a file where one is under 2**-10."""
+
 
 def once(multiplier: Any) -> Rounded:
     """One rounding, the product in float32: XNNPACK's ``fp32`` requantization.

@@ -22,19 +22,22 @@ import numpy as np
 
 from kompakt.callbacks import Update
 from kompakt.data import CALIBRATION, Data, load_data, sample_rows
-from kompakt.deploy import make_job
+from kompakt.deploy import make_job, quantized_mode
+from kompakt.distill import distill
+from kompakt.distillation.model import Distillation
 from kompakt.errors import InputError
 from kompakt.examine import versions
-from kompakt.export import export, read_file
-from kompakt.files import sha256, writable_folder, write_atomic
+from kompakt.export import export
+from kompakt.files import read_file, sha256, writable_folder, write_atomic
 from kompakt.graph import reseed
 from kompakt.loading import save_model
 from kompakt.measure import latency_ratio
 from kompakt.progress import in_words
-from kompakt.recipe import Recipe, Stage, Started, load_recipe, start_stage, to_dict
+from kompakt.recipe import Recipe, load_recipe, to_dict
 from kompakt.records import Artifact, Measurement, Run, Trial, from_json, to_json
 from kompakt.simulation import simulate
 from kompakt.sites import check_built, sites
+from kompakt.stages import Stage, Started, in_training, start_stage
 from kompakt.targets import find_target
 from kompakt.task import Task, data_for, one_output, task_for
 
@@ -58,6 +61,7 @@ def optimize(
     epochs: int | None = None,
     batch_size: int = 32,
     loss: Any = None,
+    teacher: keras.Model | None = None,
     seed: int = 0,
     resume: bool = True,
     report: Report = silent,
@@ -70,6 +74,7 @@ def optimize(
         recipe: name, JSON file, mapping or Recipe. out: folder for the files and ``records.json``.
         epochs: of training in all, shared among the stages; by default the recipe's.
         batch_size: of training. loss: Keras loss; by default the compiled one, else by the labels.
+        teacher: built model that a recipe with ``distill`` needs; not changed.
         seed: of shuffling, starts and noise. resume: take up finished trials and stages found in ``out``.
         report: told what goes on.
 
@@ -94,6 +99,7 @@ def optimize(
         epochs=epochs,
         batch_size=batch_size,
         loss=loss,
+        teacher=teacher,
         seed=seed,
         resume=resume,
         report=report,
@@ -109,6 +115,7 @@ def optimize_all(
     epochs: int | None = None,
     batch_size: int = 32,
     loss: Any = None,
+    teacher: keras.Model | None = None,
     seed: int = 0,
     resume: bool = True,
     report: Report = silent,
@@ -119,12 +126,14 @@ def optimize_all(
     _check_numbers(epochs, batch_size, seed)
     loaded = data_for(model, load_data(data), one_output(model).shape[-1])
     _check_layers(model, recipes)
+    _check_teacher(teacher, recipes)
     folder = writable_folder(out)
     task = task_for(model, loaded, loss)
     job = _Job(
         model=model,
         data=loaded,
         task=task,
+        teacher=teacher,
         folder=folder,
         epochs=epochs,
         batch_size=batch_size,
@@ -161,6 +170,18 @@ def _check_layers(model: keras.Model, recipes: Sequence[Recipe]) -> None:
         )
 
 
+def _check_teacher(teacher: keras.Model | None, recipes: Sequence[Recipe]) -> None:
+    """Raise where a recipe needs a teacher and there is none, or there is one that none asks."""
+    asking = [recipe.name for recipe in recipes if any(stage.distill is not None for stage in recipe.stages)]
+    if asking and teacher is None:
+        raise InputError(f"recipe {asking[0]!r}: it distils, and needs a teacher: teacher= or --teacher TEACHER.keras")
+    if teacher is not None and not asking:
+        raise InputError(
+            f"teacher: none of the recipes {', '.join(r.name for r in recipes)} distils; choose one that does, such as "
+            "'distill_qat_int8'"
+        )
+
+
 def split_epochs(total: int, shares: Sequence[float]) -> list[int]:
     """``total`` epochs divided by ``shares``; each stage that trains gets one at least, where there are any.
 
@@ -191,6 +212,7 @@ class _Job:
     model: keras.Model
     data: Data
     task: Task
+    teacher: keras.Model | None
     folder: Path
     epochs: int | None
     batch_size: int
@@ -256,7 +278,8 @@ class _Job:
             io=recipe.io,
             target=recipe.target,
             sparse=recipe.sparse,
-            calibration=self._calibration(),
+            provenance={"recipe": recipe.name, "seed": self.seed},
+            calibration=None if quantized_mode(model) else self._calibration(),
             verify=self.data.x_test,
             progress=lambda what, share: report(f"{recipe.name}: {in_words(what, share)}", 0.9),
         )
@@ -292,13 +315,20 @@ class _Job:
         known = file.with_suffix(".json")
         if epochs == 0:
             return started, attached, {}
+        reseed(attached, seed)
+        trained = attached
+        if stage.distill is not None:
+            trained = distill(attached, self.teacher, **in_training(stage.distill, steps))
+            started = dataclasses.replace(started, applied=(*started.applied, *self._taught(trained)))
+            attached = trained.student
         held = _held(file, known) if self.resume else None
         if held is not None:
             return started, *held
-        reseed(attached, seed)
-        attached.compile(keras.optimizers.Adam(stage.learning_rate), self.task.loss)
+        # Falling to 0: a step of Adam at the end, where gradients are next to none, flips 4-bit weights.
+        rate = keras.optimizers.schedules.CosineDecay(stage.learning_rate, max(steps, 1))
+        trained.compile(keras.optimizers.Adam(rate), self.task.loss)
         progress = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: report((epoch + 1) / epochs))
-        history = attached.fit(
+        history = trained.fit(
             self.data.x_train,
             self.data.y_train,
             epochs=epochs,
@@ -311,6 +341,18 @@ class _Job:
         write_atomic(known, json.dumps(curves))  # before the model: where that is, the stage is finished
         save_model(attached, file)
         return started, attached, curves
+
+    def _taught(self, trained: Distillation) -> tuple[str, ...]:
+        """What a distillation learns from, a line each."""
+        teacher = trained.teacher
+        terms = ", ".join(trained.term_names)
+        first = f"distill {terms} from {teacher.name} ({teacher.count_params():,} parameters, {self.task.metric} "
+        return (f"{first}{self._teacher_score:.4f})", *trained.found)
+
+    @functools.cached_property
+    def _teacher_score(self) -> float:
+        """The metric of the float teacher."""
+        return self.task.score(simulate(self.teacher, self.data.x_test), self.data.y_test)
 
     def _measure(self, model: keras.Model, artifact: Artifact, before: Sequence[Trial]) -> tuple[Measurement, ...]:
         place = find_target(artifact.target)
@@ -351,21 +393,27 @@ class _Job:
     @functools.cached_property
     def _subject(self) -> str:
         """Digest of the model and the data."""
-        weights = [np.ascontiguousarray(w).tobytes() for w in self.model.get_weights()]
         splits = ("x_train", "y_train", "x_test", "y_test", "x_val", "y_val")
         arrays = keras.tree.flatten([getattr(self.data, split) for split in splits])
         parts = [
-            self.model.to_json().encode(),
-            _source(type(self.model)).encode(),
-            *weights,
+            self._digest(self.model).encode(),
             *(np.ascontiguousarray(a).tobytes() for a in arrays if a is not None),
         ]
         return sha256(b"".join(sha256(part).encode() for part in parts))[:16]
 
+    @staticmethod
+    def _digest(model: keras.Model) -> str:
+        """Of a model's config, code and weights."""
+        weights = [np.ascontiguousarray(w).tobytes() for w in model.get_weights()]
+        parts = [model.to_json().encode(), _source(type(model)).encode(), *weights]
+        return sha256(b"".join(sha256(part).encode() for part in parts))
+
     def _key(self, recipe: Recipe) -> str:
         """Digest of everything that decides the result."""
         loss = keras.saving.serialize_keras_object(self.task.loss)
-        settings = (to_dict(recipe), self.epochs, self.batch_size, self.seed, str(loss), versions())
+        taught = any(stage.distill is not None for stage in recipe.stages)
+        teacher = self._digest(self.teacher) if taught and self.teacher is not None else ""
+        settings = (to_dict(recipe), teacher, self.epochs, self.batch_size, self.seed, str(loss), versions())
         return sha256(f"{self._subject} {settings!r}".encode())[:16]
 
 

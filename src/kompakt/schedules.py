@@ -14,7 +14,19 @@ from kompakt.errors import InputError
 
 
 class Schedule(ABC):
-    """A value a step, and whether the step is one at which the value acts."""
+    """A value a step, and whether the step is one at which the value acts.
+
+    Example:
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Halves(Schedule):
+        ...     begin: int = 0
+        ...     end: int = -1
+        ...     frequency: int = 100
+        ...     def __call__(self, step):
+        ...         return 1.0 - 0.5 ** (1 + step // 100)
+        >>> Halves()(250), Halves().acts(250), Halves().acts(300)
+        (0.875, False, True)
+    """
 
     begin: int
     end: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ from keras import tree
 
 from kompakt.assignment import origin
 from kompakt.attach import chains_of
-from kompakt.calibrate import checked_kind
+from kompakt.calibrate import checked_kind, is_whole, without_labels
 from kompakt.compare import agreement, has_classes
 from kompakt.data import sample_rows
 from kompakt.errors import InputError
@@ -20,15 +21,18 @@ from kompakt.gauges import settled
 from kompakt.graph import calls
 from kompakt.inference import outputs_of
 from kompakt.noise import layer_grids, logits_model, only, sqnr
-from kompakt.placement import is_marker
+from kompakt.placement import is_marker, output_grids
 from kompakt.precision import FEWEST_BITS, MOST_BITS
 from kompakt.quantization import quantize
 from kompakt.repairs import held
-from kompakt.sites import BOTH, MARK, OUTPUT, check_built
+from kompakt.sites import BOTH, MARK, OUTPUT, check_built, is_graph
 from kompakt.transforms.quantize import FakeQuant
 
 LOOKED_AT = 512
 """Samples that errors are measured on."""
+
+BINS = 32
+"""Bars of a histogram."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,7 @@ class Spread:
     """Numbers of one tensor: least, largest, mean, standard deviation, and the 0.1 and 99.9 percentiles.
 
     ``reach``: the largest magnitude over the root mean square, which is large where there are outliers.
+    ``counts``: how many lie in each of :data:`BINS` equal parts of ``low`` to ``high``.
     """
 
     low: float
@@ -45,6 +50,7 @@ class Spread:
     p001: float
     p999: float
     reach: float
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +77,8 @@ class LayerSensitivity:
         layer, kind: its name and class. weights: how many.
         of: the layer of the model given that it was made from: one LSTM becomes several; of an input its own name.
         errors: one a number of bits; of a layer without weights one, for 8.
-        output, kernel: of what it makes and of its largest weight tensor, or None.
+        output, kernel: of what it makes (after the ReLU that is fused into it) and of its largest weight tensor,
+            or None.
     """
 
     layer: str
@@ -112,9 +119,7 @@ def sensitivity(
         >>> [(row.layer, [e.bits for e in row.errors]) for row in sorted(rows, key=lambda row: row.layer)]
         [('a', [8, 4]), ('b', [8, 4]), ('input', [8])]
     """
-    for width in bits:
-        if not isinstance(width, int) or not FEWEST_BITS <= width <= MOST_BITS:
-            raise InputError(f"bits={tuple(bits)}: expected whole numbers from {FEWEST_BITS} to {MOST_BITS}")
+    bits = _checked_bits(bits)
     check_built(model)
     inputs, labels = _samples(model, data)
     given = inputs if calibration is None else calibration
@@ -124,7 +129,7 @@ def sensitivity(
         expected = outputs_of(probe, inputs)
         spreads = _output_spreads(attached, inputs)
     judge = _judge(probe, expected, labels)
-    kernels = _kernels(attached)
+    kernels, rounded = _kernels(attached), output_grids(attached)
     known = [layer.name for layer in model._flatten_layers(include_self=False)]
     rows = []
     for layer in attached.layers:
@@ -146,11 +151,20 @@ def sensitivity(
                 kind="Input" if is_marker(inner) else type(inner).__name__,
                 weights=sum(int(np.prod(v.shape)) for v in own),
                 errors=tuple(errors),
-                output=spreads.get(layer.name),
+                output=spreads.get(rounded.get(layer.name, layer.name).rsplit("/", 1)[0]),
                 kernel=_spread(max(own, key=lambda v: v.size)) if own else None,
             )
         )
     return _worst_first(rows)
+
+
+def _checked_bits(bits: Any) -> tuple[int, ...]:
+    given = tuple(bits) if isinstance(bits, Iterable) and not isinstance(bits, str) else ()
+    if not given or not all(isinstance(each, Integral) and FEWEST_BITS <= int(each) <= MOST_BITS for each in given):
+        raise InputError(
+            f"bits={bits!r}: expected a list of whole numbers from {FEWEST_BITS} to {MOST_BITS}, such as (8, 4)"
+        )
+    return tuple(int(each) for each in given)
 
 
 def _worst_first(rows: Sequence[LayerSensitivity]) -> list[LayerSensitivity]:
@@ -163,14 +177,17 @@ def _worst_first(rows: Sequence[LayerSensitivity]) -> list[LayerSensitivity]:
 
 def _samples(model: keras.Model, data: Any) -> tuple[Any, np.ndarray | None]:
     """(inputs, labels or None): up to LOOKED_AT samples of ``data``."""
-    inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
-    if not all(hasattr(leaf, "shape") for leaf in tree.flatten(inputs)):
+    labelled = isinstance(data, tuple) and len(data) in (2, 3) and not isinstance(data[0], tuple)
+    inputs, labels = data[:2] if labelled else (without_labels(data, "data"), None)
+    if not is_whole(inputs, [tuple(t.shape) for t in model.inputs] if is_graph(model) else None):
         inputs, labels = _collected(model, data)
     inputs = tree.map_structure(np.asarray, inputs)
     count = len(tree.flatten(inputs)[0])
     if labels is None:
         return sample_rows(inputs, LOOKED_AT), None
     labels = np.asarray(labels)
+    if labels.dtype.kind not in "biuf":
+        raise InputError(f"labels are of type {labels.dtype}, expected numbers of classes, or a column a class")
     if labels.ndim == 0 or len(labels) != count:
         raise InputError(f"labels of shape {labels.shape} for {count} samples: expected one label a sample")
     return sample_rows(inputs, LOOKED_AT), sample_rows(labels, LOOKED_AT)
@@ -186,7 +203,7 @@ def _collected(model: keras.Model, data: Any) -> tuple[Any, np.ndarray | None]:
                 labels.append(np.asarray(batch[1]))
             yield batch
 
-    inputs = held(model, inputs_of(checked_kind(data)))
+    inputs = held(model, inputs_of(checked_kind(data, "data")))
     return inputs, np.concatenate(labels) if labels else None
 
 
@@ -220,6 +237,7 @@ def _spread(values: np.ndarray) -> Spread:
         p001=float(np.percentile(flat, 0.1)),
         p999=float(np.percentile(flat, 99.9)),
         reach=float(np.abs(flat).max() / usual) if usual > 0.0 else 1.0,
+        counts=tuple(int(n) for n in np.histogram(flat, BINS, (flat.min(), flat.max()))[0]),
     )
 
 
@@ -240,6 +258,12 @@ def _judge(
         raise InputError(
             f"labels of shape {labels.shape[1:]} a sample for outputs of shape {first.shape[1:]}: expected whole "
             "numbers of classes, or the shape of the outputs"
+        )
+    most = first.shape[-1]
+    if classes.min() < 0 or classes.max() >= most or (classes != np.round(classes)).any():
+        raise InputError(
+            f"labels from {classes.min()} to {classes.max()} for outputs of {most} classes: expected whole numbers "
+            f"from 0 to {most - 1}"
         )
     classes = classes.reshape(first.shape[:-1])
     return lambda found: _right(first.argmax(-1), classes) - _right(found[0].argmax(-1), classes)

@@ -57,6 +57,12 @@ class ShrinkPlan:
         skipped: groups that were left whole because ``skip`` or the ranking leaves them out.
         of: what ``keep`` was a share of; None where masks were given. asked, reached: the shares.
         before, after: what the model costs.
+
+    Example:
+        >>> m = keras.Sequential([keras.Input((8,)), keras.layers.Dense(32, name="a"), keras.layers.Dense(2)])
+        >>> plan = plan_shrink(m, {"a": [True] * 8 + [False] * 24})
+        >>> isinstance(plan, ShrinkPlan), plan.groups[0].layers, plan.groups[0].before, plan.groups[0].after
+        (True, ('a',), 32, 8)
     """
 
     masks: dict[str, tuple[bool, ...]]
@@ -132,7 +138,7 @@ def shrink(
         skip=skip,
         layer_norms=layer_norms,
     )
-    left = _left_whole(plan)
+    left = left_whole(plan.fixed)
     if left:
         log.warning("channels that stay: %s", left)
     if plan.asked is not None and plan.reached is not None and plan.reached < plan.asked - NEAR:
@@ -158,6 +164,9 @@ def plan_shrink(
 ) -> ShrinkPlan:
     """What :func:`shrink` would do with the same arguments, as a record; nothing is built.
 
+    Raises:
+        InputError: as :func:`shrink`.
+
     Example:
         >>> m = keras.Sequential([keras.Input((8,)), keras.layers.Dense(32, name="a"), keras.layers.Dense(2)])
         >>> plan = plan_shrink(m, 0.6, of="parameters")
@@ -175,9 +184,9 @@ def plan_shrink(
     costs = Costs(model, reading, _file_bytes(model) if of == "file" else None)
     evidence = Evidence(model=model, reading=reading, layer_norms=layer_norms, data=data, loss=loss, seed=seed)
     if not reading.found.groups:
-        raise InputError(f"no channel of the model {model.name!r} can be removed: {_reasons(reading.found.fixed)}")
+        raise InputError(f"no channel of the model {model.name!r} can be removed: {reasons(reading.found.fixed)}")
     found = scores(rank, evidence)
-    skipped = _skipped(reading, skip)
+    skipped = skipped_groups(reading, skip)
     ranked = {name: score for name, score in relative(found).items() if name not in skipped}
     if not ranked:
         raise InputError(f"skip={skip!r} leaves no channel to remove; name fewer layers")
@@ -203,7 +212,7 @@ def _check(keep: Any, of: str, scope: str, round_to: Any, min_channels: Any) -> 
             raise InputError(f"{name}={number!r}: expected a whole number from 1")
 
 
-def _skipped(reading: Reading, skip: str | Sequence[str]) -> set[str]:
+def skipped_groups(reading: Reading, skip: str | Sequence[str]) -> set[str]:
     """Groups whose channels a layer that matches a pattern makes, or gives out."""
     made: dict[str, set[str]] = {}
     for group in reading.found.groups:
@@ -252,12 +261,12 @@ def _plan(
     )
 
 
-def _left_whole(plan: ShrinkPlan) -> str:
+def left_whole(found: Sequence[Fixed]) -> str:
     """What was asked for and is not done: channels that stay, other than those of the model's outputs."""
-    return _reasons([fixed for fixed in plan.fixed if fixed.reason != OF_MODEL])
+    return reasons([fixed for fixed in found if fixed.reason != OF_MODEL])
 
 
-def _reasons(fixed: Sequence[Fixed], most: int = 3) -> str:
+def reasons(fixed: Sequence[Fixed], most: int = 3) -> str:
     """'a, b (reason); c (another)': layers by the reason why their channels stay, ``most`` names and reasons."""
     by_reason: dict[str, list[str]] = {}
     for each in fixed:

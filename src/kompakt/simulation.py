@@ -12,6 +12,7 @@ from keras import layers, ops
 from kompakt.attach import Transformed
 from kompakt.graph import copy_layer, map_layers
 from kompakt.inference import infer
+from kompakt.integer_functions import wide_function
 from kompakt.integer_layers import (
     EnterWide,
     IntegerAdd,
@@ -48,7 +49,8 @@ SUMS: dict[type, float] = {layers.Add: 1.0, layers.Subtract: -1.0}
 """Layer of two tensors -> the sign of the second."""
 
 PRODUCTS = (layers.Multiply, MatMul)
-"""Layers of two tensors, of which those of 8-bit integers are known."""
+WIDE_PRODUCTS = (layers.Multiply,)
+"""Layers of two tensors whose products of 8-bit integers are known, and of 16-bit ones."""
 
 
 class DynamicLayer(layers.Layer):  # type: ignore[misc]
@@ -73,11 +75,14 @@ class DynamicLayer(layers.Layer):  # type: ignore[misc]
         return self.linear.compute_output_shape(shape)
 
 
-def simulation(model: keras.Model, plain: keras.Model, encodings: Mapping[str, Encoding]) -> keras.Model:
+def simulation(
+    model: keras.Model, plain: keras.Model, encodings: Mapping[str, Encoding], *, twice: bool = False
+) -> keras.Model:
     """A copy of an attached ``model`` in which linear layers compute in integers, as the file does.
 
     Args:
         model: from ``quantize``. plain, encodings: from ``finalize(model)``.
+        twice: round as TFLite's reference kernels and those of TensorFlow Lite Micro do, rather than XNNPACK's.
     """
     given, result = input_grids(model), output_grids(model)
 
@@ -94,7 +99,7 @@ def simulation(model: keras.Model, plain: keras.Model, encodings: Mapping[str, E
         both = grid(f"{layer.name}/{BOTH}")
         if isinstance(inner, SAME_GRID) and both is not None:
             return IntegerMerge(inner, before, both)
-        integer = _integer(layer.name, inner, before, after, kernel, plain)
+        integer = _integer(layer.name, inner, before, after, kernel, plain, twice)
         if integer is None:
             return copy_layer(layer)
         chain = getattr(layer, "chains", {}).get(OUTPUT)
@@ -110,6 +115,7 @@ def _integer(
     after: Encoding | None,
     kernel: Encoding | None,
     plain: keras.Model,
+    twice: bool,
 ) -> Any:
     """A layer that computes as the integer kernel does; None where fake quantization is all that is known of it."""
     known = [each for each in before if each is not None]
@@ -118,18 +124,24 @@ def _integer(
     if after is None or not known or len(known) < len(before):
         return None
     if isinstance(inner, LINEAR) and kernel is not None and kernel.scale:
-        return IntegerLayer(plain.get_layer(name), kernel, known[0], after)
+        return IntegerLayer(plain.get_layer(name), kernel, known[0], after, twice=twice)
     if isinstance(inner, layers.LeakyReLU):
         return IntegerLeaky(inner, known[0], after)
     if is_marker(inner):
         return Requantize(inner, known[0], after)
     if isinstance(inner, MEANS):
-        return IntegerMean(inner, known[0], after)
-    if type(inner) in PRODUCTS and len(known) == 2 and after.bits != WIDE:
-        return IntegerProduct(inner, (known[0], known[1]), after)
+        return IntegerMean(inner, known[0], after, twice=twice)
     if type(inner) in SUMS and len(known) == 2:
-        return IntegerAdd(name, (known[0], known[1]), after, sign=SUMS[type(inner)])
-    return None
+        return IntegerAdd(name, (known[0], known[1]), after, sign=SUMS[type(inner)], twice=twice)
+    return _product_or_function(inner, known, after, twice)
+
+
+def _product_or_function(inner: Any, known: Sequence[Encoding], after: Encoding, twice: bool) -> Any:
+    """What of 8 bits is known of products, and of 16 bits of products and functions."""
+    wide = after.bits == WIDE
+    if len(known) == 2 and type(inner) in (WIDE_PRODUCTS if wide else PRODUCTS):
+        return IntegerProduct(inner, (known[0], known[1]), after, twice=twice)
+    return wide_function(inner, known[0], after) if wide else None
 
 
 def _is_pointwise(layer: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -106,13 +107,13 @@ def weight_slots(layer: Layer, prefix: str = "") -> dict[str, tuple[Layer, Any, 
     }
     if rules:
         return found
-    for name, inner in _inner_layers(layer):
+    for name, inner in inner_layers(layer):
         for slot, value in weight_slots(inner, f"{prefix}{name}/").items():
             found.setdefault(slot, value)
     return found
 
 
-def _inner_layers(layer: Layer) -> Iterator[tuple[str, Layer]]:
+def inner_layers(layer: Layer) -> Iterator[tuple[str, Layer]]:
     """The layers directly inside ``layer`` by attribute (``query_dense``, ``blocks/0``).
 
     Not by their own names: those are made up anew in every copy of a subclassed model.
@@ -178,6 +179,8 @@ def units(model: Model) -> dict[str, Layer]:
 
 def check_built(model: Any) -> None:
     """Raise InputError unless ``model`` is a Keras model that has its weights."""
+    if isinstance(model, (str, os.PathLike)):
+        raise InputError(f"received the path {str(model)!r}, expected a keras.Model: kompakt.load_model reads the file")
     if not isinstance(model, Model):
         raise InputError(f"received {type(model).__name__}, expected a keras.Model")
     if not model.built:
@@ -235,10 +238,28 @@ def match(pattern: str, names: Iterable[str]) -> list[str]:
     return found
 
 
+def one_of(word: object, known: Iterable[str]) -> str:
+    """'expected one of …; nearest: "…"': the end of an error about a word out of a few.
+
+    Example:
+        >>> one_of("INT8", ["float", "int8"])
+        "expected one of float, int8; nearest: 'int8'"
+    """
+    known = list(known)
+    close = _close(str(word), known)
+    return f"expected one of {', '.join(known)}" + (f"; nearest: {close[0]!r}" if close else "")
+
+
+def _close(word: str, known: list[str]) -> list[str]:
+    """The nearest of ``known``, whatever the case of its letters, or none."""
+    found = difflib.get_close_matches(word.lower(), [each.lower() for each in known], n=1, cutoff=0.5)
+    return [each for each in known if each.lower() in found][:1]
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """'; nearest: "…"' or '; known: …': the end of an error about a name that is not known."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = _close(word, known)
     if close:
         return f"; nearest: {close[0]!r}"
     return f"; known: {', '.join(sorted(known)[:8])}" + (", ..." if len(known) > 8 else "")

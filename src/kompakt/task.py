@@ -12,13 +12,9 @@ import keras
 import numpy as np
 
 from kompakt.data import Data, check_data
+from kompakt.distillation.outputs import last_functions
 from kompakt.errors import InputError
-from kompakt.graph import as_functional, calls, symbolic_inputs
-from kompakt.rewrite.inline import inline
-from kompakt.rewrite.layered_operations import layered_operations
-
-PASSES = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.Identity, keras.layers.Dropout)
-"""Layers that hand on the values they get."""
+from kompakt.graph import as_functional, symbolic_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +86,7 @@ def task_for(model: keras.Model, data: Data, loss: Any = None) -> Task:
     whole = labels.dtype.kind in "iub" or bool((labels == np.round(labels)).all())
     alone = labels.ndim == len(shape) - 1 or (labels.ndim == len(shape) and labels.shape[-1] == 1)
     one_hot = outputs > 1 and labels.ndim == len(shape) and labels.shape[-1] == outputs and _one_hot(labels)
-    logits = _ends_in_logits(model)
+    logits = last_functions(model)[0][0] not in ("softmax", "sigmoid")
     if outputs > 1 and alone and whole:
         metric, usual = "accuracy", keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
     elif one_hot:
@@ -116,21 +112,3 @@ def _check_values_a_sample(source: str, labels: np.ndarray, shape: Sequence[int 
 
 def _one_hot(labels: np.ndarray) -> bool:
     return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(-1) == 1).all())
-
-
-def _ends_in_logits(model: keras.Model) -> bool:
-    """Whether the output is logits: the last layer that computes something is no softmax or sigmoid."""
-    flat = layered_operations(inline(model)[0])
-    tensor = flat.outputs[0]
-    for call in reversed(list(calls(flat))):
-        if any(t is tensor for t in call.outputs):
-            if not isinstance(call.layer, PASSES):
-                return not _bounded(call.layer)
-            tensor = call.inputs[0]
-    return True
-
-
-def _bounded(layer: Any) -> bool:
-    activation = getattr(layer, "activation", None)
-    named = activation is not None and keras.activations.serialize(activation) in ("softmax", "sigmoid")
-    return named or isinstance(layer, keras.layers.Softmax)

@@ -13,7 +13,7 @@ from kompakt.errors import InputError
 from kompakt.planning import Sites, attach_after, carry
 from kompakt.policies import POLICIES
 from kompakt.schedules import Schedule, is_whole
-from kompakt.sites import Site, match, nearest, sites
+from kompakt.sites import Site, match, nearest, one_of, sites
 from kompakt.transform import Transform
 from kompakt.transforms.cluster import Cluster
 from kompakt.transforms.patterns import Pattern, find_pattern
@@ -110,7 +110,7 @@ def _limits(model: keras.Model, limits: Any) -> Callable[[str], Any]:
 
 def _policy_sites(model: keras.Model, policy: str, patterns: Any) -> list[Sites]:
     if not isinstance(policy, str) or policy not in POLICIES:
-        raise InputError(f"policy {policy!r}: expected one of {', '.join(POLICIES)}{nearest(str(policy), POLICIES)}")
+        raise InputError(f"policy {policy!r}: {one_of(policy, POLICIES)}")
     if patterns != "*":
         raise InputError("policy= chooses the sites itself: leave sites= out")
     return [glob.escape(name) for name in POLICIES[policy](carry(model)[0])]

@@ -30,11 +30,24 @@ Factory = Callable[[], Transform]
 
 
 class LawBroken(AssertionError):
-    """A transform breaks one of its laws; the text has the values found."""
+    """A transform breaks one of its laws; the text has the values found.
+
+    Example:
+        >>> try:
+        ...     check_exactly_k(np.array([1.0, 0.0, 1.0]), 1)
+        ... except LawBroken as error:
+        ...     print(error)
+        exactly k: 1 ones were asked for, the mask holds 2.0 of 3
+    """
 
 
 def toy_model(seed: int = 0) -> keras.Model:
-    """A small classifier for (8, 8, 2) inputs: convolution, BatchNormalization, Dropout, Dense."""
+    """A small classifier for (8, 8, 2) inputs: convolution, BatchNormalization, Dropout, Dense.
+
+    Example:
+        >>> toy_model().output_shape
+        (None, 3)
+    """
     keras.utils.set_random_seed(seed)
     return keras.Sequential(
         [
@@ -51,7 +64,12 @@ def toy_model(seed: int = 0) -> keras.Model:
 
 
 def toy_data(count: int = 24, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs (count, 8, 8, 2) float32 and labels (count,) of three classes."""
+    """Inputs (count, 8, 8, 2) float32 and labels (count,) of three classes.
+
+    Example:
+        >>> [array.shape for array in toy_data(5)]
+        [(5, 8, 8, 2), (5,)]
+    """
     random = np.random.default_rng(seed)
     return random.normal(size=(count, 8, 8, 2)).astype("float32"), random.integers(0, 3, count)
 
@@ -61,6 +79,10 @@ def check_transform(factory: Factory) -> None:
 
     Raises:
         LawBroken: with the first law that does not hold.
+
+    Example:
+        >>> from kompakt.transforms import Cluster
+        >>> check_transform(lambda: Cluster(clusters=4))
     """
     model, (x, y) = toy_model(), toy_data()
     check_layer_law(factory, layers.Dense(5), x.reshape(len(x), -1))
@@ -78,6 +100,13 @@ def check_layer_law(factory: Factory, layer: Any, inputs: Any, **call: Any) -> N
 
     Args:
         layer: not yet built, with weight sites. inputs: what it is called on. call: more arguments of the call.
+
+    Raises:
+        LawBroken: it does not hold.
+
+    Example:
+        >>> from kompakt.transforms import Prune
+        >>> check_layer_law(lambda: Prune(sparsity=0.5), layers.Dense(3), toy_data()[0].reshape(24, -1))
     """
     tensors = [ops.convert_to_tensor(t) for t in (inputs if isinstance(inputs, tuple) else (inputs,))]
     symbolic = [
@@ -96,6 +125,13 @@ def check_gradient_law(factory: Factory, shape: tuple[int, ...] = (6, 4)) -> Non
     """Law 2: the gradient is finite everywhere, at zeros and ties too, and reaches the weight.
 
     The gradient is read off some steps of plain gradient descent, which every backend has.
+
+    Raises:
+        LawBroken: it does not hold.
+
+    Example:
+        >>> from kompakt.transforms import Prune
+        >>> check_gradient_law(lambda: Prune(sparsity=0.5))
     """
     values = np.random.default_rng(0).normal(size=shape).astype("float32")
     values[0] = 0.0
@@ -115,7 +151,15 @@ def check_gradient_law(factory: Factory, shape: tuple[int, ...] = (6, 4)) -> Non
 
 
 def check_frozen_idempotent(factory: Factory, shape: tuple[int, ...] = (6, 4)) -> None:
-    """Law 5: a frozen transform applied twice is applied once."""
+    """Law 5: a frozen transform applied twice is applied once.
+
+    Raises:
+        LawBroken: it does not hold.
+
+    Example:
+        >>> from kompakt.transforms import Prune
+        >>> check_frozen_idempotent(lambda: Prune(sparsity=0.5))
+    """
     value = ops.convert_to_tensor(np.random.default_rng(0).normal(size=shape).astype("float32"))
     transform = factory()
     transform.prepare(value, (-1,))
@@ -126,7 +170,14 @@ def check_frozen_idempotent(factory: Factory, shape: tuple[int, ...] = (6, 4)) -
 
 
 def check_exactly_k(mask: Any, k: int) -> None:
-    """Law 6: a mask holds exactly ``k`` ones and nothing but zeros and ones."""
+    """Law 6: a mask holds exactly ``k`` ones and nothing but zeros and ones.
+
+    Raises:
+        LawBroken: it does not hold.
+
+    Example:
+        >>> check_exactly_k(np.array([1.0, 0.0, 1.0]), 2)
+    """
     values = ops.convert_to_numpy(mask)
     if not np.isin(values, (0.0, 1.0)).all() or int(values.sum()) != k:
         raise LawBroken(f"exactly k: {k} ones were asked for, the mask holds {values.sum()} of {values.size}")
@@ -159,7 +210,15 @@ def check_lowest_go(mask: Any, scores: Any, groups: Any, k: int) -> None:
 
 
 def check_undo(factory: Factory, model: keras.Model, inputs: Any) -> None:
-    """Law 3: ``finalize`` gives plain layers that predict as the attached model does, to float rounding."""
+    """Law 3: ``finalize`` gives plain layers that predict as the attached model does, to float rounding.
+
+    Raises:
+        LawBroken: it does not hold.
+
+    Example:
+        >>> from kompakt.transforms import Prune
+        >>> check_undo(lambda: Prune(sparsity=0.5), toy_model(), toy_data()[0])
+    """
     attached = _on_weights(factory, model)
     plain, _ = finalize(attached)
     ours = [layer.name for layer in plain._flatten_layers() if type(layer).__module__.startswith("kompakt")]
@@ -171,7 +230,15 @@ def check_undo(factory: Factory, model: keras.Model, inputs: Any) -> None:
 
 
 def check_unchanged(factory: Factory, model: keras.Model, inputs: Any, labels: Any) -> None:
-    """Law 3: neither ``attach``, training nor ``finalize`` changes the model that was given."""
+    """Law 3: neither ``attach``, training nor ``finalize`` changes the model that was given.
+
+    Raises:
+        LawBroken: it does not hold.
+
+    Example:
+        >>> from kompakt.transforms import Prune
+        >>> check_unchanged(lambda: Prune(sparsity=0.5), toy_model(), *toy_data())
+    """
     before = [np.array(w) for w in model.get_weights()]
     config = str(model.get_config())
     attached = _train(_on_weights(factory, model), inputs, labels)
@@ -182,7 +249,15 @@ def check_unchanged(factory: Factory, model: keras.Model, inputs: Any, labels: A
 
 
 def check_round_trip(factory: Factory, model: keras.Model, inputs: Any) -> None:
-    """Law 4: saving and loading changes neither predictions nor state, and a config makes the same transform."""
+    """Law 4: saving and loading changes neither predictions nor state, and a config makes the same transform.
+
+    Raises:
+        LawBroken: it does not hold.
+
+    Example:
+        >>> from kompakt.transforms import Prune
+        >>> check_round_trip(lambda: Prune(sparsity=0.5), toy_model(), toy_data()[0])
+    """
     attached = _on_weights(factory, model)
     loaded = _saved_and_loaded(attached)
     _same(
@@ -198,7 +273,15 @@ def check_round_trip(factory: Factory, model: keras.Model, inputs: Any) -> None:
 
 
 def check_resume(factory: Factory, inputs: Any, labels: Any) -> None:
-    """Law 4: training stopped, saved, loaded and resumed equals training straight through."""
+    """Law 4: training stopped, saved, loaded and resumed equals training straight through.
+
+    Raises:
+        LawBroken: it does not hold.
+
+    Example:
+        >>> from kompakt.transforms import Prune
+        >>> check_resume(lambda: Prune(sparsity=0.5), *toy_data())
+    """
     straight = _train(_on_weights(factory, _without_dropout()), inputs, labels, epochs=2)
     half = _train(_on_weights(factory, _without_dropout()), inputs, labels)
     loaded = _saved_and_loaded(half)

@@ -111,6 +111,9 @@ class Transform(keras.layers.Layer):  # type: ignore[misc]
         """The training step of the last :meth:`update` that did something, saved with the model."""
         return 0
 
+    passing = False
+    """Whether the next technique takes its place: what it did is in the weights then, and asks nothing of a file."""
+
     def keep(self) -> Transform | None:
         """A new transform that preserves what this one has done to a tensor, or None where nothing can be."""
         return None

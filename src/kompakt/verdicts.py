@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -32,13 +33,26 @@ NEAR = 0.05
 Without it an autoencoder, whose largest output means nothing, would have 0.72 in int8.
 """
 
-MOST_RELATIVE = {"float": 1e-4, "float16": 1e-2, "weight_only_int8": 1e-4, "dynamic_int8": 0.05, "int8": 0.05}
+MOST_RELATIVE = {
+    "float": 1e-4,
+    "float16": 1e-2,
+    "weight_only_int8": 1e-4,
+    "dynamic_int8": 0.05,
+    "int8": 0.05,
+    "uint8": 1e-4,
+    "uint16": 1e-4,
+    "keras_int8": 1e-4,
+    "keras_int4": 1e-4,
+}
 """Mode -> largest relative error to the reference.
 
 Measured over the models of tests/parity/test_kinds.py, 256 samples each: at most 5e-7, 1.2e-3 and 5e-3 with
 the simulation. One that has no simulation (a layer that is not followed) is compared with its float model,
 which dynamic_int8 files are at most 0.02 from. An int8 file is held to steps, and to this where an output has none.
 """
+
+ROUNDED = {"uint8": 0.5 / 255, "uint16": 0.5 / 65535, "float16": 2.0**-11}
+"""Mode of a target that rounds weights itself -> the most that a weight may move, of its tensor's reach."""
 
 MOST_LOST = 0.25
 """Largest relative error of an int8 file's outputs of one value to the model given: in the same models, 0.14."""
@@ -81,10 +95,12 @@ def apart_from_trained(expected: Sequence[np.ndarray], outputs: Outputs, argmax:
     ]
 
 
-def with_given(agree: Agreement, expected: Sequence[np.ndarray], outputs: Outputs) -> Agreement:
-    """``agree`` with how the file agrees with the model that was given."""
+def with_given(agree: Agreement, expected: Sequence[np.ndarray], outputs: Outputs, *, name: str) -> Agreement:
+    """``agree`` with how the file agrees with the model from before, called ``name``."""
     given = agreement(expected, outputs.values, outputs.lsb)
-    return dataclasses.replace(agree, given_argmax=given.argmax, given_abs=given.max_abs, given_relative=given.relative)
+    return dataclasses.replace(
+        agree, given=name, given_argmax=given.argmax, given_abs=given.max_abs, given_relative=given.relative
+    )
 
 
 def apart_from_given(
@@ -125,10 +141,30 @@ def few_agree(agree: Agreement, expected: Sequence[np.ndarray], outputs: Outputs
     near = min(
         near_share(e, f, NEAR * float(e.std())) for e, f in zip(expected, outputs.values, strict=True) if has_classes(e)
     )
+    if agree.given != "model given" and near >= LEAST_GIVEN:  # it was trained to be another
+        return []
     return [
-        f"argmax {agree.given_argmax:.4f} with the model given, {near:.4f} with those that it rates within "
+        f"argmax {agree.given_argmax:.4f} with the {agree.given}, {near:.4f} with those that it rates within "
         f"{NEAR:.0%} of the spread of its first"
     ]
+
+
+def accuracies(
+    outputs: Sequence[np.ndarray], before: Sequence[np.ndarray], given: Any, *, name: str
+) -> tuple[str, ...]:
+    """The accuracy of a file with one output of several classes, where the labels are class numbers or one-hot.
+
+    Args:
+        outputs: of the file. before: of the model called ``name``, from before it was quantized.
+    """
+    found, labels = outputs[0], np.asarray(given)
+    if len(outputs) > 1 or found.ndim != 2 or found.shape[1] < 2:
+        return ()
+    classes = labels.argmax(-1) if labels.shape == found.shape else labels.ravel()
+    if classes.shape != found.shape[:1]:
+        return ()
+    file, model = (float((each.argmax(-1) == classes).mean()) for each in (found, before[0]))
+    return (f"accuracy {file:.4f} on the {len(classes)} labels given; {model:.4f} of the {name}",)
 
 
 def float_ties(expected: Sequence[np.ndarray], outputs: Outputs, mode: str) -> float:
@@ -166,6 +202,24 @@ def disagreement(agree: Agreement, mode: str, most_steps: float = MOST_LSB, *, t
             f"expected at most {most_steps:.0f}"
         )
     return lines
+
+
+def moved(site: str, before: np.ndarray, held: np.ndarray | None, mode: str) -> list[str]:
+    """A line where a weight in the file is not the model's, rounded once to ``mode``.
+
+    Example:
+        >>> moved("d/kernel", np.array([0.0, 1.0]), np.array([0.0, 0.9]), "uint8")
+        ['d/kernel: up to 0.1 from the model, where uint8 rounds by at most 0.00196']
+    """
+    if held is None:
+        return []
+    if held.shape != before.shape:
+        return [f"{site}: the file holds the shape {held.shape}, the model {before.shape}"]
+    reach = max(float(before.max()), 0.0) - min(float(before.min()), 0.0)
+    most, off = ROUNDED[mode] * reach, float(np.abs(held - before).max())
+    if off <= most * (1.0 + SLACK):
+        return []
+    return [f"{site}: up to {off:.3g} from the model, where {mode} rounds by at most {most:.3g}"]
 
 
 def not_finite(outputs: Outputs) -> list[str]:

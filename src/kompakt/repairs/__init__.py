@@ -11,7 +11,7 @@ import numpy as np
 from keras import tree
 
 from kompakt.attach import attach
-from kompakt.calibrate import batches
+from kompakt.calibrate import batches, by_name
 from kompakt.errors import InputError
 from kompakt.progress import Report
 from kompakt.repairs.batchnorm import has_batchnorm, reestimate_batchnorm
@@ -19,7 +19,7 @@ from kompakt.repairs.bias import correct_bias
 from kompakt.repairs.rounding import adaround
 from kompakt.repairs.walk import without_grids
 from kompakt.rewrite.equalize import apply_equalize, plan_equalize
-from kompakt.sites import is_graph, nearest
+from kompakt.sites import is_graph
 from kompakt.transform import Transform
 from kompakt.transforms.prune import Prune
 from kompakt.transforms.quantize import FakeQuant
@@ -48,11 +48,16 @@ def check_repairs(repairs: Sequence[str], calibration: Any) -> tuple[str, ...]:
         raise InputError(f"repairs={repairs!r}: expected a list of words: {', '.join(REPAIRS)}")
     for word in repairs:
         if word not in REPAIRS:
-            raise InputError(f"repairs has {word!r}{nearest(str(word), REPAIRS)}")
+            raise InputError(f"repairs has {word!r}: expected any of {', '.join(REPAIRS)}")
     needs = [word for word in NEED_DATA if word in repairs]
     if needs and calibration is None:
         raise InputError(f"repairs={needs} need calibration=: some hundred samples of real input")
     return tuple(word for word in REPAIRS if word in repairs)
+
+
+def needs_data(repairs: Sequence[str]) -> bool:
+    """Whether one of ``repairs`` works on samples."""
+    return any(word in NEED_DATA for word in repairs)
 
 
 def prepared(model: keras.Model, repairs: Sequence[str], calibration: Any) -> tuple[tuple[str, ...], Any]:
@@ -64,7 +69,7 @@ def prepared(model: keras.Model, repairs: Sequence[str], calibration: Any) -> tu
 def held(model: keras.Model, data: Any) -> Any:
     """All of ``data`` as arrays in the structure that ``model`` takes: repairs go over it more than once."""
     shapes = [tuple(tensor.shape) for tensor in model.inputs] if is_graph(model) else None
-    given = [tree.map_structure(np.asarray, inputs) for inputs in batches(data, shapes=shapes)]
+    given = [tree.map_structure(np.asarray, by_name(model, inputs)) for inputs in batches(data, shapes=shapes)]
     whole = tree.map_structure(lambda *parts: np.concatenate(parts), *given)
     return [*whole] if isinstance(whole, tuple) else whole  # of a tuple the first would be taken for the inputs
 

@@ -11,9 +11,9 @@ from keras import layers
 
 from kompakt.attach import wrapped
 from kompakt.errors import InputError
-from kompakt.graph import copy_layer, map_layers
+from kompakt.graph import copy_model
 from kompakt.repairs.walk import CALLED_AGAIN, Given, Visit, layer_by_layer
-from kompakt.sites import check_built, is_graph
+from kompakt.sites import check_built
 
 log = logging.getLogger("kompakt")
 
@@ -53,7 +53,7 @@ def reestimate_batchnorm(model: keras.Model, data: Any, *, reference: keras.Mode
         [[2.0, 5.0], [1.0, 0.0]]
     """
     check_built(model)
-    copy = map_layers(model, copy_layer) if is_graph(model) else copy_layer(model)
+    copy = copy_model(model)
     if not has_batchnorm(copy):
         made = "kompakt.quantize has folded them: ask it for repairs=('batchnorm',)" if wrapped(model) else "none there"
         raise InputError(f"reestimate_batchnorm: the model {model.name!r} has no BatchNormalization ({made})")

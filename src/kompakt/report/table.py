@@ -102,8 +102,8 @@ def summary_table(run: Run, width: int | None = None) -> Table:
     metric = facts.metric(run)
     left_out = _left_out(run, metric, width)
     table = Table(
-        title=Text(_printable(run.title), style="bold"),
-        caption=Text(_printable(_legend(metric) + _told(left_out, headings(metric)))),
+        title=Text(printable(run.title), style="bold"),
+        caption=Text(printable(_legend(metric) + _told(left_out, headings(metric)))),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -115,7 +115,7 @@ def summary_table(run: Run, width: int | None = None) -> Table:
         if name in left_out:
             continue
         table.add_column(
-            Text(_printable(heading, keep="\n")),
+            Text(printable(heading, keep="\n")),
             justify="left" if recipe else "right",
             overflow="fold",
             no_wrap=not recipe or bool(left_out),
@@ -123,9 +123,9 @@ def summary_table(run: Run, width: int | None = None) -> Table:
     for row in facts.rows(run):
         text = cells(row, metric)
         style = "bold" if row.recipe == facts.BASELINE else "red" if row.breaches else ""
-        recipe_text = _printable(text.recipe) + marks(row)
+        recipe_text = printable(text.recipe) + marks(row)
         shown = [value for name, value in text._asdict().items() if name not in ("recipe", *left_out)]
-        table.add_row(Text(recipe_text), *(Text(_printable(value)) for value in shown), style=style)
+        table.add_row(Text(recipe_text), *(Text(printable(value)) for value in shown), style=style)
     return table
 
 
@@ -179,6 +179,6 @@ def _latency(row: facts.Row) -> str:
     return ratio if row.latency_spread is None else f"{ratio} ±{_number(row.latency_spread, '{:.2f}')}"
 
 
-def _printable(text: str, keep: str = "") -> str:
+def printable(text: str, keep: str = "") -> str:
     """``text`` without control characters: a name must not drive the user's terminal."""
     return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -46,6 +46,8 @@ class Elementwise(layers.Layer):  # type: ignore[misc]
             return ops.rsqrt(ops.maximum(factor * x + offset, TINY))
         if self.function == "gelu_tanh":
             return ops.gelu(x, approximate=True)
+        if self.function == "square":
+            return ops.multiply(x, x)  # a square of a difference is one operator in TFLite, which has no 16-bit form
         return getattr(ops, self.function)(x, *self.arguments)
 
     def compute_output_shape(self, shape: Any) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from kompakt.axes import along
 from kompakt.graph import Call, Copier, batchnorm_gain, call_counts, calls, copy_layer, rebuild, users
-from kompakt.numerics import along
 from kompakt.sites import TABLE
 
 LINEAR = (

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from kompakt.graph import Call, Copier, as_functional, copy_layer, rebuild, walk
-from kompakt.sites import is_graph
+from kompakt.rewrite.trace import traced
+from kompakt.sites import inner_layers, is_graph
 
 
 def inline(model: keras.Model) -> tuple[keras.Model, dict[int, str]]:
     """A flat functional model with copies of the layers of ``model``; a shared layer stays shared.
 
-    Names of layers of nested models become ``outer_inner`` where they would clash.
+    Layers and models of the user's own are entered too, where their ``call`` can be followed (:func:`traced`). Names
+    of layers of nested models become ``outer_inner`` where they would clash, those in a layer of one's own are always
+    ``outer_attribute``.
 
     Returns:
         (flat model, {id of a layer of ``model``: name of its copy}).
@@ -28,18 +32,19 @@ def inline(model: keras.Model) -> tuple[keras.Model, dict[int, str]]:
         ['d']
     """
     taken: set[str] = set()
-    prefix: list[str] = []
+    within: list[tuple[str, Any]] = []
     names: dict[int, str] = {}
 
     def make(layer: Any) -> Any:
         copy = copy_layer(layer)
-        name = layer.name
-        if name in taken:
-            name = "_".join([*prefix, name])
+        name = _name_in(within, layer)
+        whole = "_".join([*(outer for outer, _ in within), name])
+        if name in taken or not all(is_graph(outer) for _, outer in within):
+            name = whole
         count = 1
         while name in taken:
             count += 1
-            name = f"{'_'.join([*prefix, layer.name])}_{count}"
+            name = f"{whole}_{count}"
         taken.add(name)
         copy.name = names[id(layer)] = name
         return copy
@@ -47,13 +52,23 @@ def inline(model: keras.Model) -> tuple[keras.Model, dict[int, str]]:
     copier = Copier(make)
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not is_graph(call.layer):
+        inner = as_functional(call.layer) if is_graph(call.layer) else traced(call.layer, args, kwargs)
+        if inner is None:
             return copier(call.layer)(*args, **kwargs)
-        prefix.append(call.layer.name)
-        inner = as_functional(call.layer)
-        given = keras.tree.flatten(args[0] if args else next(iter(kwargs.values())))
+        given = [t for t in keras.tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)]
+        within.append((_name_in(within, call.layer), call.layer))
         outputs = walk(inner, {id(t): new for t, new in zip(inner.inputs, given, strict=True)}, visit)
-        prefix.pop()
+        within.pop()
         return outputs
 
     return rebuild(as_functional(model), visit), names
+
+
+def _name_in(within: Sequence[tuple[str, Any]], layer: Any) -> str:
+    """The name of ``layer``; in a layer of one's own its attribute there, by which its sites go: names are made up anew
+    in every copy.
+    """
+    if not within or is_graph(within[-1][1]):
+        return str(layer.name)
+    paths = (path for path, inner in inner_layers(within[-1][1]) if inner is layer)
+    return next(paths, str(layer.name)).replace("/", "_")

@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers, ops, tree
 
 from kompakt.graph import Call, Copier, Names, call_counts, calls, rebuild, walk
+from kompakt.rewrite.trace import is_own, symbolic_call
 
 MERGES: dict[str, Any] = {"Add": layers.Add, "Subtract": layers.Subtract, "Multiply": layers.Multiply}
 """Operation on two tensors of one shape -> the layer that it is."""
@@ -46,11 +47,6 @@ def own_arithmetic(model: keras.Model) -> keras.Model:
     return rebuild(model, visit)
 
 
-def is_own(layer: Any) -> bool:
-    """Whether it is a layer of the user's, not of Keras."""
-    return isinstance(layer, layers.Layer) and not type(layer).__module__.startswith("keras.src.layers")
-
-
 def _steps(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> keras.Model | None:
     """The operations of a layer as a graph; None where it is not to be opened."""
     if not is_own(layer) or isinstance(layer, keras.Model) or layer._call_has_training_arg:
@@ -59,14 +55,11 @@ def _steps(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> keras.M
         return None
     if not all(_is_plain(t) for t in tree.flatten(args[0])):
         return None
-    inputs = tree.map_structure(lambda t: keras.Input(batch_shape=t.shape, dtype=t.dtype), args[0])
-    try:
-        with keras.device("cpu:0"):
-            steps = keras.Model(inputs, layer.call(inputs))
-    except Exception:  # noqa: BLE001 - whatever its call does that cannot be followed: it is left as it is
+    steps = symbolic_call(layer, args, {})
+    if steps is None or len(steps.outputs) != 1:
         return None
     found = list(calls(steps))
-    return steps if found and len(steps.outputs) == 1 and all(_is_arithmetic(call, layer) for call in found) else None
+    return steps if found and all(_is_arithmetic(call, layer) for call in found) else None
 
 
 def _is_plain(tensor: Any) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops, tree
 
-from kompakt.errors import InputError
+from kompakt.errors import InputError, first_line
 from kompakt.graph import Call, as_functional, calls, copy_layer, copy_state, map_layers, symbolic_inputs, walk
 from kompakt.rewrite.channel_groups import Group, Member, Reading, read_channels
 from kompakt.rewrite.channel_rules import resized_config
@@ -64,6 +65,9 @@ def mask_channels(model: keras.Model, masks: Masks, *, layer_norms: bool = False
 
     Args:
         model: not changed. masks, layer_norms: as for ``remove_channels``.
+
+    Raises:
+        InputError: as ``remove_channels``.
 
     Example:
         >>> m = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a"), keras.layers.Dense(2)])
@@ -154,9 +158,13 @@ class _Smaller:
     def model(self, model: keras.Model, name: str = "") -> keras.Model:
         flat, inputs = as_functional(model), self._inputs(model, name)
         if isinstance(model, keras.Sequential):
-            return keras.Sequential([inputs, *[self._layer(call) for call in calls(flat)]], name=model.name)
+            made = keras.Sequential([inputs], name=model.name)
+            for call in calls(flat):
+                with _built(call.layer):
+                    made.add(self._layer(call))
+            return made
         leaves = {id(old): new for old, new in zip(flat.inputs, tree.flatten(inputs), strict=True)}
-        outputs = walk(flat, leaves, lambda call, args, kwargs: self._layer(call)(*args, **kwargs))
+        outputs = walk(flat, leaves, self._call)
         return keras.Model(inputs, outputs, name=model.name)
 
     def fill(self) -> None:
@@ -169,6 +177,11 @@ class _Smaller:
             }
             if gone:
                 copy_state(old, new, functools.partial(_left_of, gone))
+
+    def _call(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        layer = self._layer(call)
+        with _built(call.layer):
+            return layer(*args, **kwargs)
 
     def _layer(self, call: Call) -> Layer:
         layer = call.layer
@@ -198,6 +211,20 @@ class _Smaller:
             return keras.Input(batch_shape=shape, dtype=tensor.dtype, name=tensor.name)
 
         return tree.map_structure(smaller, symbolic_inputs(model))
+
+
+@contextlib.contextmanager
+def _built(layer: Layer) -> Iterator[None]:
+    """A scope in which the smaller ``layer`` is built."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"the layer {layer.name!r} cannot be built with fewer channels ({first_line(error)}): an initializer or "
+            "option of it has their number; keep its channels (skip=, or no mask for it)"
+        ) from error
 
 
 def is_weight(member: Member) -> bool:

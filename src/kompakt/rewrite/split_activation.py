@@ -38,7 +38,7 @@ def split_activation(model: keras.Model) -> keras.Model:
 
     def make(layer: Any) -> Any:
         copy = copy_layer(layer)
-        if _to_split(copy):
+        if has_to_split(copy):
             name = names.free(f"{layer.name}_{getattr(copy.activation, '__name__', 'activation')}")
             activations[copy.name] = keras.layers.Activation(copy.activation, name=name)
             copy.activation = keras.activations.linear
@@ -54,7 +54,8 @@ def split_activation(model: keras.Model) -> keras.Model:
     return rebuild(model, visit)
 
 
-def _to_split(layer: Any) -> bool:
+def has_to_split(layer: Any) -> bool:
+    """Whether ``layer`` computes an activation that the runtime does not fuse into it."""
     if isinstance(layer, (keras.layers.Activation, keras.layers.RNN)) or not hasattr(layer, "activation"):
         return False
     activation = layer.activation

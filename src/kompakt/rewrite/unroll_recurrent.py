@@ -10,7 +10,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kompakt.graph import Call, Copier, Names, rebuild
+from kompakt.graph import Call, Copier, Names, as_functional, calls, rebuild
+from kompakt.sites import is_graph
 
 LONGEST = 64
 """Steps up to which a layer is unrolled: each is some ten operators in the file."""
@@ -59,6 +60,20 @@ def unroll_recurrent(model: keras.Model) -> tuple[keras.Model, dict[str, str]]:
         return _joined(layer, parts, runs, names)
 
     return rebuild(model, visit), moved
+
+
+def recurrent_steps(model: keras.Model) -> dict[str, int]:
+    """Name of each recurrent layer in ``model`` and the models in it -> steps that it is unrolled to."""
+    found: dict[str, int] = {}
+    for call in calls(as_functional(model)):
+        if is_graph(call.layer):
+            found |= recurrent_steps(call.layer)
+            continue
+        inner = getattr(call.layer, "transformed_layer", call.layer)
+        parts = _directions(inner)
+        if parts and all(_steps(part, call.inputs[0]) for part in parts):
+            found[str(call.layer.name)] = int(call.inputs[0].shape[1])
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

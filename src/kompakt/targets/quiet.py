@@ -70,3 +70,4 @@ def _turn_away(stack: contextlib.ExitStack) -> None:
     stack.callback(os.dup2, saved, 2)
     stack.callback(sys.stderr.flush)
     os.dup2(sink.fileno(), 2)
+    stack.enter_context(contextlib.redirect_stderr(io.StringIO()))  # a notebook's is no stream of the process

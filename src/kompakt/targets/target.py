@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 
 from kompakt.errors import InputError
-from kompakt.records import Census, Encoding, SiteFact
+from kompakt.files import read_file, write_atomic
+from kompakt.folders import packed, read_folder, unpacked, write_folder
+from kompakt.records import Census, Encoding, Measurement, SiteFact
 
 MODES = ("float", "float16", "dynamic_int8", "weight_only_int8", "int8", "w4a8", "int16x8", "mixed")
 """What a file may be quantized to."""
@@ -33,6 +36,8 @@ class Request:
         floats: sites of the outputs of layers that stay float in a mixed file.
         samples: some inputs in the model's structure; an integer file needs them.
         sparse: store weights with many zeros sparse, where that takes fewer bytes.
+        compress: store weights of few values as a table of them and short numbers (TFLite Micro).
+        provenance: what the file says of its origin: recipe, versions, digest of the model; JSON values.
     """
 
     model: keras.Model
@@ -43,6 +48,8 @@ class Request:
     floats: Sequence[str] = ()
     samples: Any = None
     sparse: bool = False
+    compress: bool = False
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_sparse(quantization: str, where: str = "") -> None:
@@ -56,6 +63,38 @@ def check_sparse(quantization: str, where: str = "") -> None:
             f"{where}sparse with quantization='dynamic_int8': LiteRT refuses such a file; export it as 'int8', "
             "'float16' or 'float', or leave sparse out"
         )
+
+
+def check_backend(what: str) -> None:
+    """Raise where Keras is not on TensorFlow, which ``what`` needs.
+
+    Raises:
+        InputError: it is not.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            f"{what} needs Keras on TensorFlow, this is {keras.backend.backend()}: save the model, then export it with "
+            "KERAS_BACKEND=tensorflow"
+        )
+
+
+MOST_TIMED = 64
+"""Samples that are handed on to be timed: an artifact takes as many of them as its batch has."""
+
+
+def to_time(inputs: Any) -> Any:
+    """The first of ``inputs``, for a timer."""
+    return keras.tree.map_structure(lambda leaf: np.asarray(leaf)[:MOST_TIMED], inputs)
+
+
+def with_bytes(data: bytes, inputs: Any) -> list[np.ndarray]:
+    """An artifact and its inputs as they go to another process."""
+    return [np.frombuffer(data, "uint8"), *(np.asarray(leaf) for leaf in keras.tree.flatten(inputs))]
+
+
+def keys(inputs: Any) -> list[str] | None:
+    """Keys of a dict of inputs, in the order in which its leaves are flattened; None where it is none."""
+    return sorted(inputs) if isinstance(inputs, Mapping) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +113,12 @@ class Outputs:
     Attributes:
         values: one float array an output, (samples, ...), integers taken off their grid.
         lsb: the step of each output's integer grid, or None.
+        breaches: what was amiss while it ran, a line each: two runtimes that do not agree.
     """
 
     values: tuple[np.ndarray, ...]
     lsb: tuple[float | None, ...]
+    breaches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +140,93 @@ class Fault:
 class Target(ABC):
     """A form of deployment.
 
-    ``convert`` makes the bytes, ``run`` computes with them in the target's own runtime, ``census`` and
-    ``facts`` read them back. None of them writes a file.
+    ``convert`` makes the bytes, ``run`` computes with them in the target's own runtime, ``measure`` says what they
+    cost there, ``census`` and ``facts`` read them back. None of them writes a file.
+
+    An artifact is bytes. Of a form that is a folder they are its files, :func:`kompakt.folders.packed`.
+
+    Attributes:
+        modes: words for its quantization. io: mode -> what inputs and outputs may be, first the usual; float32 for
+            modes that are not named.
+        suffix: of its file, "" for a folder.
+        nearest: mode of another target -> the one here that comes nearest to it.
+        rounds: modes in which ``convert`` itself rounds the weights of a float model. A file of these is compared with
+            the model that holds the weights read back from it.
+        usual_batch: its batch size where none is asked for. fixed_sizes: sizes that a model leaves open must be set.
+        rounds_twice: it requantizes as TFLite's reference kernels do, rather than as XNNPACK.
+        stores_sparse, stores_tables: it has a form for weights with many zeros, and for weights of few values.
     """
 
     name: ClassVar[str]
     modes: ClassVar[tuple[str, ...]]
     suffix: ClassVar[str]
+    io: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    nearest: ClassVar[Mapping[str, str]] = {}
+    rounds: ClassVar[tuple[str, ...]] = ()
+    usual_batch: ClassVar[int | None] = 1
+    fixed_sizes: ClassVar[bool] = True
+    rounds_twice: ClassVar[bool] = False
+    stores_sparse: ClassVar[bool] = False
+    stores_tables: ClassVar[bool] = False
+
+    def ready(self) -> None:  # noqa: B027  most have nothing to check
+        """Raise where what converts or runs it is not installed.
+
+        Raises:
+            InputError: the text says how to get it.
+        """
+
+    @abstractmethod
+    def claims(self, path: Path) -> bool:
+        """Whether what lies at ``path`` looks like one of its artifacts, by names alone."""
+
+    def read(self, path: str | Path) -> bytes:
+        """The artifact at ``path``.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        return read_file(path) if self.suffix else packed(read_folder(path))
+
+    def write(self, path: str | Path, data: bytes) -> None:
+        """Put the artifact at ``path``, whole or not at all.
+
+        Raises:
+            InputError: a folder there holds something else, or it cannot be written.
+        """
+        if self.suffix:
+            write_atomic(path, data)
+            return
+        self.check_place(path)
+        write_folder(path, self.files(data))
+
+    def check_place(self, path: str | Path) -> None:
+        """Raise where ``path`` holds what must not be replaced by an artifact.
+
+        Raises:
+            InputError: a file where a folder is written, or a folder with other things in it.
+        """
+        path = Path(path)
+        if self.suffix and path.is_dir():
+            raise InputError(f"{path} is a folder; name a {self.suffix} file")
+        if self.suffix or not path.exists():
+            return
+        if not path.is_dir():
+            raise InputError(f"{path} is a file: the target {self.name!r} writes a folder; name another")
+        if any(path.iterdir()) and not self.claims(path):
+            raise InputError(f"{path}: the folder holds other things than a {self.name} artifact; name a new one")
+
+    def files(self, data: bytes) -> Mapping[str, bytes]:
+        """Path below the artifact -> what is written there; "" for an artifact of one file."""
+        return {"": data} if self.suffix else unpacked(data)
+
+    def shipped(self, data: bytes) -> Mapping[str, bytes]:
+        """The part of ``files`` that goes onto the device, and counts as the artifact's size."""
+        return self.files(data)
+
+    def measure(self, data: bytes, inputs: Any) -> Sequence[Measurement]:
+        """What the artifact costs in its runtime, latency aside: bytes of memory and the like."""
+        return ()
 
     @abstractmethod
     def convert(self, request: Request) -> Converted:

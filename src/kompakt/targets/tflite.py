@@ -5,27 +5,27 @@ ai-edge-quantizer, on grids of our own.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from keras import tree
 
 from kompakt.compare import zeros_and_distinct
-from kompakt.errors import InputError, first_line
+from kompakt.errors import InputError
 from kompakt.graph import symbolic_inputs
-from kompakt.precision import GRIDDED
+from kompakt.isolated import begin
+from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Census, Encoding, SiteFact
 from kompakt.sites import MARK, OUTPUT
 from kompakt.targets import tflite_runtime
-from kompakt.targets.quiet import quiet
-from kompakt.targets.target import IO, MODES, Converted, Fault, Outputs, Request, Target, check_sparse
+from kompakt.targets.target import IO, MODES, Converted, Fault, Outputs, Request, Target, check_backend, check_sparse
 from kompakt.targets.tflite_file import FLOATS, Tensor, TFLiteFile, census
+from kompakt.targets.tflite_float import CONVERTER, float_file
 from kompakt.targets.tflite_links import Link, activation_links, give_names, restore_biases, weight_links
 from kompakt.targets.tflite_quantize import quantized
 from kompakt.targets.tflite_seal import ENTRY as SEAL
@@ -45,25 +45,34 @@ class TFLite(Target):
     """``.tflite`` files, run by LiteRT."""
 
     name = "tflite"
-    modes = MODES
+    modes: ClassVar[tuple[str, ...]] = MODES
     suffix = ".tflite"
+    stores_sparse = True
+    kernels: ClassVar[str] = "default"
+    io: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "int8": ("int8", "uint8", "float32"),
+        "w4a8": ("int8", "uint8", "float32"),
+        "int16x8": ("int16", "float32"),
+        MIXED: ("float32", "int8", "uint8"),
+    }
+    nearest: ClassVar[Mapping[str, str]] = {"uint8": "weight_only_int8", "uint16": "float16"}
+
+    def claims(self, path: Path) -> bool:
+        return path.suffix == self.suffix and path.is_file()
 
     def convert(self, request: Request) -> Converted:
         if request.quantization not in MODES:
             raise InputError(f"quantization {request.quantization!r}: expected one of {', '.join(MODES)}")
         if request.io not in IO:
             raise InputError(f"io {request.io!r}: expected one of {', '.join(IO)}")
-        if keras.backend.backend() != "tensorflow":
-            raise InputError(
-                f"converting to TFLite needs Keras on TensorFlow, this is {keras.backend.backend()}: save the "
-                "model, then export it with KERAS_BACKEND=tensorflow"
-            )
+        check_backend("converting to TFLite")
+        begin(CONVERTER)
         if request.sparse:
             check_sparse(request.quantization)
         floats = request.quantization in ("float", "float16")
         whole = request.quantization in GRIDDED
         model, bounds = fenced(request.model, request.encodings) if whole else (request.model, {})
-        file = _float_file(model, request.batch, half=request.quantization == "float16")
+        file = float_file(model, request.batch, half=request.quantization == "float16")
         links = weight_links(request.model, file, folded=floats)
         if whole:
             restore_biases(file, links, request.model)
@@ -78,39 +87,44 @@ class TFLite(Target):
             return stored_sparse(made, request.samples, finished=_sealed)
         return dataclasses.replace(made, data=_sealed(made.data))
 
+    def flatbuffer(self, data: bytes) -> bytes:
+        """The TFLite file in an artifact: it is one."""
+        return data
+
     def run(self, data: bytes, inputs: Any, *, at: Sequence[str] | None = None) -> Outputs:
-        file = TFLiteFile(data)
+        file = TFLiteFile(self.flatbuffer(data))
         if at is not None:
             file.show(at)
-            data = file.pack()
-        outputs = tflite_runtime.run(data, inputs)
-        return dataclasses.replace(outputs, lsb=_steps(file, outputs.lsb))
+        shown = self.flatbuffer(data) if at is None else file.pack()
+        outputs = tflite_runtime.run(shown, inputs, kernels=self.kernels)
+        return dataclasses.replace(outputs, lsb=steps(file, outputs.lsb))
 
     def activations(self, data: bytes) -> list[str]:
-        file = TFLiteFile(data)
-        made = [file.tensors[i] for op in file.ops for i in op.outputs]
+        file = TFLiteFile(self.flatbuffer(data))
+        made = [t for t in file.activations() if t.index not in file.inputs]
         return list(dict.fromkeys(t.name for t in made if t.shape and (t.scale or t.kind == "FLOAT32")))
 
     def has(self, data: bytes, site: str) -> bool:
-        return TFLiteFile(data).named(site) is not None
+        return TFLiteFile(self.flatbuffer(data)).named(site) is not None
 
     def note(self, data: bytes) -> str | None:
-        return TFLiteFile(data).metadata("kompakt")
+        return TFLiteFile(self.flatbuffer(data)).metadata("kompakt")
 
     def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
-        return tflite_runtime.timer(data, inputs, threads=threads)
+        return tflite_runtime.timer(self.flatbuffer(data), inputs, threads=threads)
 
     def census(self, data: bytes) -> Census:
-        return census(data)
+        return census(self.flatbuffer(data))
 
     def facts(self, data: bytes, encodings: Mapping[str, Encoding]) -> list[SiteFact]:
         order = {site: i for i, site in enumerate(encodings)}
-        weights = [(part, t) for part in TFLiteFile(data).parts() for t in part.tensors if _is_weight(t)]
+        parts = TFLiteFile(self.flatbuffer(data)).parts()
+        weights = [(part, t) for part in parts for t in part.tensors if _is_weight(t)]
         weights.sort(key=lambda pair: order.get(pair[1].name, len(order)))
         return [_fact(t, encodings.get(t.name), part.channels_of(t.index)) for part, t in weights]
 
     def regridded(self, data: bytes, encodings: Mapping[str, Encoding]) -> list[str]:
-        file = TFLiteFile(data)
+        file = TFLiteFile(self.flatbuffer(data))
         lines = []
         for site, encoding in encodings.items():
             tensor = _at(file, site)
@@ -119,7 +133,7 @@ class TFLite(Target):
         return lines
 
     def altered(self, data: bytes) -> list[Fault]:
-        file = TFLiteFile(data)
+        file = TFLiteFile(self.flatbuffer(data))
         sealed = file.raw_metadata(SEAL)
         if sealed is not None:
             return altered(file, sealed)
@@ -127,16 +141,16 @@ class TFLite(Target):
         return [Fault(place="metadata", text="kompakt's note or seal was taken out of the file")] if ours else []
 
     def unsound(self, data: bytes) -> list[Fault]:
-        return unsound(TFLiteFile(data))
+        return unsound(TFLiteFile(self.flatbuffer(data)))
 
     def grid(self, data: bytes, site: str) -> Encoding | None:
-        tensor = _at(TFLiteFile(data), site)
+        tensor = _at(TFLiteFile(self.flatbuffer(data)), site)
         if tensor is None or not tensor.scale or tensor.kind not in BITS:
             return None
         return Encoding(bits=BITS[tensor.kind], scale=tensor.scale, zero_point=tensor.zero_point)
 
     def weight(self, data: bytes, site: str, like: np.ndarray) -> np.ndarray | None:
-        file = TFLiteFile(data)
+        file = TFLiteFile(self.flatbuffer(data))
         held = next(((part, t) for part in file.parts() if (t := part.named(site)) is not None), None)
         return None if held is None else keras_weight(*held, like)
 
@@ -154,32 +168,6 @@ def _sealed(data: bytes) -> bytes:
     file = TFLiteFile(data)
     file.put_metadata(SEAL, seal(file))
     return file.pack()
-
-
-def _flattened(model: keras.Model, batch: int | None) -> tuple[list[str], keras.Model]:
-    """(names of the inputs, the model with a list of inputs and of outputs and a fixed batch).
-
-    A fixed batch, so that no shape is computed at run time. Lists, with inputs called ``input_0``,
-    ``input_1``, because the converter shuffles lists and refuses dicts.
-    """
-    inputs = symbolic_inputs(model, batch)
-    names = [tensor.name.split(":")[0] for tensor in tree.flatten(inputs)]
-    count = iter(range(len(names)))
-    numbered = tree.map_structure(
-        lambda t: keras.Input(batch_shape=t.shape, dtype=t.dtype, name=f"input_{next(count)}"), inputs
-    )
-    return names, keras.Model(tree.flatten(numbered), tree.flatten(model(numbered)), name=model.name)
-
-
-def _float_file(model: keras.Model, batch: int | None, *, half: bool) -> TFLiteFile:
-    """The model as a float file, with its inputs and outputs in the model's own order."""
-    names, fixed = _flattened(model, batch)
-    data = _convert(fixed, half=half)
-    file = TFLiteFile(data)
-    numbered = [f"input_{i}" for i in range(len(names))]
-    file.order_edges(numbered, [f"output_{i}" for i in range(len(fixed.outputs))])
-    file.name_inputs(dict(zip(numbered, names, strict=True)))
-    return file
 
 
 def _name_in_loops(file: TFLiteFile, links: Sequence[Link], model: keras.Model) -> None:
@@ -201,31 +189,6 @@ def _probes(samples: Any) -> Any:
     return tree.map_structure(few, samples)
 
 
-def _convert(model: keras.Model, *, half: bool) -> bytes:
-    """TensorFlow's converter, by way of a SavedModel: of a Keras model it hides what it stumbles over."""
-    import tensorflow as tf
-
-    specs = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in model.inputs]
-    try:
-        with quiet(), tempfile.TemporaryDirectory() as folder:
-            archive = keras.export.ExportArchive()
-            archive.track(model)
-            archive.add_endpoint(
-                "serve", functools.partial(model, training=False), [specs] if len(specs) > 1 else specs
-            )
-            archive.write_out(folder, verbose=False)
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-            if half:
-                converter.optimizations = [tf.lite.Optimize.DEFAULT]
-                converter.target_spec.supported_types = [tf.float16]
-            return bytes(converter.convert())
-    except Exception as error:
-        raise InputError(
-            f"TensorFlow's converter refuses the model {model.name!r}: {first_line(error)}; "
-            "replace the layer it names by layers with a TFLite operator"
-        ) from error
-
-
 def _with_note(made: Converted, request: Request) -> Converted:
     """``made``, with what kompakt was asked for on board (read by ``kompakt verify``).
 
@@ -235,16 +198,30 @@ def _with_note(made: Converted, request: Request) -> Converted:
     asked = {site: each for site, each in request.encodings.items() if each.zeros or each.palette}
     names = {tensor.name for part in file.parts() for tensor in part.tensors}
     held = {site: [each.zeros, each.palette] for site, each in asked.items() if site in names}
-    note = {"quantization": request.quantization, "io": request.io, **({"asked": held} if held else {})}
+    note: dict[str, Any] = {"quantization": request.quantization, "io": request.io, **({"asked": held} if held else {})}
     if request.floats:
         note["floats"] = [site.removesuffix(f"/{OUTPUT}") for site in request.floats]
+    note["inputs"] = _ends(file, file.inputs, [t.name for t in tree.flatten(symbolic_inputs(request.model))])
+    note["outputs"] = _ends(file, file.outputs, list(getattr(request.model, "output_names", [])))
+    note.update(request.provenance)
     file.put_metadata("kompakt", json.dumps(note, separators=(",", ":")))
     lost = [site for site in asked if site not in held]
     notes = [f"the file has no tensor of its own for {', '.join(lost)}: their zeros and values were not counted"]
     return dataclasses.replace(made, data=file.pack(), notes=(*made.notes, *(notes if lost else ())))
 
 
-def _steps(file: TFLiteFile, stored: tuple[float | None, ...]) -> tuple[float | None, ...]:
+def _ends(file: TFLiteFile, indices: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
+    """What an application must know of inputs or outputs: name in the model, shape, type, and its grid."""
+    names = [name.split(":")[0] for name in names] or [f"output_{i}" for i in range(len(indices))]
+    found = []
+    for index, name in zip(indices, names, strict=True):
+        tensor = file.tensors[index]
+        grid = {"scale": tensor.scale[0], "zero_point": tensor.zero_point[0]} if tensor.scale else {}
+        found.append({"name": name, "shape": tensor.shape, "dtype": tensor.kind.lower(), **grid})
+    return found
+
+
+def steps(file: TFLiteFile, stored: tuple[float | None, ...]) -> tuple[float | None, ...]:
     """The step of each output's grid: its own, or that of the integers a float output is made from."""
     made = {op.outputs[0]: op.inputs[0] for op in file.ops if op.name == "DEQUANTIZE"}
     before = [file.tensors[made[i]].scale if i in made else () for i in file.outputs]

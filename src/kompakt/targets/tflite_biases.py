@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from kompakt.targets.tflite_file import PRODUCERS, Op, TFLiteFile, places
 
@@ -31,7 +29,6 @@ def exact_biases(file: TFLiteFile, biases: Mapping[str, np.ndarray]) -> None:
     Args:
         biases: name -> numbers, as :func:`named_biases` has them of the float file.
     """
-    shared = Counter(tensor.buffer for tensor in file.graph.tensors)
     for op in filter(_has_bias, file.ops):
         given, kernel, bias = (file.tensors[op.inputs[place]] for place in places(op))
         wanted = biases.get(bias.name)
@@ -40,10 +37,6 @@ def exact_biases(file: TFLiteFile, biases: Mapping[str, np.ndarray]) -> None:
         scale = np.asarray(kernel.scale, "float64") * given.scale[0]
         reach = np.iinfo(bias.kind.lower())
         integers = np.clip(np.round(wanted.astype("float64") / scale), reach.min, reach.max)
-        held = file.graph.tensors[bias.index]
-        if shared[held.buffer] > 1:
-            file.model.buffers.append(schema.BufferT())
-            held.buffer = len(file.model.buffers) - 1
-        file.model.buffers[held.buffer].data = np.frombuffer(integers.astype(bias.kind.lower()).tobytes(), "uint8")
-        held.quantization.scale = [float(s) for s in scale.astype("float32")]
+        file.put(bias.index, integers.astype(bias.kind.lower()))
+        file.graph.tensors[bias.index].quantization.scale = [float(s) for s in scale.astype("float32")]
     file.reread()

@@ -203,11 +203,18 @@ class TFLiteFile:
         return found
 
     def activations(self) -> Iterator[Tensor]:
-        """Inputs and operator outputs, in the order they are computed; a weight that is unpacked is none."""
+        """Inputs and operator outputs, in the order they are computed; what is made of constants alone is none.
+
+        A runtime may never write such a tensor: what is read of it is whatever the memory held.
+        """
         for index in self.inputs:
             yield self.tensors[index]
+        constant = {t.index for t in self.tensors if t.values is not None}
         for op in self.ops:
-            for index in op.outputs if op.name != "DENSIFY" else ():
+            if op.inputs and constant.issuperset(i for i in op.inputs if i >= 0):
+                constant.update(op.outputs)
+                continue
+            for index in op.outputs:
                 yield self.tensors[index]
 
     def parts(self) -> list[TFLiteFile]:
@@ -251,16 +258,37 @@ class TFLiteFile:
             for entry in signature.inputs:
                 entry.name = names.get(entry.name.decode(), entry.name.decode()).encode()
 
-    def add_constant(self, values: np.ndarray) -> int:
-        """A new float constant; its index."""
+    def add_constant(self, values: np.ndarray, name: str = "constant") -> int:
+        """A new constant, of INT32 where ``values`` are integers, else of FLOAT32; its index."""
+        kind = "INT32" if values.dtype.kind in "iu" else "FLOAT32"
         buffer = schema.BufferT()
-        buffer.data = np.frombuffer(np.ascontiguousarray(values, "float32").tobytes(), "uint8")
+        buffer.data = np.frombuffer(np.ascontiguousarray(values, kind.lower()).tobytes(), "uint8")
         self.model.buffers.append(buffer)
         tensor = schema.TensorT()
-        tensor.name, tensor.shape = b"constant", np.asarray(values.shape, "int32")
-        tensor.type, tensor.buffer = schema.TensorType.FLOAT32, len(self.model.buffers) - 1
+        tensor.name, tensor.shape = name.encode(), np.asarray(values.shape, "int32")
+        tensor.type, tensor.buffer = getattr(schema.TensorType, kind), len(self.model.buffers) - 1
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
+
+    def put(self, index: int, values: np.ndarray) -> None:
+        """Store ``values`` in a constant, in a buffer of its own where others share the one it has; then reread."""
+        held = self.graph.tensors[index]
+        if sum(tensor.buffer == held.buffer for tensor in self.graph.tensors) > 1:
+            self.model.buffers.append(schema.BufferT())
+            held.buffer = len(self.model.buffers) - 1
+        self.model.buffers[held.buffer].data = np.frombuffer(np.ascontiguousarray(values).tobytes(), "uint8")
+
+    def operator_code(self, name: str, version: int = 1) -> int:
+        """Index of an operator of at least ``version`` among the codes of the file; put there where it is not."""
+        number, codes = getattr(schema.BuiltinOperator, name), self.model.operatorCodes
+        for i, code in enumerate(codes):
+            if max(code.builtinCode, code.deprecatedBuiltinCode) == number:
+                code.version = max(code.version, version)
+                return i
+        code = schema.OperatorCodeT()
+        code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), version
+        codes.append(code)
+        return len(codes) - 1
 
     def show(self, names: Sequence[str]) -> None:
         """Make the tensors called ``names`` the outputs, in place of the file's own."""

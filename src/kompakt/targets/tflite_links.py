@@ -242,19 +242,9 @@ def _site_tensors(model: keras.Model, asked: Sequence[str]) -> list[tuple[str, A
 
 def all_activations(file: TFLiteFile, samples: Any) -> dict[int, np.ndarray]:
     """Index -> (batches, batch, ...) of every activation of a float file, in the order they are computed."""
-    interpreter = tflite_runtime.load(file.pack(), kernels="plain", keep_tensors=True)
-    samples, batch = _whole_batches(file, samples), _batch(file)
-    flat = tree.flatten(samples)
-    details = tflite_runtime.input_details(interpreter, samples)
+    batch = _batch(file)
     wanted = [t.index for t in file.activations() if t.kind == "FLOAT32"]
-    rows: dict[int, list[np.ndarray]] = {index: [] for index in wanted}
-    for i in range(0, len(flat[0]), batch):
-        for detail, values in zip(details, flat, strict=True):
-            tflite_runtime.feed(interpreter, detail, values[i : i + batch])
-        interpreter.invoke()
-        for index in wanted:
-            rows[index].append(_read(interpreter, index))
-    return {index: np.stack(values) for index, values in rows.items() if values[0] is not None}
+    return dict(tflite_runtime.tensors(file.pack(), _whole_batches(file, samples), wanted, batch=batch))
 
 
 def _batch(file: TFLiteFile) -> int:
@@ -271,14 +261,6 @@ def _whole_batches(file: TFLiteFile, samples: Any) -> Any:
         return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
 
     return tree.map_structure(fill, samples)
-
-
-def _read(interpreter: Any, index: int) -> Any:
-    """The values of a tensor; None where a loop keeps them to itself."""
-    try:
-        return np.array(interpreter.get_tensor(index))
-    except ValueError:
-        return None
 
 
 def _same_activation(value: np.ndarray, rows: np.ndarray) -> bool:

@@ -16,6 +16,7 @@ from kompakt.records import Encoding
 from kompakt.targets.quiet import quiet
 from kompakt.targets.target import Converted, Request
 from kompakt.targets.tflite_biases import exact_biases, named_biases
+from kompakt.targets.tflite_constants import coarser_constants
 from kompakt.targets.tflite_file import MOVES, Tensor, TFLiteFile
 from kompakt.targets.tflite_islands import close_islands
 from kompakt.targets.tflite_links import Link, all_activations
@@ -57,6 +58,7 @@ def quantized(
     _exact_scales(done, request.encodings, sources, free=mixed)
     if whole:
         exact_biases(done, biases)
+        coarser_constants(done)
     breaches = (*_unlinked(request.encodings, links), *_other_edges(file, done, request.io))
     return Converted(data=done.pack(), notes=tuple(notes), breaches=breaches)
 
@@ -84,8 +86,8 @@ def _refuse_loops(file: TFLiteFile) -> None:
     if loop is not None:
         layer = file.tensors[loop.outputs[0]].name.split(":")[0]
         raise InputError(
-            f"{layer}: it becomes a {loop.name} operator, which ai-edge-quantizer has no integer form for; "
-            "export the model as 'float' or 'float16', or take the layer out"
+            f"{layer}: it becomes a {loop.name} operator, which ai-edge-quantizer has no integer form for; export the "
+            "model as 'float' or 'float16', or give it inputs of a fixed length, at most 64 steps, first"
         )
 
 

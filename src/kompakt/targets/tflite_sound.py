@@ -80,6 +80,8 @@ def _of_linear(file: TFLiteFile, op: Op) -> Iterator[Fault]:
     if len(op.inputs) <= at_bias or op.inputs[at_bias] < 0:
         return
     bias = file.tensors[op.inputs[at_bias]]
+    if not bias.scale and bias.values is not None and not bias.values.any():  # zeros are that on any grid
+        return
     wanted = np.asarray(kernel.scale) * data.scale[0]
     if bias.scale and any(bias.zero_point):
         yield Fault(place=bias.name, text=f"zero point of a bias is 0, the file says {bias.zero_point[0]}")

@@ -132,7 +132,7 @@ def store(file: TFLiteFile, tensor: Tensor, stored: Sparse) -> None:
     """
     graph, dense = file.graph, file.graph.tensors[tensor.index]
     constant, densify, buffer = _tables(file, tensor, stored)
-    densify.opcodeIndex = _operator_code(file)
+    densify.opcodeIndex = file.operator_code("DENSIFY")
     file.model.buffers[dense.buffer], dense.buffer = buffer, 0
     graph.tensors.append(constant)
     first = next(i for i, op in enumerate(graph.operators) if tensor.index in op.inputs)
@@ -158,19 +158,6 @@ def _bytes(*tables: Any) -> int:
         builder.Finish(table.Pack(builder))
         total += len(builder.Output())
     return total
-
-
-def _operator_code(file: TFLiteFile) -> int:
-    """Index of DENSIFY among the operator codes of the file, which gets one where it has none."""
-    codes = file.model.operatorCodes
-    for i, code in enumerate(codes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.DENSIFY:
-            return i
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DENSIFY
-    code.version = 1
-    codes.append(code)
-    return len(codes) - 1
 
 
 def _fault(dense: bytes, sparse: bytes, samples: Any) -> str | None:

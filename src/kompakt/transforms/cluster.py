@@ -11,9 +11,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from kompakt.axes import along_channels, channels_back, channels_first
+from kompakt.centroids import attend_centroids, share_values
 from kompakt.codebook import STARTS, starting_codebook
 from kompakt.errors import InputError
-from kompakt.numerics import along_channels, attend_centroids, channels_back, channels_first, share_values
 from kompakt.records import Encoding
 from kompakt.schedules import is_whole
 from kompakt.transform import Tensor, Transform
@@ -30,7 +31,7 @@ class Cluster(Transform):
     step; nothing has to be driven.
 
     With ``soft`` the centroids are no parameters: a training step attends to them and takes their means, as in
-    DKM (see :func:`kompakt.numerics.attend_centroids`), so that the gradient of the weights knows of the
+    DKM (see :func:`kompakt.centroids.attend_centroids`), so that the gradient of the weights knows of the
     clustering. The weights used in training are then mixtures of centroids. Outside training, and in
     ``finalize``, each is the nearest centroid, as without ``soft``. A training step holds
     ``iterations * clusters`` floats a weight.

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 from keras import ops
 
+from kompakt.axes import Tensor, rows_back, rows_of
 from kompakt.errors import InputError
-from kompakt.numerics import Tensor, keep_topk, keep_topk_of_each, rows_back, rows_of
+from kompakt.topk import keep_topk, keep_topk_of_each
 
 
 class Pattern(ABC):

@@ -12,9 +12,9 @@ import numpy as np
 from keras import ops
 
 from kompakt.errors import InputError
-from kompakt.numerics import share_out
 from kompakt.records import Encoding
 from kompakt.schedules import Schedule, from_config, is_share, is_whole
+from kompakt.topk import share_out
 from kompakt.transform import Members, Tensor, Transform
 from kompakt.transforms.patterns import Pattern, dropped, find_pattern, rounded
 from kompakt.transforms.scores import find_score, masked_and_watched

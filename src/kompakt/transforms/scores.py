@@ -9,9 +9,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from kompakt.axes import Tensor
 from kompakt.errors import InputError
-from kompakt.numerics import Tensor, incoming
-from kompakt.sites import nearest
+from kompakt.numerics import incoming
+from kompakt.sites import one_of
 
 MOMENTUM = 0.9
 """Share of the old Taylor score that a training step keeps."""
@@ -104,7 +105,7 @@ def find_score(name: str) -> Score:
         True
     """
     if not isinstance(name, str) or name not in SCORES:
-        raise InputError(f"score {name!r}: expected one of {', '.join(SCORES)}{nearest(str(name), SCORES)}")
+        raise InputError(f"score {name!r}: {one_of(name, SCORES)}")
     return SCORES[name]
 
 
