@@ -2,7 +2,7 @@
 # Another environment than .venv: make test VENV=/path. Another interpreter: make test PYTHON=python3.12.
 
 VENV ?= .venv
-export VENV
+export VENV SLOW
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-torch check build lock clean
@@ -14,7 +14,7 @@ demo: ## train a small model, try every recipe, write files and a report to buil
 	@scripts/install
 	@"$(VENV)/bin/kompakt" demo --out build/demo
 
-test: ## run the tests on TensorFlow, and the contract tests on JAX too
+test: ## run the tests on TensorFlow, and the contract tests on JAX too (SLOW=1: those that take long as well)
 	@scripts/install test
 	@scripts/test
 

@@ -97,6 +97,34 @@ class Block(keras.Model):
         return self.logits(self.flat(ops.relu(self.norm(self.first(x)) + x)))
 
 
+@keras.saving.register_keras_serializable(package="coverage")
+class Residual(keras.Model):
+    """A subclassed model that is used as a layer."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.first, self.norm = L.Conv2D(4, 3, padding="same", use_bias=False), L.BatchNormalization()
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        return ops.relu(self.norm(self.first(x), training=training) + x)
+
+
+@keras.saving.register_keras_serializable(package="coverage")
+class OfLayers(L.Layer):  # type: ignore[misc]
+    """A layer of the user's own with layers inside."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.inner, self.norm = L.Dense(8), L.BatchNormalization()
+
+    def build(self, shape: Any) -> None:
+        self.inner.build(shape)
+        self.norm.build(shape)
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        return ops.gelu(self.norm(self.inner(x), training=training))
+
+
 def subclassed() -> keras.Model:
     """A Block, built."""
     model = Block()
@@ -281,6 +309,8 @@ KINDS: dict[str, Make] = {
     "stochastic depth": around(stochastic_depth),
     "nested model": nested,
     "subclassed model": subclassed,
+    "subclassed model as a layer": layer(Residual),
+    "own layer of layers": layer(OfLayers, (8,)),
     "shared layer": shared,
     "mixed_float16": mixed,
     "Lambda": layer(lambda: L.Lambda(lambda t: t * 0.5)),

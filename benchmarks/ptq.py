@@ -38,6 +38,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import kompakt as kp
+from kompakt.precision import INTEGER
 from kompakt.repairs.walk import without_grids
 from kompakt.targets import find_target
 
@@ -87,9 +88,8 @@ class Maker:
         if variant.mode == "float16":
             return model
         if "adaround" not in variant.repairs:
-            return kp.quantize(
-                model, variant.mode, calibration=data, method=variant.method, repairs=variant.repairs, ranges="minmax"
-            )
+            by_data = {"calibration": data, "method": variant.method} if variant.mode in INTEGER else {}
+            return kp.quantize(model, variant.mode, repairs=variant.repairs, ranges="minmax", **by_data)
         if variant.mode not in self._rounded:
             self._rounded[variant.mode] = self._adaround(variant.mode)
         return kp.calibrate(self._rounded[variant.mode][variant.repairs], data, method=variant.method)

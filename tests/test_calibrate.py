@@ -86,6 +86,7 @@ def test_squared_error_is_that_of_the_grid_that_the_layer_uses():
     assert squared_error(seen(values), Grid(bits=4), -1.0, 2.0) == pytest.approx(exact, rel=1e-2)
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("mode", ["int8", "int16x8"])
 def test_each_method_gives_a_file_that_agrees_and_leaves_softmax_alone(method, mode, tmp_path):
@@ -102,6 +103,7 @@ def input_scale(path):
     return Interpreter(model_path=str(path)).get_input_details()[0]["quantization"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*argmax agreement")
 def test_export_calibrates_by_the_method_that_it_is_given(tmp_path):
     data, scale = X.copy(), {}
@@ -149,12 +151,16 @@ KINDS = {
     "list of batches": lambda: [X[:32], X[32:64], X[64:]],
     "generator": lambda: (X[i : i + 32] for i in (0, 32, 64)),
     "generator of pairs": lambda: ((X[i : i + 32], 0) for i in (0, 32, 64)),
+    "inputs and labels": lambda: (X, RANDOM.normal(size=X.shape)),
+    "inputs alone": lambda: (X,),
+    "list of pairs": lambda: [(X[i : i + 32], np.zeros(32)) for i in (0, 32, 64)],
     "dict of the input": lambda: [{"x": X[:64]}, {"x": X[64:]}],
     "PyDataset": Batches,
     "tf.data": tf_batches,
 }
 
 
+@pytest.mark.long(quick=6)
 @pytest.mark.parametrize("method", ["minmax", "mse"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_calibration_data_of_each_kind_gives_the_same_ranges(kind, method):
@@ -165,12 +171,68 @@ def test_calibration_data_of_each_kind_gives_the_same_ranges(kind, method):
         assert found[site] == pytest.approx(ends, rel=0.02), site
 
 
-@pytest.mark.parametrize(("kind", "random"), [("tf.data", False), ("list of batches", False), ("generator", True)])
-def test_export_compares_on_calibration_batches_that_it_can_read_again(kind, random, tmp_path):
-    artifact = kp.export(small(), tmp_path / "m.tflite", quantization="int8", calibration=KINDS[kind]())
-    assert artifact.breaches == ()
-    assert any("random inputs" in note for note in artifact.notes) is random
-    assert artifact.agreement.samples == (64 if random else 96)
+@pytest.mark.long(quick=1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_export_compares_on_the_calibration_samples_whatever_they_come_as(kind, tmp_path):
+    """Those of a generator were thrown away, and the file compared on random numbers."""
+    artifact = kp.export(small(), tmp_path / "m.tflite", quantization="int8", calibration=KINDS[kind](), method="mse")
+    assert artifact.breaches == () and artifact.notes == () and artifact.agreement.samples == 96
+    wanted = kp.get_ranges(kp.quantize(small(), calibration=X, method="mse"))["x_grid/output"]
+    assert input_scale(tmp_path / "m.tflite") == pytest.approx((wanted[1] - wanted[0]) / 255, rel=0.02)
+
+
+@pytest.mark.slow
+def test_of_a_long_generator_the_first_samples_are_compared_on_and_all_are_calibrated_on(tmp_path):
+    read = []
+    given = (read.append(i) or X[i : i + 32] * (10.0 if last else 1.0) for last in (0, 0, 0, 0, 1) for i in (0, 32, 64))
+    artifact = kp.export(small(), tmp_path / "m.tflite", quantization="int8", calibration=given, method="minmax")
+    assert artifact.agreement.samples == 256 and len(read) == 15
+    assert input_scale(tmp_path / "m.tflite") == pytest.approx(10.0 * (X.max() - X.min()) / 255, rel=1e-4)
+
+
+@pytest.mark.long(quick=2)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("inputs alone", "generator of pairs")])
+def test_verify_takes_batches_as_calibration_does(kind, tmp_path):
+    artifact = kp.export(small(), tmp_path / "m.tflite", quantization="float16", verify=KINDS[kind]())
+    assert artifact.breaches == () and artifact.agreement.samples == 96
+    labelled = kind in ("inputs and labels", "list of pairs", "PyDataset", "tf.data")
+    assert labelled or artifact.notes == ()
+
+
+def test_the_labels_of_verify_batches_are_scored(tmp_path):
+    labels = small().predict(X, verbose=0).argmax(-1)
+    given = [(X[:64], labels[:64]), (X[64:], labels[64:])]
+    artifact = kp.export(small(), tmp_path / "m.tflite", verify=given)
+    assert artifact.notes == ("accuracy 1.0000 on the 96 labels given; 1.0000 of the model given",)
+
+
+class NoLength(keras.utils.PyDataset):
+    def __getitem__(self, i):
+        raise IndexError
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (lambda: NoLength(), "the PyDataset has no length; define __len__"),
+        (lambda: {"foo": X}, "has the inputs 'foo', the model takes 'x': rename them, or give arrays"),
+        (lambda: [{"foo": X}], "has the inputs 'foo', the model takes 'x': rename them, or give arrays"),
+        (lambda: (X, np.zeros(4)), "a tuple of 2 things with 96, 4 rows, expected"),
+        (lambda: (X, X, X, X), "a tuple of 4 things"),
+    ],
+)
+@pytest.mark.parametrize("call", ["calibrate", "quantize", "export", "verify"])
+def test_data_that_cannot_be_is_one_line(data, text, call, tmp_path):
+    calls = {
+        "calibrate": lambda: kp.calibrate(kp.quantize(small()), data()),
+        "quantize": lambda: kp.quantize(small(), calibration=data()),
+        "export": lambda: kp.export(small(), tmp_path / "m.tflite", quantization="int8", calibration=data()),
+        "verify": lambda: kp.export(small(), tmp_path / "m.tflite", verify=data()),
+    }
+    if call == "verify" and isinstance(data(), tuple):
+        text = "verify=: "
+    with pytest.raises(InputError, match=text):
+        calls[call]()
 
 
 def test_data_that_never_ends_is_an_error():
@@ -196,6 +258,7 @@ def test_progress_counts_small_batches_as_they_are():
     assert told == pytest.approx([(i + 1) / 12 for i in range(12)])
 
 
+@pytest.mark.long(quick=2)
 @pytest.mark.parametrize("ranges", ["minmax", "lsq"])
 @pytest.mark.parametrize("method", METHODS)
 def test_calibrate_measures_anew(method, ranges):
@@ -290,6 +353,7 @@ def test_a_model_without_activation_ranges_is_one_line():
             kp.get_ranges(model)
 
 
+@pytest.mark.slow
 def test_quantize_and_export_tell_how_far_they_are(tmp_path, monkeypatch):
     monkeypatch.setattr("kompakt.repairs.adaround", functools.partial(kp.adaround, iterations=5))
     told = []

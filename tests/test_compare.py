@@ -145,6 +145,11 @@ def test_a_relative_error_to_nan_is_the_largest(bad):
     assert relative_error(r, r[:1]) == LARGEST
 
 
+def test_a_signalling_nan_is_read_without_a_warning():
+    signalling = np.array([0x7FA00000], "uint32").view("float32")
+    assert relative_error(np.ones(1, "float32"), signalling) == LARGEST
+
+
 @given(PAIRS, st.sampled_from([0.5, 4.0]))
 def test_a_relative_error_has_no_unit(pair, unit):
     one, other = relative_error(pair[0], pair[1]), relative_error(pair[0] * unit, pair[1] * unit)

@@ -115,6 +115,7 @@ LATER = {
 }
 
 
+@pytest.mark.long(quick=3)
 @pytest.mark.parametrize("later", LATER)
 def test_nothing_works_on_a_model_that_keras_quantized(later):
     with pytest.raises(kp.InputError, match=r"table, head hold weights that .* \(int8\); they are integers already"):

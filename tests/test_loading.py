@@ -140,7 +140,8 @@ def test_a_class_or_function_that_is_not_known(tmp_path, layer, words):
     keras.Sequential([keras.Input((4,)), layer()]).save(path)
     assert refused(path) == (
         f"{path}: made with the {words}, which is not known here; register it with "
-        "keras.saving.register_keras_serializable and import its module before loading, in Python"
+        "keras.saving.register_keras_serializable and import its module before loading (on the command line: --import "
+        "MODULE)"
     )
 
 
@@ -169,6 +170,7 @@ def test_a_folder(tmp_path):
     assert str(caught.value) == f"model file {tmp_path} is a folder; give the path of a .keras file"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "load",
     [

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from keras import ops
 
+from kompakt import axes, topk
+from kompakt import centroids as shared
 from kompakt import numerics as n
 
 EIGHTHS = st.integers(-64, 64).map(lambda i: i / 8)
@@ -97,7 +99,7 @@ def test_what_is_outside_the_range_is_clipped_to_its_end(far, symmetric):
 def test_the_reach_is_the_largest_magnitude_of_each_channel(case):
     x, axis = case
     others = tuple(a for a in range(x.ndim) if a not in {i % x.ndim for i in axis})
-    assert n.reduce_axes(x.ndim, axis) == others
+    assert axes.reduce_axes(x.ndim, axis) == others
     wanted = n.live_reach(ops.array(np.abs(x).max(axis=others, keepdims=True)))
     assert np.array_equal(numpy(n.own_reach(ops.array(x), axis)), numpy(wanted))
 
@@ -198,7 +200,7 @@ def test_the_gradient_of_a_grid_ends_where_clipping_begins():
 @given(tensors(st.sampled_from([0.0, 0.5, 0.5, 1.0, 2.0])), st.data())
 def test_keep_topk_keeps_exactly_k_of_the_largest_and_the_first_of_equals(score, data):
     k = data.draw(st.integers(0, score.size))
-    mask = numpy(n.keep_topk(ops.array(score), k))
+    mask = numpy(topk.keep_topk(ops.array(score), k))
 
     assert mask.shape == score.shape and mask.dtype == np.float32
     assert set(np.unique(mask)) <= {0.0, 1.0} and mask.sum() == k
@@ -219,7 +221,7 @@ def books(draw):
 @example((np.array([[5.0, -5.0]], "float32"), np.array([[1.0, 1.0, 1.0]], "float32")))
 def test_nearest_centroid_is_what_trying_all_of_them_finds(case):
     x, centroids = case
-    index = numpy(n.nearest_centroid(ops.array(x), ops.array(centroids.T[:, :, None])))
+    index = numpy(shared.nearest_centroid(ops.array(x), ops.array(centroids.T[:, :, None])))
     distance = np.abs(x[:, :, None] - centroids[:, None, :])
 
     assert index.shape == x.shape and str(index.dtype) == "int32"
@@ -273,7 +275,7 @@ def test_the_cost_of_sharing_values_does_not_grow_with_clusters_times_weights(ch
     count = {}
     for k in (8, 16, 32, 64, 128, 256):
         centroids = np.tile(np.linspace(-1, 1, k, dtype="float32").reshape(k, 1, 1), (1, 1, channels))
-        sizes = sizes_of(n.share_values, x, centroids)
+        sizes = sizes_of(shared.share_values, x, centroids)
         assert max(sizes) == 2 * x.size  # the gradient and a 1 for each weight: sums and counts in one pass
         count[k] = sum(size >= x.size for size in sizes)
     halving = count[64] - count[32]
@@ -287,25 +289,25 @@ def test_the_cost_of_sharing_values_does_not_grow_with_clusters_times_weights(ch
 @given(on_axes())
 def test_channels_first_and_back_are_inverse(case):
     x, axis = case
-    rows = numpy(n.channels_first(ops.array(x), axis))
+    rows = numpy(axes.channels_first(ops.array(x), axis))
 
     channels = math.prod(x.shape[a] for a in axis)
     assert rows.shape == (channels, x.size // channels)
-    assert np.array_equal(numpy(n.channels_back(ops.array(rows), x.shape, axis)), x)
+    assert np.array_equal(numpy(axes.channels_back(ops.array(rows), x.shape, axis)), x)
 
 
 def test_channels_first_puts_each_channel_in_a_row():
     kernel = np.arange(24, dtype="float32").reshape(2, 3, 4)
-    assert np.array_equal(n.channels_first(ops.array(kernel), (-1,)), kernel.reshape(6, 4).T)
-    assert np.array_equal(n.channels_first(ops.array(kernel), (-2, -1)), kernel.reshape(2, 12).T)
-    assert np.array_equal(n.channels_first(ops.array(kernel), ()), kernel.reshape(1, 24))
+    assert np.array_equal(axes.channels_first(ops.array(kernel), (-1,)), kernel.reshape(6, 4).T)
+    assert np.array_equal(axes.channels_first(ops.array(kernel), (-2, -1)), kernel.reshape(2, 12).T)
+    assert np.array_equal(axes.channels_first(ops.array(kernel), ()), kernel.reshape(1, 24))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.75, 1.0])
 @pytest.mark.parametrize("kind", ["normal", "ties", "sorted", "rows that differ", "all the same"])
 def test_the_value_at_a_rank_is_that_of_a_sort(kind, share):
     random = np.random.default_rng(0)
-    size = n.MANY * 2
+    size = topk.MANY * 2
     values = {
         "normal": lambda: random.normal(size=size),
         "ties": lambda: random.integers(0, 5, size),
@@ -314,4 +316,4 @@ def test_the_value_at_a_rank_is_that_of_a_sort(kind, share):
         "all the same": lambda: np.ones(size),
     }[kind]().astype("float32")
     rank = min(int(share * size), size - 1)
-    assert n.nth_smallest(values, rank) == np.sort(values)[rank]
+    assert topk.nth_smallest(values, rank) == np.sort(values)[rank]

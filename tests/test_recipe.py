@@ -13,12 +13,16 @@ from keras import layers as L
 import kompakt as kp
 from kompakt.attach import transforms_of
 from kompakt.errors import InputError
-from kompakt.recipe import Recipe, Rule, Stage, load_recipe, recipe_names, start_stage, to_dict
+from kompakt.recipe import Recipe, load_recipe, recipe_names, to_dict
+from kompakt.stages import Rule, Stage, start_stage
 from kompakt.transforms import Cluster, FakeQuant, Prune
 
 SHIPPED = [
     "cluster_ptq_int8",
     "cqat_int8",
+    "distill",
+    "distill_pqat_int8",
+    "distill_qat_int8",
     "float",
     "pcqat_int8",
     "pqat_int8",
@@ -90,7 +94,8 @@ def test_the_name_of_a_shipped_recipe_decodes(name):
     assert ("Prune" in transforms) == bool(words & {"prune", "pqat", "pcqat"})
     assert ("Cluster" in transforms) == bool(words & {"cluster", "cqat", "pcqat"})
     assert any(stage.shrink for stage in loaded.stages) == ("shrink" in words)
-    assert name == "float" or name.endswith(loaded.quantization)
+    assert any(stage.distill is not None for stage in loaded.stages) == ("distill" in words)
+    assert name in ("float", "distill") or name.endswith(loaded.quantization)
     qat = [stage.train > 0 for stage in loaded.stages if stage.quantize is not None]
     assert any(qat) == ("qat" in name)
     assert any(stage.train for stage in loaded.stages) == (loaded.epochs > 0)
@@ -302,10 +307,10 @@ WHOLE = 'expected a whole number of steps; shares of the training are for recipe
             for name in ("", "..", "../escape", "a/b", "a\\b", "a\0b", ".hidden", "a" * 101)
         ),
         (recipe(epochs=-1), "recipe: 'epochs' is -1, expected 0 or more"),
-        (staged(), "recipe, stage 1: expected rules, quantize or shrink, one of the three"),
+        (staged(), "recipe, stage 1: expected rules, quantize or shrink, one of the three, or distill"),
         (
             staged(quantize="int8", rules=[{"transforms": [{"name": "Prune"}]}]),
-            "recipe, stage 1: expected rules, quantize or shrink, one of the three",
+            "recipe, stage 1: expected rules, quantize or shrink, one of the three, or distill",
         ),
         (
             staged(rules=[{"transforms": [{"name": "Prune"}]}], options={"momentum": 0.9}),
@@ -590,7 +595,10 @@ def test_a_shrink_stage_after_another_technique_is_refused():
     [
         ({"shrink": "half"}, "recipe, stage 1: 'shrink' is 'half', expected a number"),
         ({"shrink": 0.5, "options": {"off": "macs"}}, "recipe, stage 1: unknown option 'off'; nearest: 'of'"),
-        ({"shrink": 0.5, "quantize": "int8"}, "recipe, stage 1: expected rules, quantize or shrink, one of the three"),
+        (
+            {"shrink": 0.5, "quantize": "int8"},
+            "recipe, stage 1: expected rules, quantize or shrink, one of the three, or distill",
+        ),
     ],
 )
 def test_what_a_shrink_stage_refuses(stage, text):

@@ -17,6 +17,7 @@ from kompakt.records import (
     Agreement,
     Artifact,
     Census,
+    Deployment,
     Encoding,
     Measurement,
     Run,
@@ -26,7 +27,7 @@ from kompakt.records import (
     to_json,
 )
 
-KINDS = (Encoding, Measurement, Agreement, Census, SiteFact, Artifact, Trial, Run)
+KINDS = (Encoding, Measurement, Agreement, Census, SiteFact, Artifact, Deployment, Trial, Run)
 LEAVES = {
     str: st.text(max_size=8),
     int: st.integers(-(2**53), 2**53),

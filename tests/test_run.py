@@ -312,6 +312,7 @@ def test_a_subclassed_model(tmp_path):
     assert log.taken_up == ["float", "ptq"]
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize("as_mapping", [True, False])
 def test_several_inputs(as_mapping, tmp_path):
     keras.utils.set_random_seed(0)
@@ -329,6 +330,7 @@ def test_several_inputs(as_mapping, tmp_path):
 # What was asked and not done is named, or refused
 
 
+@pytest.mark.slow
 def test_a_recipe_without_its_training_says_so(tmp_path):
     run = kp.optimize(tiny(), arrays(), RECIPE, tmp_path, epochs=0)
     small = run.trials[1]
@@ -381,6 +383,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_sorted_data_is_calibrated_on_all_of_it(tmp_path):
     """A folder of images is sorted by class: its first 512 samples are of one."""
     few = np.where(np.arange(1200) < 700, 0.01, 1.0)[:, None].astype("float32") * X[:1].repeat(1200, 0)
@@ -394,6 +397,7 @@ def test_sorted_data_is_calibrated_on_all_of_it(tmp_path):
 # What an earlier run left
 
 
+@pytest.mark.slow
 def test_the_trials_of_other_recipes_stay_in_the_records(finished, tmp_path):
     folder = shutil.copytree(finished[0], tmp_path / "copy")
     run = kp.optimize(tiny(), arrays(), PTQ, folder)
@@ -405,11 +409,13 @@ def test_the_trials_of_other_recipes_stay_in_the_records(finished, tmp_path):
     assert [trial.recipe for trial in kp.optimize(tiny(), arrays(), PTQ, folder).trials] == ["float", "ptq"]
 
 
+@pytest.mark.slow
 def test_the_trials_of_another_model_do_not(finished, tmp_path):
     folder = shutil.copytree(finished[0], tmp_path / "copy")
     assert [trial.recipe for trial in kp.optimize(shaken(), arrays(), PTQ, folder).trials] == ["float", "ptq"]
 
 
+@pytest.mark.slow
 def test_a_damaged_stage_is_trained_again_and_old_ones_are_swept(finished, tmp_path):
     for options in ({}, {"epochs": 3}):
         with pytest.raises(Stop):
@@ -424,6 +430,7 @@ def test_a_damaged_stage_is_trained_again_and_old_ones_are_swept(finished, tmp_p
     assert names(tmp_path) == names(finished[0])
 
 
+@pytest.mark.slow
 def test_validation_data_is_looked_at_and_decides_the_key(tmp_path):
     data = {**arrays(), "x_val": X[:16], "y_val": Y[:16]}
     recipe = {"name": "qat", "epochs": 2, "stages": [{"quantize": "int8", "train": 1}], "quantization": "int8"}
@@ -432,6 +439,7 @@ def test_validation_data_is_looked_at_and_decides_the_key(tmp_path):
     assert taken_up(tmp_path, data={**data, "y_val": Y[16:32]}, recipe=recipe) == []
 
 
+@pytest.mark.slow
 def test_epochs_are_those_of_all_stages_together(tmp_path):
     run = kp.optimize(tiny(), arrays(), RECIPE, tmp_path / "three", epochs=3)
     assert [len(curve) for curve in run.trials[1].history.values()] == [3] and run.trials[1].skipped == ()

@@ -125,6 +125,7 @@ def test_an_embedding_and_units_of_several_kinds_are_counted():
     assert plan.after.parameters == small.count_params() and 0.4 < plan.reached <= 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [0.7, 0.4])
 def test_the_file_has_the_share_of_bytes_that_was_asked(keep, tmp_path):
     if keras.backend.backend() != "tensorflow":
@@ -293,6 +294,7 @@ def test_taylor_is_gradient_times_weight():
     np.testing.assert_allclose(scores("taylor", evidence)["hidden"], wanted, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_taylor_takes_the_loss_of_a_compiled_model_and_keeps_the_model():
     model = network()
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -421,6 +423,7 @@ def test_inputs_without_fixed_sizes():
 # Together with the rest
 
 
+@pytest.mark.slow
 def test_a_smaller_model_is_quantized_and_exported(tmp_path):
     model = network()
     x = np.random.default_rng(0).normal(size=(200, 8, 8, 3)).astype("float32")

@@ -221,7 +221,7 @@ def test_every_row_of_the_table_is_looked_at():
 
 def test_what_is_not_a_built_model():
     for given, text in [
-        ("m.keras", "received str, expected a keras.Model"),
+        ("m.keras", "received the path 'm.keras', expected a keras.Model: kompakt.load_model reads the file"),
         (L.Dense(2), "received Dense, expected a keras.Model"),
         (
             keras.Sequential([L.Dense(2)], name="raw"),

@@ -75,6 +75,7 @@ def litert(path, x):
 # What the file holds and computes
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize(
     ("mode", "sparse"), [("float", 5), ("float16", 5), ("int8", 4)], ids=["float", "float16", "int8"]
 )
@@ -96,6 +97,7 @@ def test_the_sparse_file_is_smaller_computes_the_same_bits_and_holds_the_same(mo
     )
 
 
+@pytest.mark.slow
 def test_dense_weights_of_an_int8_file_stay_dense_and_are_named(tmp_path):
     (a, _), (b, _) = both(pruned(dense()), ROWS, tmp_path, quantization="int8")
     assert b.notes == (
@@ -123,6 +125,7 @@ def test_nothing_to_gain_is_said_and_the_file_is_the_dense_one(mode, tmp_path):
     assert (b.sparse, b.sha256) == (0, a.sha256)
 
 
+@pytest.mark.slow
 def test_an_embedding(tmp_path):
     keras.utils.set_random_seed(1)
     parts = [keras.Input((6,), dtype="int32"), L.Embedding(200, 32, name="e"), L.GlobalAveragePooling1D(), L.Dense(5)]
@@ -134,6 +137,7 @@ def test_an_embedding(tmp_path):
     assert b.notes[0].endswith("LiteRT fails to unpack it: e/embeddings (float16, read by GATHER)")
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize(("mode", "stored"), [("float", 5), ("float16", 4)])
 def test_a_free_batch(mode, stored, tmp_path):
     (_, dense_path), (b, sparse_path) = both(pruned(convolutions()), X, tmp_path, quantization=mode, batch=None)
@@ -151,6 +155,7 @@ def test_a_free_batch(mode, stored, tmp_path):
     assert np.array_equal(found[0], found[2]) and np.array_equal(found[1], found[3])
 
 
+@pytest.mark.slow
 def test_a_layer_of_zeros_and_a_table_with_two_readers(tmp_path):
     keras.utils.set_random_seed(1)
     i, shared = keras.Input((64,)), L.Dense(64, name="shared")
@@ -169,6 +174,7 @@ def test_a_sparse_file_is_edited_again_without_a_change(tmp_path):
     assert find_target("tflite").facts(file.pack(), {}) == find_target("tflite").facts(data, {})
 
 
+@pytest.mark.slow
 def test_a_sparse_file_is_verified(tmp_path):
     model = pruned(convolutions())
     plain = kp.finalize(model)[0]
@@ -190,6 +196,7 @@ def test_broken_indices_are_found(tmp_path):
         kp.verify_file(tmp_path / "m.tflite", dense(), ROWS)
 
 
+@pytest.mark.slow
 def test_another_runtime_fault_leaves_the_file_dense(tmp_path, monkeypatch):
     """A type of weight that LiteRT is wrongly thought to unpack everywhere."""
     from kompakt.targets import tflite_sparse
@@ -214,6 +221,7 @@ def test_dynamic_int8_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_litert_still_refuses_a_sparse_dynamic_int8_file(tmp_path):
     """In a process of its own: what the delegate does with such a file is not its users' business to bear."""
     job = make_job(pruned(dense()), "dynamic_int8", None)
@@ -250,6 +258,7 @@ def test_a_recipe_that_asks_what_cannot_be(keys, text):
 # The other ways to ask for it, and the records
 
 
+@pytest.mark.slow
 def test_a_recipe_and_the_command_line(tmp_path, capsys):
     model = dense()
     y = np.random.default_rng(1).integers(0, 8, 32)
@@ -279,6 +288,7 @@ def test_records_from_before_are_read(tmp_path):
 # A model of practice
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (SHARED / "data" / "mlperf_tiny").exists(),
     reason=f"no models under {SHARED}: set KOMPAKT_SHARED to the folder that has data/mlperf_tiny",

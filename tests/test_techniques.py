@@ -43,7 +43,7 @@ X = np.random.default_rng(0).random((64, 6)).astype("float32")
 )
 def test_nothing_comes_after_quantization_and_it_is_said(late):
     quantized = kp.quantize(small(), "int8", calibration=X)
-    text = "has a FakeQuant that no later technique can keep: prune and cluster first, quantize last"
+    text = r"^the model 'sequential\w*' is quantized already \(\w+/\w+\): .*quantize last; kompakt.calibrate measures"
     with pytest.raises(kp.InputError, match=text):
         late(quantized)
 
@@ -70,6 +70,14 @@ def test_weights_that_no_technique_reaches_are_named(caplog):
         kp.prune(model, 0.5, sites="head/kernel")
     assert "own/table: left as it is (sites knows no weight tensors of its layer)" in caplog.messages
     assert unreached(model) == ["own/table"]
+
+
+def test_centroids_and_biases_of_attention_are_no_weights_that_were_left_out():
+    i = keras.Input((4, 8))
+    model = keras.Model(i, layers.MultiHeadAttention(2, 4, name="mha")(i, i))
+    clustered = kp.cluster(model, 4, sites="*")
+    assert any(len(v.shape) > 1 and "centroids" in v.path for v in clustered.trainable_variables)
+    assert unreached(model) == unreached(clustered) == []
 
 
 def test_the_depthwise_half_of_a_separable_convolution_is_left_out_as_any_other():

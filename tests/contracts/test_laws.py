@@ -118,6 +118,7 @@ def test_every_transform_of_the_registry_is_under_the_laws():
     assert set(FACTORIES) == set(TRANSFORMS)
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize("factory", EVERY)
 def test_all_laws(factory):
     laws.check_transform(factory)
@@ -220,6 +221,7 @@ def with_block():
 MODELS = [functional, nested, sequential, subclassed, with_block]
 
 
+@pytest.mark.long(quick=4)
 @pytest.mark.parametrize("factory", ONE_EACH)
 @pytest.mark.parametrize("make", MODELS)
 def test_models_of_every_form_keep_the_laws(make, factory):

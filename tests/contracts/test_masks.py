@@ -135,6 +135,7 @@ def trained(pattern, scope):
     return attached, facts, share
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize(
     ("pattern", "scope"),
     [*((pattern, "layer") for pattern in PATTERNS), *((p, "global") for p in ("unstructured", "2x4", "channels"))],

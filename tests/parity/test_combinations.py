@@ -170,3 +170,32 @@ def test_one_after_the_other_then_trained_quantized(prepare, zeros, values, tmp_
 def test_pruned_and_clustered_then_quantized_without_training(tmp_path):
     path, start = tmp_path / "m.tflite", cluster(prune(build(functional)))
     check(kp.export(start, path, quantization="int8", calibration=X), path, zeros=True, values=True)
+
+
+@keras.saving.register_keras_serializable(package="kompakt_combinations")
+class Residual(L.Layer):
+    """A layer of layers: its file has a tensor for each of its own, not one for the whole."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv, self.norm = L.Conv2D(8, 3, padding="same", use_bias=False), L.BatchNormalization()
+
+    def build(self, shape):
+        self.conv.build(shape)
+        self.norm.build(shape)
+
+    def call(self, x, training=None):
+        return keras.ops.relu(x + self.norm(self.conv(x), training=training))
+
+
+def test_layers_of_layers_keep_their_zeros(tmp_path):
+    keras.utils.set_random_seed(1)
+    i = keras.Input(X.shape[1:])
+    x = Residual(name="second")(Residual(name="first")(L.Conv2D(8, 3, name="stem")(i)))
+    model = keras.Model(i, L.Dense(4, name="head")(L.GlobalAveragePooling2D()(x)))
+    pruned = kp.prune(model, SHARE, sites="*/conv/kernel")
+    artifact = kp.export(pruned, tmp_path / "m.tflite", quantization="int8", calibration=X)
+    facts = [fact for fact in artifact.sites if fact.asked_zeros]
+    assert len(facts) == 2 and all(fact.dtype == "INT8" and fact.zeros >= SHARE * fact.size for fact in facts)
+    assert [fact.site.split("_")[0] for fact in facts] == ["first", "second"]
+    assert artifact.agreement.max_lsb == 0.0 and not artifact.census.float_ops

@@ -491,6 +491,7 @@ def relative_error(model, inputs, found):
     return max(float(np.sqrt(np.mean((w - f) ** 2)) / max(w.std(), 1e-3)) for w, f in zip(wanted, found, strict=True))
 
 
+@pytest.mark.long(quick=2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_int8(kind, tmp_path):
     model, x = build(kind)
@@ -529,6 +530,7 @@ def assert_on_grids(path, encodings):
     assert weights > 0
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize("io", ["uint8", "float32"])
 @pytest.mark.parametrize("kind", ["digits_cnn", "two_inputs_and_outputs_in_lists", "softmax_inside"])
 def test_int8_io(kind, io, tmp_path):
@@ -543,6 +545,7 @@ def test_int8_io(kind, io, tmp_path):
     assert relative_error(model, x, litert(tmp_path / "m.tflite", x)) < 0.2
 
 
+@pytest.mark.long(quick=4)
 @pytest.mark.parametrize(
     ("mode", "error"), [("float", 1e-5), ("float16", 5e-3), ("dynamic_int8", 0.05), ("weight_only_int8", 0.05)]
 )
@@ -569,6 +572,7 @@ def inner_outputs(form):
     return keras.Model(i, {"yxz": [y, x, z], "xyz": [x, y, z], "dict": {"q": x, "p": y}, "alone": [f, y]}[form])
 
 
+@pytest.mark.long(quick=2)
 @pytest.mark.parametrize("io", ["int8", "uint8", "float32"])
 @pytest.mark.parametrize("form", ["yxz", "xyz", "dict", "alone"])
 def test_an_output_that_other_layers_read(form, io, tmp_path):

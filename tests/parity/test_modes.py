@@ -20,6 +20,7 @@ KINDS = (
 STORED = {"w4a8": "INT4", "int16x8": "INT8"}
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize(("mode", "error"), [("w4a8", 0.6), ("int16x8", 0.1)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_integer_modes(kind, mode, error, tmp_path):
@@ -38,6 +39,7 @@ def test_integer_modes(kind, mode, error, tmp_path):
     assert relative_error(model, x, found) < error
 
 
+@pytest.mark.slow
 def test_16_bits_are_nearer_to_the_float_model_than_8(tmp_path):
     model, x = build("digits_cnn")
     errors = {}
@@ -47,14 +49,18 @@ def test_16_bits_are_nearer_to_the_float_model_than_8(tmp_path):
     assert errors["int16x8"] < errors["int8"] < errors["w4a8"]
 
 
+@pytest.mark.slow
 def test_4_bit_weights_take_half_the_bytes(tmp_path):
     model = keras.Sequential([keras.Input((64,)), L.Dense(256, name="a"), L.Dense(5, name="b")])
     x = samples(model)
-    sizes = {q: kp.export(model, tmp_path / q, quantization=q, calibration=x).bytes for q in ("int8", "w4a8")}
+    sizes = {
+        q: kp.export(model, tmp_path / f"{q}.tflite", quantization=q, calibration=x).bytes for q in ("int8", "w4a8")
+    }
     weights = 64 * 256 + 256 * 5
     assert 0.98 * weights / 2 < sizes["int8"] - sizes["w4a8"] < 1.02 * weights / 2
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize("io", ["int8", "uint8", "float32"])
 def test_w4a8_io(io, tmp_path):
     """The output was int8 whatever was asked for."""
@@ -66,6 +72,7 @@ def test_w4a8_io(io, tmp_path):
     assert artifact.breaches == () and artifact.io == io
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize(("io", "kind"), [("int16", "int16"), ("float32", "float32")])
 def test_int16x8_io(io, kind, tmp_path):
     model, x = build("digits_cnn")
@@ -100,6 +107,7 @@ RULES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", RULES, ids=str)
 def test_mixed(rules, tmp_path):
     """Each layer as its rule says, and the file is what was simulated."""
@@ -125,6 +133,7 @@ def test_mixed(rules, tmp_path):
             assert stored[site] == ("INT4" if value <= 4 else "INT8")
 
 
+@pytest.mark.slow
 def test_a_mixed_model_is_trained_saved_and_exported_as_what_it_is(tmp_path):
     keras.utils.set_random_seed(0)
     model = block()

@@ -37,6 +37,7 @@ def nested():
     return keras.Model(i, L.Dense(4, name="d")(L.Flatten()(block("inner")(i))))
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize("mode", ["float", "float16"])
 @pytest.mark.parametrize("make", [batchnorm, nested])
 @pytest.mark.parametrize(
@@ -55,6 +56,7 @@ def test_a_kernel_that_a_batchnorm_was_folded_into(make, prepare, mode, tmp_path
         assert fact.asked_zeros is not None or fact.asked_palette is not None
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize("mode", ["float", "float16"])
 @pytest.mark.parametrize(
     ("make", "count"),

@@ -38,6 +38,7 @@ def images():
     return np.random.default_rng(0).normal(0.3, 1.0, (64, 8, 8, 3)).astype("float32")
 
 
+@pytest.mark.slow
 def test_all_together_in_quantize(images):
     model = small()
     before = [w.copy() for w in model.get_weights()]
@@ -50,6 +51,7 @@ def test_all_together_in_quantize(images):
     assert len(kernels) == 4 and all(transform.frozen for chain in kernels.values() for transform in chain)
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.skipif(not TENSORFLOW, reason="files are written on TensorFlow")
 @pytest.mark.parametrize("repairs", [REPAIRS, ("equalize", "bias")], ids=" ".join)
 def test_the_file_computes_as_the_simulation(images, repairs, tmp_path):
@@ -57,6 +59,7 @@ def test_the_file_computes_as_the_simulation(images, repairs, tmp_path):
     assert artifact.breaches == () and artifact.agreement.argmax == 1.0 and artifact.agreement.max_lsb <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TENSORFLOW, reason="files are written on TensorFlow")
 def test_weights_only(images, tmp_path):
     artifact = kp.export(
@@ -65,6 +68,7 @@ def test_weights_only(images, tmp_path):
     assert artifact.breaches == ()
 
 
+@pytest.mark.slow
 def test_zeros_and_shared_values_are_kept(images, caplog):
     pruned = kp.prune(small(), 0.5, sites=["c1/kernel", "c2/kernel"])
     plain, encodings = kp.finalize(kp.quantize(pruned, "int8", calibration=images, repairs=REPAIRS))
@@ -106,7 +110,7 @@ def test_nothing_to_reestimate_is_said(images, caplog):
 @pytest.mark.parametrize(
     ("repairs", "calibration", "text"),
     [
-        (["equalise"], [], "repairs has 'equalise'; nearest: 'equalize'"),
+        (["equalise"], [], "repairs has 'equalise': expected any of batchnorm, equalize, adaround, bias"),
         ("bias", [], "repairs='bias': expected a list of words: batchnorm, equalize, adaround, bias"),
         (
             ["bias", "adaround"],

@@ -17,7 +17,7 @@ from kompakt.report import facts, html, plot, table
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SECTIONS = ["verdict", "variants", "plot", "asked", "undone", "provenance"]
-VOID = {"meta", "br", "link", "img", "input", "hr"}
+VOID = {"meta", "br", "wbr", "link", "img", "input", "hr"}
 
 
 class Page(HTMLParser):

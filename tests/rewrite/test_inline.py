@@ -80,6 +80,78 @@ def test_a_subclassed_model(rewritten):
     assert names_of[id(model.first)] == "first" and names_of[id(model.inner.layers[0])] == "deep"
 
 
+class Step(L.Layer):
+    """A layer of layers, as people write them."""
+
+    def __init__(self, units=4, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.dense, self.norm = units, L.Dense(units, name="dense"), L.BatchNormalization(name="norm")
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.norm.build((*shape[:-1], self.units))
+
+    def call(self, x, training=None):
+        return x + keras.ops.relu(self.norm(self.dense(x), training=training))
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+def test_a_layer_of_layers_is_entered(rewritten):
+    i = keras.Input((4,))
+    step = Step(name="step")
+    model = keras.Model(i, Step(name="last")(step(step(i))))
+    new = rewritten(model, flat, flatten=False)
+    assert names(new) == ["step_dense", "step_norm", "last_dense", "last_norm"]  # operations are no layers
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    new(x, training=True)
+    moved = new.get_layer("last_norm").moving_mean
+    assert np.abs(np.asarray(moved)).max() > 0.0  # training reaches what was traced
+
+
+class Noisy(Step):
+    def call(self, x, training=None):
+        return self.dense(x) if training else self.norm(self.dense(x), training=False)
+
+
+class Scaled(Step):
+    def build(self, shape):
+        super().build(shape)
+        self.scale = self.add_weight(shape=(self.units,), initializer="ones", name="scale")
+
+    def call(self, x):
+        return self.scale * self.norm(self.dense(x))
+
+
+class Counted(Step):
+    def call(self, x):
+        return self.norm(self.dense(x)) / len(np.asarray(x)) if keras.ops.is_tensor(x) else self.spec(x)
+
+    def spec(self, x):
+        raise TypeError("numbers are needed")
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor((*x.shape[:-1], self.units))
+
+
+class Bare(Step):
+    def call(self, x):
+        return keras.ops.matmul(self.norm(self.dense(x)), self.dense.kernel)
+
+
+class Aside(Step):
+    def call(self, x):
+        return self.norm(keras.ops.matmul(x, self.dense.kernel))
+
+
+@pytest.mark.parametrize("kind", [Noisy, Scaled, Counted, Bare, Aside])
+def test_a_layer_that_is_no_graph_of_layers_stays(kind):
+    """Another graph in training, weights of its own or used without their layer, or numbers that have to be there."""
+    i = keras.Input((4,))
+    assert names(flat(keras.Model(i, kind(name="own")(i)))) == ["own"]
+
+
 def test_it_says_where_each_layer_went():
     one, i = part("one"), keras.Input((4,))
     last = L.Dense(2, name="d")

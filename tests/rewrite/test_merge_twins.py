@@ -56,6 +56,7 @@ def test_on_two_tensors_they_stay(rewritten):
     assert sorted(names(rewritten(model, merge_twins))) == ["a", "b", "d"]
 
 
+@pytest.mark.slow
 def test_two_relus_after_a_convolution_are_the_files_one(tmp_path):
     """The converter merges them and fuses the one: the convolution has no output of its own in the file."""
     keras.utils.set_random_seed(0)

@@ -75,6 +75,7 @@ def test_random_networks(seed):
     assert_law(model, random_masks(channel_groups(model).groups, seed))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(data=st.data())
 def test_any_masks(data):

@@ -11,8 +11,8 @@ from ai_edge_litert.tools import flatbuffer_utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kompakt.targets.litert import KERNELS
 from kompakt.targets.sparse_format import Form, Level, Sparse, decode, encode, from_schema, smallest, to_schema
-from kompakt.targets.tflite_runtime import KERNELS
 
 KINDS = {"float32": schema.TensorType.FLOAT32, "float16": schema.TensorType.FLOAT16, "int8": schema.TensorType.INT8}
 

@@ -7,8 +7,8 @@ from keras import layers, ops
 
 import kompakt as kp
 from kompakt.attach import attach, chains_of, finalize
+from kompakt.centroids import attend_centroids, nearest_centroid, share_values
 from kompakt.codebook import STARTS, starting_codebook
-from kompakt.numerics import attend_centroids, nearest_centroid, share_values
 from kompakt.recipe import load_recipe
 from kompakt.testing import toy_data, toy_model
 from kompakt.transforms import Cluster, FakeQuant, Prune

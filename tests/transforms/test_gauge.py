@@ -79,6 +79,7 @@ def test_not_a_bit_of_the_weights_changes():
     np.testing.assert_array_equal(quantized.predict(x, verbose=0), plain.predict(x, verbose=0))
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize("repair", [kp.correct_bias, lambda q, x: kp.adaround(q, x, iterations=5)])
 def test_repairs_afterwards_are_those_of_the_kernel_as_it_is(repair):
     model, x = trained_on_pixels()
@@ -87,6 +88,7 @@ def test_repairs_afterwards_are_those_of_the_kernel_as_it_is(repair):
     assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
+@pytest.mark.slow
 def test_the_usual_rate_does_not_destroy_the_first_kernel(tmp_path):
     """Adam moved each weight by its rate: a ResNet-8 on pixels had 10 % of accuracy after an epoch."""
     model, x = trained_on_pixels()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 import kompakt as kp
-from kompakt.numerics import rows_back, rows_of
+from kompakt.axes import rows_back, rows_of
 from kompakt.transforms.patterns import PATTERNS, Block, Channels, NofM, Unstructured, find_pattern
 
 KERNELS = {

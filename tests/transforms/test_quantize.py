@@ -80,6 +80,7 @@ def test_the_gradients_of_an_activations_step_and_zero_point_are_those_of_the_pa
     assert to_zero == pytest.approx(-step * (~inside).sum() * gain, rel=1e-3)
 
 
+@pytest.mark.slow
 @given(st.integers(2, 8), st.integers(0, 1000), st.sampled_from([1e-4, 1.0, 1e3]))
 @settings(max_examples=30, deadline=None)
 def test_a_step_starts_above_zero_and_no_worse_than_that_of_the_largest_weight(bits, seed, size):
@@ -115,6 +116,7 @@ def test_of_few_bits_a_learned_step_starts_with_less_error_than_the_papers(bits,
     )
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize("rate", [0.01, 10.0])
 def test_steps_stay_positive_and_move(rate):
     quantized = kp.quantize(small(), calibration=X, ranges="lsq")
@@ -126,6 +128,7 @@ def test_steps_stay_positive_and_move(rate):
     assert all((values(t._scale()[0]) > 0).all() for t in learned)
 
 
+@pytest.mark.slow
 def test_zeros_of_pruned_weights_stay_zeros():
     quantized = kp.quantize(kp.prune(small(), 0.5, sites="*/kernel"), calibration=X, ranges="lsq")
     plain, encodings = finalize(trained(quantized))
@@ -134,9 +137,11 @@ def test_zeros_of_pruned_weights_stay_zeros():
         assert (kernel == 0).sum() >= kernel.size // 2 and encodings[f"{name}/kernel"].zeros >= kernel.size // 2
 
 
+@pytest.mark.long(quick=1)
 @pytest.mark.parametrize("mode", ["int8", "w4a8", "int16x8", "dynamic_int8"])
 def test_the_file_has_the_learned_steps_and_agrees(mode, tmp_path):
-    quantized = trained(kp.quantize(small(), mode, calibration=X, ranges="lsq"))
+    calibration = None if mode == "dynamic_int8" else X
+    quantized = trained(kp.quantize(small(), mode, calibration=calibration, ranges="lsq"))
     artifact = kp.export(quantized, tmp_path / "m.tflite", verify=X)
     assert artifact.breaches == ()
     encodings = finalize(quantized)[1]
@@ -145,6 +150,7 @@ def test_the_file_has_the_learned_steps_and_agrees(mode, tmp_path):
     assert len(encodings["b/kernel"].scale) == 3
 
 
+@pytest.mark.slow
 def test_learned_steps_are_saved_and_loaded(tmp_path):
     quantized = trained(kp.quantize(small(), calibration=X, ranges="lsq"))
     quantized.save(tmp_path / "m.keras")
@@ -153,6 +159,7 @@ def test_learned_steps_are_saved_and_loaded(tmp_path):
     assert kp.get_ranges(loaded) == kp.get_ranges(quantized)
 
 
+@pytest.mark.slow
 def test_a_range_that_is_set_is_where_learning_goes_on():
     quantized = trained(kp.quantize(small(), calibration=X, ranges="lsq"))
     kp.set_ranges(quantized, {"b/output": (-8.0, 7.9375)})
@@ -175,6 +182,7 @@ def test_what_cannot_be_learned_is_one_line():
         kp.quantize(small(), ranges="lsqq", calibration=X)
 
 
+@pytest.mark.slow
 def test_learned_steps_of_two_bits_do_better_than_those_of_the_largest_weight():
     def loss(ranges):
         model = trained(small(), steps=20)
