@@ -1,0 +1,8 @@
+"""The commands of the command line: a file and a row each. Their imports come late, so that ``--help`` is quick.
+
+A command's module has ``ABOUT``, one line; ``options(parser)``, which adds what it takes; and ``run(options)``, which
+does it and returns the exit code.
+"""
+
+COMMANDS = ("demo", "optimize", "export", "verify", "sensitivity", "recipes")
+"""Names of the modules here, in the order in which ``kompakt --help`` has them."""

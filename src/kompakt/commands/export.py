@@ -1,0 +1,211 @@
+"""``kompakt export``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import warnings
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kompakt.commands.shared import BREACH, OK, data_option, loaded, progress, show_artifact, trust_option
+from kompakt.errors import InputError
+
+if TYPE_CHECKING:
+    from kompakt.records import Deployment
+
+
+ABOUT = "write a model as a verified file"
+
+
+EVERY = "all"
+"""Stands for every target, at ``--target``."""
+
+
+def options(command: ArgumentParser) -> None:
+    """What the command takes."""
+    command.add_argument("model", metavar="MODEL.keras", help="float model")
+    command.add_argument("out", metavar="OUT", help="file (*.tflite, *.onnx) or folder to write")
+    command.add_argument(
+        "--target",
+        metavar="NAME",
+        help="tflite (phones), tflm (microcontrollers), tfjs (browsers), savedmodel (servers), onnx, or all of them "
+        "with one table (default: by the ending of OUT)",
+    )
+    command.add_argument(
+        "--quantization",
+        metavar="MODE",
+        help="float, float16, dynamic_int8, weight_only_int8, int8, w4a8 or int16x8; tfjs has float16, uint8 and "
+        "uint16, savedmodel keras_int8 and keras_int4",
+    )
+    command.add_argument(
+        "--rule",
+        action="append",
+        default=[],
+        metavar="LAYERS=WHAT",
+        help="layers of another precision: float, int8, w4a8, int16x8 or 2 to 8 bits for weights, e.g. 'head*=float'",
+    )
+    command.add_argument("--io", metavar="TYPE", help="of an integer file: int8 (default), uint8, int16 or float32")
+    command.add_argument(
+        "--sparse", action="store_true", help="store weights with many zeros sparse: smaller, no faster"
+    )
+    command.add_argument(
+        "--compress", action="store_true", help="tflm: store clustered weights as tables of values and short numbers"
+    )
+    command.add_argument(
+        "--method",
+        metavar="HOW",
+        help="ranges from data: moving_average (default), minmax, percentile, mse or entropy",
+    )
+    command.add_argument(
+        "--repair",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="get back what rounding costs: batchnorm, equalize, adaround or bias; may be given more than once",
+    )
+    command.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="SHARE",
+        help="choose the bits of each layer, so that at most this is lost of the accuracy (0.01: a point) on the "
+        "validation samples, or on those of the test where there are none",
+    )
+    data_option(
+        command, required=False, why="; integer modes need it, the others are compared on random inputs without"
+    )
+    command.add_argument("--on-breach", default="raise", metavar="raise|warn", help="warn: write it all the same")
+    trust_option(command)
+
+
+def run(options: Namespace) -> int:
+    """``kompakt export``."""
+    from kompakt.data import CALIBRATION, load_data, sample_rows
+    from kompakt.export import export
+    from kompakt.export_all import export_all
+    from kompakt.precision import INTEGER
+    from kompakt.progress import in_words
+    from kompakt.task import data_for
+
+    model = loaded(options.model, options)
+    data = None if options.data is None else data_for(model, load_data(options.data))
+    needs_data = options.rule or options.repair or options.max_drop is not None or options.quantization in INTEGER
+    if data is None and needs_data:
+        raise InputError("--data is missing: integer modes, rules, repairs and --max-drop need samples of real input")
+    given: dict[str, Any] = {
+        "rules": _rules(options.rule),
+        "calibration": None if data is None else sample_rows(data.x_train, CALIBRATION),
+        "method": options.method,
+        "repairs": options.repair,
+    }
+    why: list[str] = []
+    with progress() as report, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # breaches stand in the report
+        given["progress"] = lambda what, share: report(in_words(what, share), 0.5)
+        if options.max_drop is not None:
+            report("choosing the bits of each layer", 0.25)
+            model, why = _chosen(model, data, options, given)
+            given = {}
+        report("exporting and verifying", 0.5)
+        given.update(
+            quantization=None if why else options.quantization,
+            io=options.io,
+            verify=None if data is None else _with_labels(data),
+            sparse=options.sparse,
+            compress=options.compress,
+            on_breach=options.on_breach,
+        )
+        if options.target == EVERY:
+            return _show_all(export_all(model, options.out, **given), options)
+        artifact = export(model, options.out, target=options.target or _target_of(options.out), **given)
+    if not options.json:
+        print("\n".join(why), end="\n" if why else "")
+    show_artifact(artifact, options)
+    return BREACH if artifact.breaches else OK
+
+
+def _target_of(path: str) -> str:
+    """The target that a path without ``--target`` means, by its ending."""
+    from kompakt.targets import TARGETS, find_target
+
+    suffix = Path(path).suffix
+    named = {find_target(name).suffix: name for name in reversed(TARGETS)}
+    if suffix and suffix in named:
+        return named[suffix]
+    raise InputError(f"{path}: say for which device with --target {'|'.join((*TARGETS, EVERY))}, or name it *.tflite")
+
+
+def _show_all(made: Sequence[Deployment], options: Namespace) -> int:
+    if options.json:
+        print(json.dumps([dataclasses.asdict(each) for each in made], indent=2))
+    else:
+        from rich.console import Console
+
+        from kompakt.report.deployments import deployment_lines, deployments_table
+
+        console = Console()
+        console.print(deployments_table(made))
+        console.print("\n".join(deployment_lines(made)), highlight=False, markup=False, soft_wrap=True)
+    if any(each.failed or (each.artifact is not None and each.artifact.breaches) for each in made):
+        return BREACH
+    if all(each.artifact is None for each in made):
+        raise InputError("no target took the model: " + "; ".join(f"{each.target}: {each.refused}" for each in made))
+    return OK
+
+
+def _with_labels(data: Any) -> Any:
+    """The test samples, with their labels where they are of one output."""
+    return (data.x_test, data.y_test) if hasattr(data.y_test, "shape") else data.x_test
+
+
+def _chosen(model: Any, data: Any, options: Namespace, given: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """(the model with the precisions that hold --max-drop, what was chosen and why)."""
+    from kompakt.inference import outputs_of
+    from kompakt.quantization import quantize
+    from kompakt.task import task_for
+
+    task = task_for(model, data)
+    inputs, labels = (data.x_test, data.y_test) if data.x_val is None else (data.x_val, data.y_val)
+    sign = 1.0 if task.metric == "accuracy" else -1.0
+    log, said = logging.getLogger("kompakt"), _Said()
+    level = log.level
+    log.addHandler(said)
+    log.setLevel(logging.WARNING)
+    try:
+        made = quantize(
+            model,
+            options.quantization or "int8",
+            max_drop=options.max_drop,
+            evaluate=lambda each: sign * task.score(outputs_of(each, inputs), labels),
+            **given,
+        )
+    finally:
+        log.removeHandler(said)
+        log.setLevel(level)
+    return made, said.lines
+
+
+class _Said(logging.Handler):
+    """Keeps what the library says of its choice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith("max_drop: "):
+            self.lines.append(record.getMessage().removeprefix("max_drop: "))
+
+
+def _rules(given: Sequence[str]) -> dict[str, str | int] | None:
+    """``["head*=float", "conv1=4"]`` as :func:`kompakt.export` takes it."""
+    rules: dict[str, str | int] = {}
+    for text in given:
+        pattern, _, value = text.rpartition("=")
+        if not pattern:
+            raise InputError(f"--rule {text!r}: expected LAYERS=WHAT, such as 'head*=float' or 'conv1=4'")
+        rules[pattern] = int(value) if value.isdecimal() else value
+    return rules or None

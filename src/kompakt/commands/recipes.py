@@ -1,0 +1,38 @@
+"""``kompakt recipes``."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+
+from kompakt.commands.shared import OK
+
+ABOUT = "list the recipes, or show one"
+
+
+def options(command: ArgumentParser) -> None:
+    """What the command takes."""
+    command.add_argument("name", nargs="?", metavar="NAME", help="recipe to show as JSON")
+
+
+def run(options: Namespace) -> int:
+    """``kompakt recipes``."""
+    from kompakt.recipe import load_recipe, recipe_names, to_dict
+
+    if options.name:
+        print(json.dumps(to_dict(load_recipe(options.name)), indent=2))
+        return OK
+    recipes = [load_recipe(name) for name in recipe_names()]
+    if options.json:
+        print(json.dumps([to_dict(recipe) for recipe in recipes], indent=2))
+        return OK
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("recipe")
+    table.add_column("what it does")
+    for recipe in recipes:
+        table.add_row(recipe.name, recipe.about)
+    Console().print(table)
+    return OK
