@@ -24,7 +24,7 @@ from kompakt.targets.tflm_tables import saves
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tflite_micro") is None,
-    reason="TensorFlow Lite Micro is not installed: pip install --pre 'kompakt[tflm]'",
+    reason="TensorFlow Lite Micro is not installed: pip install 'kompakt[tflm]'",
 )
 L = keras.layers
 

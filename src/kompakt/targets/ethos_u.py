@@ -18,11 +18,22 @@ ACCELERATOR = "KOMPAKT_ETHOS_U"
 """Environment variable: the accelerator to estimate for, such as ethos-u55-128; without it nothing is estimated."""
 
 
+def ready() -> None:
+    """Raise where an accelerator is named and Vela is not there.
+
+    Raises:
+        InputError: the text says how to get it.
+    """
+    accelerator = os.environ.get(ACCELERATOR, "")
+    if accelerator and importlib.util.find_spec("ethosu") is None:
+        raise InputError(f"{ACCELERATOR}={accelerator}: Arm's Vela is not installed: pip install 'kompakt[ethos-u]'")
+
+
 def estimates(data: bytes) -> list[Measurement]:
     """Cycles and memory of a file on the accelerator that ``KOMPAKT_ETHOS_U`` names; none where it names none.
 
     Raises:
-        InputError: Vela is not installed, or refuses the file or the accelerator.
+        InputError: Vela refuses the file or the accelerator.
     """
     accelerator = os.environ.get(ACCELERATOR, "")
     return estimate(data, accelerator) if accelerator else []
@@ -35,13 +46,11 @@ def estimate(data: bytes, accelerator: str) -> list[Measurement]:
         data: a TFLite file of int8. accelerator: of Vela, such as "ethos-u55-128".
 
     Raises:
-        InputError: Vela is not installed, or refuses the file or the accelerator.
+        InputError: Vela refuses the file or the accelerator.
     """
-    if importlib.util.find_spec("ethosu") is None:
-        raise InputError(f"{ACCELERATOR}={accelerator}: Arm's Vela is not installed: pip install ethos-u-vela")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "model.tflite").write_bytes(data)
-        command = [sys.executable, "-m", "ethosu.vela.vela", f"{folder}/model.tflite", "--output-dir", folder]
+        command = [sys.executable, "-m", "ethosu.vela", f"{folder}/model.tflite", "--output-dir", folder]
         command += ["--accelerator-config", accelerator]
         limit = Limits.set().seconds
         try:

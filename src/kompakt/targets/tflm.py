@@ -17,7 +17,7 @@ from kompakt.errors import InputError
 from kompakt.folders import packed, unpacked
 from kompakt.isolated import call
 from kompakt.records import Measurement
-from kompakt.targets.ethos_u import estimates
+from kompakt.targets import ethos_u
 from kompakt.targets.float_target import broken_seal, check_mode, sealed
 from kompakt.targets.litert import off_grid, on_grid
 from kompakt.targets.target import Converted, Fault, Outputs, Request
@@ -64,8 +64,9 @@ class TFLM(TFLite):
     def ready(self) -> None:
         if importlib.util.find_spec("tflite_micro") is None:
             raise InputError(
-                "TensorFlow Lite Micro is not installed: pip install --pre 'kompakt[tflm]' (wheels for Linux on x86-64)"
+                "TensorFlow Lite Micro is not installed: pip install 'kompakt[tflm]' (wheels for Linux on x86-64)"
             )
+        ethos_u.ready()
 
     def claims(self, path: Path) -> bool:
         return (path / MODEL).is_file()
@@ -158,7 +159,7 @@ class TFLM(TFLite):
             arena = float(smallest_arena(files[WHOLE]))
             found.append(Measurement(name="uncompressed", value=float(len(files[WHOLE])), unit="bytes"))
             found.append(Measurement(name="arena_uncompressed", value=arena, unit="bytes", where=HOST))
-        return [*found, *estimates(self.flatbuffer(data))]
+        return [*found, *ethos_u.estimates(self.flatbuffer(data))]
 
     def altered(self, data: bytes) -> list[Fault]:
         return [*broken_seal(unpacked(data)), *super().altered(data)]
