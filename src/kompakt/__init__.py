@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from kompakt.shrink import ShrinkPlan as ShrinkPlan
     from kompakt.shrink import plan_shrink as plan_shrink
     from kompakt.shrink import shrink as shrink
+    from kompakt.signatures import JoinedFile as JoinedFile
+    from kompakt.signatures import join_signatures as join_signatures
     from kompakt.sites import sites as sites
     from kompakt.student import student as student
     from kompakt.techniques import cluster as cluster
@@ -90,6 +92,8 @@ _HOME = {
     "plan_shrink": "shrink",
     "shrink": "shrink",
     "sensitivity": "sensitivity",
+    "JoinedFile": "signatures",
+    "join_signatures": "signatures",
     "sites": "sites",
     "student": "student",
     "cluster": "techniques",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from kompakt.records import Artifact, Census, Encoding, SiteFact
 from kompakt.rewrite.fixed_sizes import fixed_sizes
 from kompakt.rewrite.full_precision import full_precision
 from kompakt.samples import checked
+from kompakt.signatures import signature_differs
 from kompakt.simulation import simulate
 from kompakt.sites import check_built
 from kompakt.targets import find_target, target_at
@@ -43,6 +45,7 @@ def verify_file(
     *,
     least_argmax: float = 0.95,
     target: str | None = None,
+    signature: str | None = None,
 ) -> Artifact:
     """Run a file that exists and compare it with the float model it is said to come from.
 
@@ -51,6 +54,11 @@ def verify_file(
     layer does. Then it is run: no NaN, no float island in a file that says it is int8, the zeros and values a
     channel that the file says it was asked for, the same argmax (or one that the model rates as high) on
     ``least_argmax`` of the samples, and outputs of one value within a part of their spread, which the mode sets.
+
+    Args:
+        least_argmax: share of samples. target: of the artifact, by default told from its path.
+        signature: of a file with several (:func:`kompakt.join_signatures`) the one to verify. It is verified as the
+            file that it was, and has to give the same bits in the one it is in.
 
     Returns:
         The Artifact; what is amiss is in its ``breaches``.
@@ -75,7 +83,10 @@ def verify_file(
     inputs = checked(model, inputs, "inputs")
     model = fixed_sizes(model, inputs) if place.fixed_sizes else model
     with _named(path):
-        return _verified(place, data, model, inputs, least_argmax, str(path))
+        part = place.part(data, signature)
+        found = _verified(place, part, model, inputs, least_argmax, str(path))
+        differs = signature_differs(data, signature, part, inputs) if signature is not None else ""
+    return dataclasses.replace(found, breaches=(*found.breaches, differs)) if differs else found
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ def options(command: ArgumentParser) -> None:
     command.add_argument("file", metavar="OUT", help="file or folder to run, of any target")
     command.add_argument("--model", required=True, metavar="MODEL.keras", help="float model it came from")
     data_option(command)
+    command.add_argument("--signature", metavar="NAME", help="of a .tflite file with several: the one to verify")
     command.add_argument(
         "--browser", action="store_true", help="run it in a headless Chromium too: tfjs, or a .tflite with float I/O"
     )
@@ -43,7 +44,9 @@ def run(options: Namespace) -> int:
     data = data_for(model, load_data(options.data))
     with progress() as report:
         report("running the file", 0.5)
-        artifact = verify_file(options.file, model, data.x_test, least_argmax=options.least_argmax)
+        artifact = verify_file(
+            options.file, model, data.x_test, least_argmax=options.least_argmax, signature=options.signature
+        )
         seen = _in_browser(options.file, data.x_test) if options.browser else None
     show_artifact(artifact, options)
     if seen is not None:

@@ -71,6 +71,37 @@ def run(arrays: list[np.ndarray], *, names: Sequence[str] | None, kernels: str) 
     return [np.concatenate(column) for column in rows], steps
 
 
+def run_signature(arrays: list[np.ndarray], *, signature: str, inputs: Sequence[str]) -> Answer:
+    """The outputs of one signature of a file, by its runner, and the step of each one's grid.
+
+    Args:
+        arrays: the bytes of the file, then the signature's inputs, (samples, ...). inputs: what they are called.
+
+    Raises:
+        InputError: there is no such signature, or it takes other inputs.
+    """
+    data, *given = arrays
+    interpreter = load(data.tobytes())
+    try:
+        runner = interpreter.get_signature_runner(signature)
+    except ValueError as error:
+        raise InputError(f"signature {signature!r}: {first_line(error)}") from None
+    details, ends = runner.get_input_details(), runner.get_output_details()
+    if sorted(details) != sorted(inputs) or len(given) != len(inputs):
+        raise InputError(f"signature {signature!r} takes {', '.join(details)}, received {len(given)} inputs")
+    names = sorted(ends, key=_number)
+    shape = details[inputs[0]]["shape"]
+    batch = int(shape[0]) if len(shape) else 1
+    rows: list[list[np.ndarray]] = [[] for _ in names]
+    for start in range(0, len(given[0]), batch):
+        count = min(batch, len(given[0]) - start)
+        few = [filled(values[start : start + batch], batch) for values in given]
+        found = runner(**{name: on_grid(values, details[name]) for name, values in zip(inputs, few, strict=True)})
+        for column, name in zip(rows, names, strict=True):
+            column.append(off_grid(found[name], ends[name])[:count])
+    return [np.concatenate(column) for column in rows], [float(ends[n]["quantization"][0]) or None for n in names]
+
+
 def tensors(arrays: list[np.ndarray], *, names: Sequence[str] | None, wanted: Sequence[int], batch: int) -> Answer:
     """Every tensor of ``wanted`` as the file computes it, (batches, batch, ...), and which of them there are."""
     data, *given = arrays

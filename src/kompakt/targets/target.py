@@ -216,6 +216,16 @@ class Target(ABC):
         if any(path.iterdir()) and not self.claims(path):
             raise InputError(f"{path}: the folder holds other things than a {self.name} artifact; name a new one")
 
+    def part(self, data: bytes, signature: str | None) -> bytes:
+        """The artifact, or of one that has several signatures the part that is ``signature``.
+
+        Raises:
+            InputError: it has no such, or several and none is named.
+        """
+        if signature is not None:
+            raise InputError(f"signature={signature!r}: a {self.name} artifact has no signatures to choose from")
+        return data
+
     def files(self, data: bytes) -> Mapping[str, bytes]:
         """Path below the artifact -> what is written there; "" for an artifact of one file."""
         return {"": data} if self.suffix else unpacked(data)

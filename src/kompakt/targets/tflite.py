@@ -30,6 +30,7 @@ from kompakt.targets.tflite_links import Link, activation_links, give_names, res
 from kompakt.targets.tflite_quantize import quantized
 from kompakt.targets.tflite_seal import ENTRY as SEAL
 from kompakt.targets.tflite_seal import altered, seal
+from kompakt.targets.tflite_signatures import names_of, taken_out
 from kompakt.targets.tflite_sound import keras_weight, unsound
 from kompakt.targets.tflite_sparse import stored_sparse
 from kompakt.targets.tflite_tables import fenced, inner_tensors
@@ -86,6 +87,12 @@ class TFLite(Target):
         if request.sparse:
             return stored_sparse(made, request.samples, finished=_sealed)
         return dataclasses.replace(made, data=_sealed(made.data))
+
+    def part(self, data: bytes, signature: str | None) -> bytes:
+        names = names_of(data) if self.suffix else []
+        if signature is None and len(names) > 1:
+            raise InputError(f"the file has the signatures {', '.join(names)}: say which with signature=")
+        return super().part(data, signature) if len(names) < 2 else taken_out(data, str(signature))
 
     def flatbuffer(self, data: bytes) -> bytes:
         """The TFLite file in an artifact: it is one."""

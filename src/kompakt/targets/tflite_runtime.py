@@ -31,6 +31,20 @@ def run(data: bytes, inputs: Any, *, kernels: str = "default") -> Outputs:
     return Outputs(values=tuple(values), lsb=tuple(steps))
 
 
+def run_signature(data: bytes, signature: str, names: Sequence[str], inputs: Any) -> Outputs:
+    """As :func:`run`, of one signature of a file that may have several.
+
+    Args:
+        names: what the signature calls its inputs, in the model's order.
+
+    Raises:
+        InputError: there is no such signature, it takes other inputs, or it crashes LiteRT.
+    """
+    arrays = with_bytes(data, inputs)
+    values, steps = call(f"{RUNTIME}:run_signature", arrays, of=NAME, signature=signature, inputs=list(names))
+    return Outputs(values=tuple(values), lsb=tuple(steps))
+
+
 def timer(data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
     """A function that invokes the file ``n`` times on its first sample and gives the seconds it took."""
     arrays = with_bytes(data, to_time(inputs))

@@ -1,0 +1,40 @@
+"""``kompakt join``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from kompakt.commands.shared import OK, progress, seed
+from kompakt.errors import InputError
+
+ABOUT = "put several .tflite files into one, a signature each"
+
+
+def options(command: ArgumentParser) -> None:
+    """What the command takes."""
+    command.add_argument("out", metavar="OUT.tflite", help="file to write")
+    command.add_argument("files", nargs="+", metavar="NAME=FILE", help="signature, and the verified file that it is")
+    command.add_argument("--seed", type=seed, default=0, metavar="S", help="of the inputs to compare on (default: 0)")
+
+
+def run(options: Namespace) -> int:
+    """``kompakt join``."""
+    from kompakt.records import to_json
+    from kompakt.signatures import join_signatures
+
+    given: dict[str, str] = {}
+    for text in options.files:
+        name, _, file = text.partition("=")
+        if not name or not file or name in given:
+            raise InputError(f"{text!r}: expected NAME=FILE, each name once, such as classify=classify.tflite")
+        given[name] = file
+    with progress() as report:
+        report("running each signature", 0.5)
+        made = join_signatures(given, options.out, seed=options.seed)
+    if options.json:
+        print(to_json(made))
+        return OK
+    print(f"{made.path}: {made.bytes:,} bytes, {made.gzip_bytes:,} gzipped; {made.apart:,} in files of their own")
+    for name, samples in zip(made.signatures, made.samples, strict=True):
+        print(f"  {name}: equal to its own file in every bit, {samples} random samples")
+    return OK
