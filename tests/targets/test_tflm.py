@@ -158,11 +158,19 @@ def test_the_folder(exported):
     made, model, x = exported
     place = find_target("tflm")
     files = unpacked(place.read(made.path))
-    assert sorted(files) == ["cnn_model.c", "cnn_model.h", "kompakt.json", MODEL]
+    assert sorted(files) == ["cnn_model.c", "cnn_model.h", "kompakt.json", "kompakt.seal", MODEL]
     assert made.bytes == len(files[MODEL])
     note = json.loads(files["kompakt.json"])
     assert note["quantization"] == "int8" and note["inputs"][0]["name"] == "image" and "versions" in note
     assert kp.verify_file(made.path, model, x).breaches == ()
+    assert b"kompakt" not in files[MODEL]  # what it says of itself takes no flash
+    changed = TFLiteFile(files[MODEL])
+    changed.put(changed.named("conv/kernel").index, -changed.named("conv/kernel").values)
+    faults = [str(fault) for fault in place.altered(packed({**files, MODEL: changed.pack()}))]
+    assert faults == [
+        f"{MODEL}: changed since it was written",
+        "conv/kernel: values changed: the numbers are not those written",
+    ]
     files["cnn_model.c"] += b"\n"
     assert [str(fault) for fault in place.altered(packed(files))] == ["cnn_model.c: changed since it was written"]
 
@@ -293,6 +301,8 @@ def test_clustered_weights_as_tables(tmp_path):
     known = {m.name: m.value for m in made.measurements}
     assert made.breaches == () and made.bytes < 0.8 * known["uncompressed"]
     assert known["arena"] > known["arena_uncompressed"]
+    arenas = f"{known['arena']:,.0f} bytes rather than {known['arena_uncompressed']:,.0f}"
+    assert any(note.startswith("compress: ") and note.endswith(arenas) for note in made.notes)
     place = find_target("tflm")
     files = unpacked(place.read(made.path))
     file = TFLiteFile(files[WHOLE])

@@ -18,11 +18,13 @@ from kompakt.folders import packed, unpacked
 from kompakt.isolated import call
 from kompakt.records import Measurement
 from kompakt.targets import ethos_u
+from kompakt.targets.float_target import NOTE as FOLDER_NOTE
 from kompakt.targets.float_target import broken_seal, check_mode, sealed
 from kompakt.targets.litert import off_grid, on_grid
 from kompakt.targets.target import Converted, Fault, Outputs, Request
 from kompakt.targets.tflite import TFLite, steps
 from kompakt.targets.tflite_file import NUMPY, Tensor, TFLiteFile
+from kompakt.targets.tflite_seal import altered
 from kompakt.targets.tflm_arena import NAME, RUNTIME, smallest_arena
 from kompakt.targets.tflm_operators import check_operators, methods, place
 from kompakt.targets.tflm_rewrite import finished, for_micro
@@ -31,6 +33,9 @@ from kompakt.targets.tflm_tables import compressed
 
 MODEL, WHOLE = "model.tflite", "model_uncompressed.tflite"
 """What ships, and the same before its weights were stored as tables, which LiteRT can read."""
+
+SEAL = "kompakt.seal"
+"""Digests of the model's tensors and operators: beside the model, so that they take no flash."""
 
 INTEGERS = {"INT8", "UINT8", "INT32"}
 """Types of a file of 8-bit integers."""
@@ -87,12 +92,15 @@ class TFLM(TFLite):
         made = super().convert(request)
         file = for_micro(made.data)
         check_operators(file)
-        made = dataclasses.replace(made, data=finished(file))
-        ships = compressed(made.data) if request.compress else None
+        note = json.loads(file.metadata("kompakt") or "{}")
+        whole, marks = finished(file)
+        ships = compressed(whole) if request.compress else None
         notes = [*made.notes]
         if request.compress and ships is None:
             notes.append("compress: no kernel has channels of so few values that tables of them would take fewer bytes")
-        data = made.data if ships is None else ships
+        if ships is not None:
+            notes.append(_unpacking(whole, ships))
+        data = whole if ships is None else ships
         first = tree.map_structure(lambda leaf: np.asarray(leaf)[:1], request.samples)
         inputs, outputs = self._numbers(file, data, first)
         pages = sources(
@@ -105,10 +113,9 @@ class TFLM(TFLite):
             inputs=inputs,
             outputs=outputs,
         )
-        files = {MODEL: data, **{name: text.encode() for name, text in pages.items()}}
+        files = {MODEL: data, SEAL: marks, **{name: text.encode() for name, text in pages.items()}}
         if ships is not None:
-            files[WHOLE] = made.data
-        note = json.loads(file.metadata("kompakt") or "{}")
+            files[WHOLE] = whole
         return dataclasses.replace(made, data=packed(sealed(files, note)), notes=tuple(notes))
 
     def run(self, data: bytes, inputs: Any, *, at: Sequence[str] | None = None) -> Outputs:
@@ -161,8 +168,24 @@ class TFLM(TFLite):
             found.append(Measurement(name="arena_uncompressed", value=arena, unit="bytes", where=HOST))
         return [*found, *ethos_u.estimates(self.flatbuffer(data))]
 
+    def note(self, data: bytes) -> str | None:
+        content = unpacked(data).get(FOLDER_NOTE)
+        return None if content is None else content.decode(errors="replace")
+
     def altered(self, data: bytes) -> list[Fault]:
-        return [*broken_seal(unpacked(data)), *super().altered(data)]
+        files = unpacked(data)
+        marks = files.get(SEAL)
+        inside = [] if marks is None else altered(TFLiteFile(self.flatbuffer(data)), marks)
+        return [*broken_seal(files), *inside]
+
+
+def _unpacking(whole: bytes, ships: bytes) -> str:
+    """What tables save, and what it costs to unpack them."""
+    before, after = smallest_arena(whole), smallest_arena(ships)
+    return (
+        f"compress: {len(whole) - len(ships):,} bytes of flash saved; kernels are unpacked in the arena, which takes "
+        f"{after:,} bytes rather than {before:,}"
+    )
 
 
 def _stored(file: TFLiteFile, leaves: Sequence[np.ndarray]) -> list[np.ndarray]:

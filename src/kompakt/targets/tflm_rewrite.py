@@ -18,6 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 from kompakt.targets.tflite_file import Op, TFLiteFile
 from kompakt.targets.tflite_seal import ENTRY as SEAL
 from kompakt.targets.tflite_seal import seal
+from kompakt.targets.tflite_signatures import NOTE
 from kompakt.targets.tflm_edit import cleaned, operator, packed, tensor_like
 
 INTEGERS = ("INT8",)
@@ -40,11 +41,15 @@ def for_micro(data: bytes) -> TFLiteFile:
     return file
 
 
-def finished(file: TFLiteFile) -> bytes:
-    """The bytes of an edited ``file``, sealed anew, its constants aligned."""
-    file.put_metadata(SEAL, seal(TFLiteFile(packed(file))))
+def finished(file: TFLiteFile) -> tuple[bytes, bytes]:
+    """(the bytes of an edited ``file``, its constants aligned, without what kompakt notes in it; a seal of them).
+
+    On the device the note and the seal would be some 700 bytes of flash that nothing reads.
+    """
+    file.model.metadata = [each for each in file.model.metadata or [] if each.name.decode() not in (NOTE, SEAL)]
     cleaned(file)
-    return packed(file)
+    made = packed(file)
+    return made, seal(TFLiteFile(made))
 
 
 def _selects(part: TFLiteFile) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int
 """NumPy's name of a type -> that of C."""
 
 PER_LINE = 16
+
+COUNTED = re.compile(r"(functional|sequential|model)(_\d+)?")
+"""Names that Keras makes up for models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +43,15 @@ class End:
 def identifier(name: str) -> str:
     """A name for C: letters, digits and underscores, and no word of the language.
 
+    Of names that Keras counts, and that are others in the next run, it is the same.
+
     Example:
+        >>> identifier("sequential_3")
+        'keras_model'
         >>> identifier("my net/2"), identifier("2nd"), identifier("\u00dcbung")
         ('my_net_2_model', 'm_2nd_model', '_bung_model')
     """
-    plain = re.sub(r"[^0-9A-Za-z_]", "_", name) or "m"
+    plain = "keras" if COUNTED.fullmatch(name) else re.sub(r"[^0-9A-Za-z_]", "_", name) or "m"
     return f"{'m_' if plain[0].isdigit() else ''}{plain}_model"
 
 
@@ -100,12 +108,21 @@ def rows(values: np.ndarray) -> str:
     """Numbers as the initializer of an array.
 
     Example:
-        >>> rows(np.array([1, -128], "int8")), rows(np.array([0.1], "float32"))
-        ('  1, -128,', '  1.000000015e-01f,')
+        >>> rows(np.array([1, -128], "int8")), rows(np.array([0.1, -np.inf], "float32"))
+        ('  1, -128,', '  1.000000015e-01f, -INFINITY,')
     """
     flat = values.ravel()
-    words = [f"{v:.9e}f" for v in flat.tolist()] if flat.dtype.kind == "f" else [str(int(v)) for v in flat.tolist()]
+    words = [_number(v) for v in flat.tolist()]
     return "\n".join(f"  {', '.join(words[i : i + PER_LINE])}," for i in range(0, len(words), PER_LINE))
+
+
+def _number(value: float) -> str:
+    """A number as C writes it; infinities and NaN as <math.h> calls them."""
+    if isinstance(value, int):
+        return str(value)
+    if math.isfinite(value):
+        return f"{value:.9e}f"
+    return "NAN" if math.isnan(value) else f"{'-' if value < 0 else ''}INFINITY"
 
 
 def _end(side: str, index: int, tensor: Tensor, values: np.ndarray) -> End:
