@@ -15,6 +15,8 @@ from kompakt.attach import transforms_of
 from kompakt.errors import InputError
 from kompakt.recipe import Recipe, load_recipe, recipe_names, to_dict
 from kompakt.stages import Rule, Stage, start_stage
+from kompakt.targets import TARGETS, find_target
+from kompakt.targets.target import WORDS
 from kompakt.transforms import Cluster, FakeQuant, Prune
 
 SHIPPED = [
@@ -605,3 +607,7 @@ def test_what_a_shrink_stage_refuses(stage, text):
     with pytest.raises(InputError) as caught:
         load_recipe(staged(**stage))
     assert str(caught.value) == text
+
+
+def test_words_for_quantization_are_those_of_the_targets():
+    assert set(WORDS) == {mode for name in TARGETS for mode in find_target(name).modes}

@@ -454,3 +454,46 @@ def test_a_model_without_weights_is_refused_before_anything_is_written(tmp_path)
         with pytest.raises(InputError, match=f"the model 'bare' has no {what}: expected at least one Dense"):
             kp.optimize(bare, data, recipe, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_for_another_place(tmp_path):
+    """A folder is what it writes there; it is taken up again, and shown beside the files of other targets."""
+    given = (tiny(), arrays(), PTQ, tmp_path)
+    kp.optimize(*given)
+    run = kp.optimize(*given, target="savedmodel")
+    assert [trial.recipe for trial in run.trials] == ["float", "ptq", "ptq_savedmodel"]
+    made = run.trials[-1]
+    assert made.artifact.target == "savedmodel" and made.artifact.breaches == ()
+    assert (tmp_path / "ptq_savedmodel" / "saved_model.pb").is_file()
+    assert made.value("accuracy_litert") == pytest.approx(made.value("accuracy_keras"))
+    assert made.value("latency_ms") > 0 and made.value("latency_ratio") is None
+    log = Log()
+    again = kp.optimize(*given, target="savedmodel", report=log)
+    assert again.trials[-1] == made
+    assert any("ptq_savedmodel: taken up" in what for what, _ in log)
+    (tmp_path / "ptq_savedmodel" / "fingerprint.pb").unlink(missing_ok=True)
+    (tmp_path / "ptq_savedmodel" / "kompakt.json").write_text("{}")
+    log = Log()
+    kp.optimize(*given, target="savedmodel", report=log)
+    assert not any("ptq_savedmodel: taken up" in what for what, _ in log)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (
+            {"target": "tfjs"},
+            r"recipe 'ptq': quantization='int8', target='tfjs': expected one of float, float16, uint8, uint16",
+        ),
+        (
+            {"target": "savedmodel", "quantization": "float", "sparse": True},
+            r"recipe 'ptq': quantization='float', target='savedmodel': it has no sparse storage; leave 'sparse' out",
+        ),
+        ({"io": "int16"}, r"io='int16': inputs and outputs of int8 files are int8 or uint8 or float32"),
+    ],
+)
+def test_what_a_target_has_not_is_told_before_training(change, error, tmp_path):
+    log = Log()
+    with pytest.raises(InputError, match=error):
+        kp.optimize(tiny(), arrays(), {**PTQ, **change}, tmp_path, report=log)
+    assert log == []

@@ -24,7 +24,7 @@ from kompakt.repairs import REPAIRS
 from kompakt.sites import nearest
 from kompakt.stages import Rule, Stage, in_training, make_transform, options_of
 from kompakt.targets import TARGETS
-from kompakt.targets.target import IO, MODES, check_sparse
+from kompakt.targets.target import IO, WORDS, check_sparse
 from kompakt.transforms import TRANSFORMS
 from kompakt.transforms.quantize import RANGES
 from kompakt.transforms.ranges import METHODS
@@ -136,7 +136,7 @@ def _recipe(data: Any, where: str) -> Recipe:
     )
     _check_name(values["name"], where)
     check_word(values, "target", TARGETS, where)
-    check_word(values, "quantization", MODES, where)
+    check_word(values, "quantization", WORDS, where)
     check_word(values, "io", IO, where)
     if values.get("sparse"):
         check_sparse(values.get("quantization", "float"), f"{where}: ")

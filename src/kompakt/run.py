@@ -28,10 +28,11 @@ from kompakt.distillation.model import Distillation
 from kompakt.errors import InputError
 from kompakt.examine import versions
 from kompakt.export import export
-from kompakt.files import read_file, sha256, writable_folder, write_atomic
+from kompakt.export_options import io_for
+from kompakt.files import sha256, writable_folder, write_atomic
 from kompakt.graph import reseed
 from kompakt.loading import save_model
-from kompakt.measure import latency_ratio
+from kompakt.measure import latency, latency_ratio
 from kompakt.progress import in_words
 from kompakt.recipe import Recipe, load_recipe, to_dict
 from kompakt.records import Artifact, Measurement, Run, Trial, from_json, to_json
@@ -64,6 +65,7 @@ def optimize(
     teacher: keras.Model | None = None,
     seed: int = 0,
     resume: bool = True,
+    target: str | None = None,
     report: Report = silent,
 ) -> Run:
     """Carry out ``recipe`` on ``model`` and write a verified file, beside the float file it is compared with.
@@ -76,6 +78,7 @@ def optimize(
         batch_size: of training. loss: Keras loss; by default the compiled one, else by the labels.
         teacher: built model that a recipe with ``distill`` needs; not changed.
         seed: of shuffling, starts and noise. resume: take up finished trials and stages found in ``out``.
+        target: to export to in place of the recipe's, in the mode there that comes nearest.
         report: told what goes on.
 
     Returns:
@@ -90,6 +93,8 @@ def optimize(
     chosen, baseline = load_recipe(recipe), load_recipe(BASELINE)
     if chosen.name == BASELINE and chosen != baseline:
         raise InputError(f"recipe {BASELINE!r}: the name of the file that others are compared with; give it another")
+    if target is not None:
+        chosen = for_target(chosen, target)
     names = [baseline, *([chosen] if chosen != baseline else [])]
     return optimize_all(
         model,
@@ -127,6 +132,7 @@ def optimize_all(
     loaded = data_for(model, load_data(data), one_output(model).shape[-1])
     _check_layers(model, recipes)
     _check_teacher(teacher, recipes)
+    _check_targets(recipes)
     folder = writable_folder(out)
     task = task_for(model, loaded, loss)
     job = _Job(
@@ -168,6 +174,38 @@ def _check_layers(model: keras.Model, recipes: Sequence[Recipe]) -> None:
             f"the model {model.name!r} has no {what}: expected at least one Dense, convolution, embedding or "
             "recurrent layer"
         )
+
+
+def for_target(recipe: Recipe, target: str) -> Recipe:
+    """``recipe`` with another target, and the mode there that comes nearest to its own.
+
+    Raises:
+        InputError: there is no such target.
+
+    Example:
+        >>> made = for_target(load_recipe("qat_int8"), "tfjs")
+        >>> made.name, made.quantization, made.io
+        ('qat_int8_tfjs', 'uint8', None)
+    """
+    place = find_target(target)
+    mode = recipe.quantization
+    mode = mode if mode in place.modes else place.nearest.get(mode, "float")
+    io = recipe.io if recipe.io in place.io.get(mode, ()) else None
+    name = recipe.name if target == recipe.target else f"{recipe.name}_{target}"
+    return dataclasses.replace(recipe, name=name, target=target, quantization=mode, io=io)
+
+
+def _check_targets(recipes: Sequence[Recipe]) -> None:
+    """Raise, before anything is trained, where a recipe ends in what its target has not, or that cannot be run."""
+    for recipe in recipes:
+        place = find_target(recipe.target)
+        where = f"recipe {recipe.name!r}: quantization={recipe.quantization!r}, target={recipe.target!r}"
+        if recipe.quantization not in place.modes:
+            raise InputError(f"{where}: expected one of {', '.join(place.modes)}")
+        if recipe.sparse and not place.stores_sparse:
+            raise InputError(f"{where}: it has no sparse storage; leave 'sparse' out")
+        io_for(recipe.io, recipe.quantization, place)
+        place.ready()
 
 
 def _check_teacher(teacher: keras.Model | None, recipes: Sequence[Recipe]) -> None:
@@ -224,7 +262,7 @@ class _Job:
         path = self.folder / f"{recipe.name}{find_target(recipe.target).suffix}"
         record = self.folder / "trials" / f"{recipe.name}.json"
         key = self._key(recipe)
-        found = _finished(record, {"key": key}, path) if self.resume else None
+        found = _finished(record, {"key": key}, self.folder) if self.resume else None
         if found is not None:
             report(f"{recipe.name}: taken up, finished before", 1.0)
             return found
@@ -236,12 +274,9 @@ class _Job:
 
     def earlier(self, done: Collection[str]) -> list[Trial]:
         """Trials of earlier runs on the same model and data whose file is still there, but those of ``done``."""
-        suffix = find_target("tflite").suffix
         records = sorted((self.folder / "trials").glob("*.json"), key=lambda path: path.stat().st_mtime)
         found = [
-            _finished(record, {"subject": self._subject}, self.folder / f"{record.stem}{suffix}")
-            for record in records
-            if record.stem not in done
+            _finished(record, {"subject": self._subject}, self.folder) for record in records if record.stem not in done
         ]
         return [trial for trial in found if trial is not None]
 
@@ -356,7 +391,7 @@ class _Job:
 
     def _measure(self, model: keras.Model, artifact: Artifact, before: Sequence[Trial]) -> tuple[Measurement, ...]:
         place = find_target(artifact.target)
-        data = read_file(artifact.path)
+        data = place.read(artifact.path)
         inputs, labels = self.data.x_test, self.data.y_test
         name = "accuracy" if self.task.metric == "accuracy" else "metric"
         unit = "" if name == "accuracy" else "lower"
@@ -370,9 +405,15 @@ class _Job:
         ]
         other = next((t.artifact for t in before if t.recipe == BASELINE and t.artifact), artifact)
         if other.target != artifact.target:
-            return tuple(measured)
+            where = f"{place.name}, 1 thread"
+            return (
+                *measured,
+                Measurement(
+                    name="latency_ms", value=latency(place.timer(data, inputs)).milliseconds, unit="ms", where=where
+                ),
+            )
         where = "LiteRT, 1 thread, alternated with the float file"
-        found = latency_ratio(place.timer(data, inputs), place.timer(read_file(other.path), inputs))
+        found = latency_ratio(place.timer(data, inputs), place.timer(place.read(other.path), inputs))
         if other is artifact:  # against itself it would differ by noise alone
             found = dataclasses.replace(found, ratio=1.0, spread=0.0)
         return (
@@ -433,17 +474,22 @@ def _source(kind: type) -> str:
         return ""
 
 
-def _finished(record: Path, wanted: Mapping[str, str], path: Path) -> Trial | None:
-    """The trial in ``record``, if that has what is ``wanted`` and its file is still the one it wrote."""
+def _finished(record: Path, wanted: Mapping[str, str], folder: Path) -> Trial | None:
+    """The trial in ``record``, if that has what is ``wanted`` and what it wrote is still in ``folder``."""
     try:
         held = json.loads(record.read_text())
         trial = from_json(Trial, json.dumps(held["trial"]))
         same = all(held[name] == value for name, value in wanted.items()) and trial.artifact is not None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if not same or trial.artifact is None or not path.exists():
+    if not same or trial.artifact is None:
         return None
-    if sha256(path.read_bytes()) != trial.artifact.sha256:
+    path = folder / Path(trial.artifact.path).name
+    try:
+        held = find_target(trial.artifact.target).read(path)
+    except InputError:
+        return None
+    if sha256(held) != trial.artifact.sha256:
         return None
     return dataclasses.replace(trial, artifact=dataclasses.replace(trial.artifact, path=str(path)))
 

@@ -18,6 +18,9 @@ def options(command: ArgumentParser) -> None:
     command.add_argument(
         "--teacher", metavar="TEACHER.keras", help="model to learn from, for recipes that distil: distill..."
     )
+    command.add_argument(
+        "--target", metavar="NAME", help="tflite, tflm, tfjs, savedmodel or onnx, in place of the recipe's"
+    )
     command.add_argument("--epochs", type=int, metavar="N", help="of training in all (default: the recipe's)")
     command.add_argument("--batch-size", type=int, default=32, metavar="N", help="of training (default: 32)")
     command.add_argument("--out", default="build", metavar="DIR", help="folder (default: build)")
@@ -44,6 +47,7 @@ def run(options: Namespace) -> int:
             batch_size=options.batch_size,
             teacher=None if options.teacher is None else loaded(options.teacher, options),
             seed=options.seed,
+            target=options.target,
             resume=not options.restart,
             report=report,
         )

@@ -17,7 +17,10 @@ from kompakt.folders import packed, read_folder, unpacked, write_folder
 from kompakt.records import Census, Encoding, Measurement, SiteFact
 
 MODES = ("float", "float16", "dynamic_int8", "weight_only_int8", "int8", "w4a8", "int16x8", "mixed")
-"""What a file may be quantized to."""
+"""What a TFLite file may be quantized to."""
+
+WORDS = (*MODES, "uint8", "uint16", "keras_int8", "keras_int4")
+"""What an artifact of any target may be quantized to."""
 
 IO = ("int8", "uint8", "int16", "float32")
 """What the inputs and outputs of an integer file may be."""
