@@ -3,6 +3,7 @@ garbage collector.
 """
 
 import gc
+import sys
 from collections import Counter
 
 import pytest
@@ -29,3 +30,15 @@ def pytest_collection_finish():
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def no_scope_left_open():
+    """Keras' list of open name scopes is empty after each test: what is left there names the weights of later ones."""
+    yield
+    if "keras" in sys.modules:
+        from keras.src.backend.common import global_state
+
+        left = [scope.name for scope in global_state.get_global_attribute("name_scope_stack") or []]
+        global_state.set_global_attribute("name_scope_stack", [])
+        assert left == []

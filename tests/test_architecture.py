@@ -51,6 +51,9 @@ LEVELS = (
     (
         "targets.litert",
         "targets.litert_converter",
+        "targets.ai_edge",
+        "targets.scopes",
+        "targets.grappler",
         "targets.tflm_runtime",
         "targets.ethos_u",
         "targets.savedmodel_graph",

@@ -1,5 +1,7 @@
 """The three ways kompakt fails, each with a text that says what to do."""
 
+import re
+
 
 class KompaktError(Exception):
     """Base of every error kompakt raises on purpose.
@@ -46,11 +48,19 @@ class VerificationError(KompaktError):
         self.breaches = breaches
 
 
+IN_FRONT = re.compile(r"Exception encountered when calling .*|in user code:|\x1b\[[\d;]*m|File .*, line \d+, in .*")
+"""What Keras and TensorFlow put before the reason of an error, and colours."""
+
+
 def first_line(error: BaseException) -> str:
     """What another program's error says, on one line; its type where it says nothing.
 
     Example:
         >>> first_line(ValueError("\\nnot so\\nbecause")), first_line(KeyError())
         ('not so', 'KeyError')
+        >>> first_line(ValueError("Exception encountered when calling Dense.call().\\n\\nnot so"))
+        'not so'
     """
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reasons = [line for line in (IN_FRONT.sub("", line).strip() for line in lines) if line]
+    return next(iter([*reasons, *lines]), type(error).__name__)[:300]

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.util import modify_model_io_type
 
 from kompakt.errors import InputError, first_line
 from kompakt.isolated import Answer
@@ -31,6 +32,26 @@ def convert(arrays: list[np.ndarray], *, folder: str, half: bool) -> Answer:  # 
     except Exception as error:
         raise InputError(_refusal(error)) from error
     return [np.frombuffer(made, "uint8")], None
+
+
+def with_integer_io(arrays: list[np.ndarray], *, io: str) -> Answer:
+    """The bytes of an integer file, with the conversions to and from floats taken off its ends.
+
+    Args:
+        arrays: the bytes of the file. io: "int8", "uint8" or "int16".
+
+    Raises:
+        InputError: an end is of another type.
+    """
+    kind = {"int8": tf.int8, "uint8": tf.uint8, "int16": tf.int16}[io]
+    try:
+        with quiet():
+            made = modify_model_io_type(arrays[0].tobytes(), kind, kind)
+    except ValueError as error:
+        raise InputError(
+            f"io={io!r}: an input or output of the file is of another type ({first_line(error)}); use io='float32'"
+        ) from error
+    return [np.frombuffer(bytes(made), "uint8")], None
 
 
 def _refusal(error: Exception) -> str:

@@ -17,6 +17,7 @@ from kompakt.sites import sites
 from kompakt.targets.endpoints import Endpoints, unique
 from kompakt.targets.quiet import quiet
 from kompakt.targets.savedmodel_graph import PB, canonical
+from kompakt.targets.scopes import taken, tensorflow_names
 from kompakt.targets.warm_up import SIGNATURE
 
 WEIGHTS = "weights"
@@ -44,7 +45,8 @@ def written(model: keras.Model, ends: Endpoints, *, half: bool = False) -> dict[
     try:
         with quiet(), tempfile.TemporaryDirectory() as folder:
             root, default = _root(model, ends, half=half)
-            tf.saved_model.save(root, folder, signatures={SIGNATURE: default}, options=options)
+            with tensorflow_names(model):
+                tf.saved_model.save(root, folder, signatures={SIGNATURE: default}, options=options)
             files = read_folder(Path(folder))
     except Exception as error:
         raise InputError(
@@ -65,7 +67,7 @@ def _root(model: keras.Model, ends: Endpoints, *, half: bool) -> tuple[Any, Any]
     halves = _halves(model) if half else []
 
     def serve(inputs: Any) -> Any:
-        with _reading(halves):
+        with tensorflow_names(model), _reading(halves):
             return model(inputs, training=False)
 
     root = tf.__internal__.tracking.AutoTrackable()
@@ -87,7 +89,10 @@ def _halves(model: keras.Model) -> list[tuple[Any, Any]]:
     import tensorflow as tf
 
     floats = (s for s in sites(model) if s.variable is not None and s.variable.dtype == "float32")
-    return [(s.variable, tf.Variable(tf.cast(s.variable.value, "float16"), name=s.name)) for s in floats]
+    return [
+        (s.variable, tf.Variable(tf.cast(s.variable.value, "float16"), name="/".join(map(taken, s.name.split("/")))))
+        for s in floats
+    ]
 
 
 @contextlib.contextmanager

@@ -16,12 +16,13 @@ from kompakt.errors import InputError
 from kompakt.folders import packed, unpacked
 from kompakt.graph import symbolic_inputs, with_weights
 from kompakt.inference import infer
+from kompakt.isolated import begin
 from kompakt.records import Census
 from kompakt.sites import sites
 from kompakt.targets import tfjs_page, tfjs_runtime
 from kompakt.targets.float_target import NOTE, FloatTarget, check_mode, folded, note_of, sealed
 from kompakt.targets.target import Converted, Outputs, Request, check_backend
-from kompakt.targets.tfjs_graph import Graph, frozen, owner, unknown_operators
+from kompakt.targets.tfjs_graph import GRAPPLER, Graph, frozen, owner, unknown_operators
 from kompakt.targets.tfjs_links import Held, from_json, named_by_site, to_json
 from kompakt.targets.tfjs_model import MODEL, GraphModel, packed_model, read_json, shard_names, unpacked_model
 from kompakt.targets.tfjs_runtime import BACKENDS, Session, session
@@ -66,6 +67,7 @@ class TFJS(FloatTarget):
     def convert(self, request: Request) -> Converted:
         check_mode(self, request.quantization)
         check_backend("converting to TF.js")
+        begin(GRAPPLER)
         model = folded(request.model)
         graph = frozen(model, request.batch)
         held = named_by_site(graph, model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,25 +12,18 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format
 from keras import tree
-from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow.core.framework import graph_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-from tensorflow.python.grappler import cluster as grappler_cluster
-from tensorflow.python.grappler import tf_optimizer
 
 from kompakt.errors import InputError, first_line
 from kompakt.graph import symbolic_inputs
+from kompakt.isolated import call
 from kompakt.targets.quiet import quiet
+from kompakt.targets.scopes import tensorflow_names
 from kompakt.targets.tfjs_model import End
 from kompakt.targets.tfjs_rewrite import without_einsum, without_erfc, without_order
 
-SIMPLER = ("debug_stripper", "function", "pruning", "constfold", "arithmetic", "dependency")
-"""Grappler's passes, in this order: what does not depend on the inputs is computed here."""
-
-FUSED = ("remap", "constfold", "arithmetic", "dependency")
-"""Those after them: a bias and an activation go into the operator before them."""
-
-FUSED_OPS = frozenset((b"BiasAdd", b"Relu", b"Relu6", b"Elu", b"LeakyRelu"))
-"""What TF.js computes within a convolution or matrix product."""
+GRAPPLER = "kompakt.targets.grappler:simplify"
 
 TYPES: dict[Any, str] = {tf.float32: "float32", tf.int32: "int32", tf.bool: "bool"}
 """TensorFlow's types that TF.js has, and what it calls them."""
@@ -81,7 +74,8 @@ def frozen(model: keras.Model, batch: int | None) -> Graph:
             proto = _optimized(constant)
     except Exception as error:
         raise InputError(
-            f"TensorFlow cannot make a graph of the model {model.name!r}: {_reason(error)}; replace the layer it names"
+            f"TensorFlow cannot make a graph of the model {model.name!r}: {first_line(error)}; replace the layer it "
+            "names"
         ) from error
     for rewrite in (without_erfc, without_einsum, without_order):
         rewrite(proto)
@@ -89,12 +83,6 @@ def frozen(model: keras.Model, batch: int | None) -> Graph:
     inputs = [_end(*each) for each in zip(names[0], constant.inputs, strict=True)]
     outputs = [_end(*each) for each in zip(names[1], constant.outputs, strict=True)]
     return Graph(proto=proto, constants=_constants(proto), inputs=inputs, outputs=outputs)
-
-
-def _reason(error: Exception) -> str:
-    """What an error says, without the line that Keras puts before it."""
-    said = re.sub(r"^Exception encountered when calling .*\n|\x1b\[\d+m", "", str(error))
-    return first_line(ValueError(said)) if said.strip() else first_line(error)
 
 
 def _traced(model: keras.Model, batch: int | None) -> tuple[Any, tuple[list[str], list[str]]]:
@@ -105,7 +93,8 @@ def _traced(model: keras.Model, batch: int | None) -> tuple[Any, tuple[list[str]
     found: list[str] = []
 
     def call(*tensors: Any) -> dict[str, Any]:
-        made = model(tree.pack_sequence_as(inputs, list(tensors)), training=False)
+        with tensorflow_names(model):
+            made = model(tree.pack_sequence_as(inputs, list(tensors)), training=False)
         found[:] = _output_names(model, made)
         return {f"output_{i:04d}": tensor for i, tensor in enumerate(tree.flatten(made))}
 
@@ -122,45 +111,11 @@ def _output_names(model: keras.Model, made: Any) -> list[str]:
 
 
 def _optimized(constant: Any) -> Any:
-    """Grappler's form of a frozen function, with biases and activations in the operator before them.
-
-    Where Grappler put a function into an operator that TF.js computes without, operators stay as they were.
-    """
+    """A frozen function as Grappler simplifies it (:mod:`kompakt.targets.grappler`)."""
     ends = [t.name for t in (*constant.inputs, *constant.outputs)]
-    single = _grappled(constant.graph.as_graph_def(), ends, SIMPLER)
-    for node in single.node:  # the fused operators are known to Grappler on a processor alone
-        node.device = "/device:CPU:0" if node.op in ("Conv2D", "MatMul") else ""
-    fused = _grappled(single, ends, FUSED)
-    known = all(set(node.attr["fused_ops"].list.s) <= FUSED_OPS for node in fused.node if "fused_ops" in node.attr)
-    made = fused if known else single
-    for node in made.node:
-        node.device = ""
-    return made
-
-
-def _grappled(proto: Any, ends: Sequence[str], passes: Sequence[str]) -> Any:
-    """``proto`` after some of Grappler's passes, with its ``ends`` as they are."""
-    with tf.Graph().as_default() as graph:
-        tf.import_graph_def(proto, name="")
-    meta = tf.compat.v1.train.export_meta_graph(graph_def=proto, graph=graph)
-    kept = meta_graph_pb2.CollectionDef()
-    kept.node_list.value.extend(ends)
-    meta.collection_def["train_op"].CopyFrom(kept)
-    config = config_pb2.ConfigProto()
-    options = config.graph_options.rewrite_options
-    options.optimizers.extend(passes)
-    options.meta_optimizer_iterations = 2
-    options.min_graph_nodes = -1
-    return tf_optimizer.OptimizeGraph(config, meta, cluster=_processor())
-
-
-def _processor() -> Any:
-    from tensorflow.core.protobuf import device_properties_pb2
-
-    device = device_properties_pb2.NamedDevice(name="/CPU:0")
-    device.properties.type = "CPU"
-    device.properties.environment["architecture"] = "4"
-    return grappler_cluster.Cluster(devices=[device])
+    given = [np.frombuffer(constant.graph.as_graph_def().SerializeToString(), "uint8")]
+    (made,), _ = call(GRAPPLER, given, of="TensorFlow's Grappler", ends=ends)
+    return graph_pb2.GraphDef.FromString(made.tobytes())
 
 
 def _reached(proto: Any, ends: Iterable[str]) -> Any:

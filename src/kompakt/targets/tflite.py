@@ -27,7 +27,7 @@ from kompakt.targets.target import IO, MODES, Converted, Fault, Outputs, Request
 from kompakt.targets.tflite_file import FLOATS, Tensor, TFLiteFile, census
 from kompakt.targets.tflite_float import CONVERTER, float_file
 from kompakt.targets.tflite_links import Link, activation_links, give_names, restore_biases, weight_links
-from kompakt.targets.tflite_quantize import quantized
+from kompakt.targets.tflite_quantize import QUANTIZER, quantized
 from kompakt.targets.tflite_seal import ENTRY as SEAL
 from kompakt.targets.tflite_seal import altered, seal
 from kompakt.targets.tflite_signatures import names_of, taken_out
@@ -68,6 +68,8 @@ class TFLite(Target):
             raise InputError(f"io {request.io!r}: expected one of {', '.join(IO)}")
         check_backend("converting to TFLite")
         begin(CONVERTER)
+        if request.quantization not in ("float", "float16"):
+            begin(QUANTIZER)
         if request.sparse:
             check_sparse(request.quantization)
         floats = request.quantization in ("float", "float16")

@@ -13,6 +13,7 @@ from kompakt.graph import symbolic_inputs
 from kompakt.isolated import call
 from kompakt.targets.quiet import quiet
 from kompakt.targets.savedmodel_write import TABLES
+from kompakt.targets.scopes import tensorflow_names
 from kompakt.targets.tflite_file import TFLiteFile
 
 CONVERTER = "kompakt.targets.litert_converter:convert"
@@ -53,7 +54,7 @@ def _convert(model: keras.Model, *, half: bool) -> bytes:
 
     specs = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in model.inputs]
     try:
-        with quiet(), tempfile.TemporaryDirectory() as folder:
+        with quiet(), tensorflow_names(model), tempfile.TemporaryDirectory() as folder:
             archive = keras.export.ExportArchive()
             for layer in model._flatten_layers():
                 if isinstance(layer, TABLES):  # variables are found without, and to walk all layers is slow

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from kompakt.errors import InputError, first_line
+from kompakt.errors import InputError
+from kompakt.isolated import call
 from kompakt.numerics import WIDE
 from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Encoding
-from kompakt.targets.quiet import quiet
 from kompakt.targets.target import Converted, Request
 from kompakt.targets.tflite_biases import exact_biases, named_biases
 from kompakt.targets.tflite_constants import coarser_constants
@@ -24,6 +24,12 @@ from kompakt.targets.tflite_tables import inner_tensors, put_stand_ins, put_tabl
 from kompakt.targets.tflite_widths import Width, stored_bits, widths
 
 Range = tuple[np.ndarray, np.ndarray]
+
+QUANTIZER = "kompakt.targets.ai_edge:quantize"
+INTEGER_IO = "kompakt.targets.litert_converter:with_integer_io"
+
+WEIGHTS_ONLY = {"dynamic_int8": "dynamic", "weight_only_int8": "weight_only"}
+"""Modes in which activations have no grid -> what ai-edge-quantizer is told."""
 
 MERGES = ("CONCATENATION", "MAXIMUM", "MINIMUM")
 """Operators whose inputs are on their output's grid."""
@@ -50,7 +56,9 @@ def quantized(
         put_tables(done, tables)
         _name_meetings(done, file, links)
         if request.io != "float32":
-            done = TFLiteFile(_integer_io(done.pack(), request.io))
+            arrays = [np.frombuffer(done.pack(), "uint8")]
+            (made,), _ = call(INTEGER_IO, arrays, of="TensorFlow's converter", io=request.io)
+            done = TFLiteFile(made.tobytes())
     done.rename({done.inputs[i]: file.tensors[index].name for i, index in enumerate(file.inputs)}.get)
     inputs = {link.tensor: link.site for link in reversed(links) if link.tensor in file.inputs}
     mixed = request.quantization == MIXED
@@ -194,41 +202,38 @@ def _measure_rest(
 
 
 def _through_aeq(file: TFLiteFile, ranges: Mapping[str, Any], request: Request, links: Sequence[Link]) -> bytes:
-    with quiet():
-        from ai_edge_quantizer import qtyping, quantizer
+    ends = [np.asarray(each[side]) for each in ranges.values() for side in ("min", "max")]
+    arrays = [np.frombuffer(file.pack(), "uint8"), *ends]
+    settings = list(_settings(file, request, links))
+    (made,), _ = call(QUANTIZER, arrays, of="ai-edge-quantizer", settings=settings, names=list(ranges))
+    return made.tobytes()
 
-        worker = quantizer.Quantizer(bytearray(file.pack()))
-        every = qtyping.TFLOperationName.ALL_SUPPORTED
-        if request.quantization == "dynamic_int8":
-            worker.add_dynamic_config(".*", every, 8)
-        elif request.quantization == "weight_only_int8":
-            worker.add_weight_only_config(".*", every, 8)
-        else:
-            usual = Width(weights=8, activations=16 if request.quantization == "int16x8" else 8)
-            worker.add_static_config(".*", every, usual.activations, usual.weights)
-            each = widths(file, request.encodings, request.floats, links, usual.activations or 8)
-            scopes = [".*"]
-            for op, width in zip(file.ops, each, strict=True):
-                scope = f"^{re.escape(';'.join(file.tensors[i].name for i in op.outputs))};$"
-                if width.activations is None:
-                    worker.update_quantization_recipe(scope, every, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
-                elif width != usual:
-                    worker.add_static_config(scope, every, width.activations, width.weights)
-                    scopes.append(scope)  # what is said of one scope goes before what is said of all, of its edges too
-            for scope, edge in itertools.product(
-                scopes, (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT)
-            ):
-                worker.update_quantization_recipe(scope, edge, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
-        try:
-            result = worker.quantize(dict(ranges)).quantized_model
-        except Exception as error:
-            raise InputError(
-                f"ai-edge-quantizer refuses the model: {first_line(error)}; "
-                "leave the layer it names out of the quantization"
-            ) from error
-    if result is None:
-        raise InputError("ai-edge-quantizer gave no file; nothing in the model can be quantized")
-    return bytes(result)
+
+def _settings(file: TFLiteFile, request: Request, links: Sequence[Link]) -> Iterator[dict[str, Any]]:
+    """What ai-edge-quantizer shall do (:func:`kompakt.targets.ai_edge.quantize`)."""
+    every = {"scope": ".*", "operators": "ALL_SUPPORTED"}
+    if request.quantization in WEIGHTS_ONLY:
+        yield {**every, "how": WEIGHTS_ONLY[request.quantization], "weights": 8}
+        return
+    usual = Width(weights=8, activations=16 if request.quantization == "int16x8" else 8)
+    yield {**every, "how": "static", "activations": usual.activations, "weights": usual.weights}
+    each = widths(file, request.encodings, request.floats, links, usual.activations or 8)
+    scopes = [".*"]
+    for op, width in zip(file.ops, each, strict=True):
+        scope = f"^{re.escape(';'.join(file.tensors[i].name for i in op.outputs))};$"
+        if width.activations is None:
+            yield {**every, "scope": scope, "how": "leave"}
+        elif width != usual:
+            yield {
+                **every,
+                "scope": scope,
+                "how": "static",
+                "activations": width.activations,
+                "weights": width.weights,
+            }
+            scopes.append(scope)  # what is said of one scope goes before what is said of all, of its edges too
+    for scope, edge in itertools.product(scopes, ("INPUT", "OUTPUT")):
+        yield {"scope": scope, "operators": edge, "how": "leave"}
 
 
 def _name_meetings(done: TFLiteFile, file: TFLiteFile, links: Sequence[Link]) -> None:
@@ -291,18 +296,3 @@ def _same_to_the_last_bit(file: TFLiteFile, rtol: float) -> None:
     for op in file.ops:
         for index in op.inputs if op.name in MERGES else ():
             share(index, op.outputs[0])
-
-
-def _integer_io(data: bytes, io: str) -> bytes:
-    """Take the float conversion off the edges of an integer file."""
-    with quiet():
-        import tensorflow as tf
-        from tensorflow.lite.python.util import modify_model_io_type
-
-        kind = {"int8": tf.int8, "uint8": tf.uint8, "int16": tf.int16}[io]
-        try:
-            return bytes(modify_model_io_type(data, kind, kind))
-        except ValueError as error:
-            raise InputError(
-                f"io={io!r}: an input or output of the file is of another type ({first_line(error)}); use io='float32'"
-            ) from error
