@@ -42,12 +42,15 @@ class Interval:
 
 
 def mean_interval(
-    values: Array, *, confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
+    values: Array, *, confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES, share: bool = True
 ) -> Interval | None:
     """The interval of the mean of ``values``, one a sample; None of fewer than two.
 
     Samples are drawn with putting back. Of values that are all 0 or 1, with fewer than 10 of either, it is the exact
     one of a share (Clopper and Pearson 1934): a bootstrap of 50 right answers of 50 would say that no error is possible.
+
+    Args:
+        share: False for values that are none, though they may all be 0 or 1: differences.
 
     Example:
         >>> found = mean_interval(np.repeat([1.0, 0.0], [90, 10]))
@@ -59,7 +62,7 @@ def mean_interval(
     values = np.asarray(values, "float64").ravel()
     if len(values) < 2:
         return None
-    if is_share(values) and min(values.sum(), len(values) - values.sum()) < FEW:
+    if share and is_share(values) and min(values.sum(), len(values) - values.sum()) < FEW:
         found = stats.binomtest(int(values.sum()), len(values)).proportion_ci(confidence, method="exact")
         return Interval(low=float(found.low), high=float(found.high), how="exact interval of a share (Clopper-Pearson)")
     if (values == values[0]).all():
