@@ -163,8 +163,6 @@ def _work(judged: Subject) -> Callable[[Pair], tuple[Outputs, list[Array]]]:
 def _labels(given: Any, outputs: Sequence[Array], names: Sequence[str] | None) -> list[Array]:
     """The labels as an array an output."""
     count = len(outputs)
-    if isinstance(given, Mapping) and names is None and count > 1:
-        raise InputError("data: labels by name, and the file does not say what its outputs are called; give a list")
     ordered = in_order(given, names, "labels") if count > 1 else given
     found = (
         [np.asarray(ordered)]

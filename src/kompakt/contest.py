@@ -43,7 +43,8 @@ def compare_models(
 
     Example:
         >>> import keras, numpy as np
-        >>> a, b = (keras.Sequential([keras.Input((2,)), keras.layers.Rescaling(s)], name=n) for s, n in ((1, "a"), (2, "b")))
+        >>> a, b = (keras.Sequential([keras.Input((2,)), keras.layers.Rescaling(s)], name=n)
+        ...         for s, n in ((1, "a"), (2, "b")))
         >>> found = compare_models([a, b], (np.eye(2, dtype="float32"), np.array([0, 1])))
         >>> [(each.thing, each.evaluation.value("accuracy")) for each in found.contenders]
         [('a', 1.0), ('b', 1.0)]

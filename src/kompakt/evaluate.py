@@ -24,8 +24,8 @@ from kompakt.task import BINARY, VALUES, kind_of
 BATCH = 256
 
 MASKED = (
-    "the model masks its outputs: Keras leaves padding out of its metrics, here it counts as it does in any file; give a "
-    "metric that knows the padding"
+    "the model masks its outputs: Keras leaves padding out of its metrics, here it counts as it does in any file; give "
+    "a metric that knows the padding"
 )
 
 GUESSED = "all outputs lie between 0 and 1 and are taken for probabilities: the class is 1 above a half"
@@ -60,15 +60,16 @@ def evaluate(
     """How good ``thing`` is on labelled samples, each metric with the interval in which it lies.
 
     Args:
-        thing: a Keras model, plain or in training (attached); or the path of a ``.keras`` file or of an artifact of any
-            target, which runs in its own runtime.
+        thing: a Keras model, plain or in training (attached); or the path of a ``.keras`` file or of an artifact of
+            any target, which runs in its own runtime.
         data: (x, y) of arrays; batches of such pairs: a list, a generator, a ``tf.data.Dataset``, a
-            ``keras.utils.PyDataset``; or what :func:`kompakt.load_data` gives or takes, of which the test samples count.
-            Several inputs are a list in the model's order, or a mapping by their names; several outputs too.
-        metrics: as for ``compile``: names, classes, instances, losses, functions; of several outputs a list with an entry
-            for each, or a mapping by name. By default accuracy where labels are classes, else the mean squared and the
-            mean absolute error.
-        batch_size: of arrays. threads: batches of an artifact that are computed at once, each in a process of its own.
+            ``keras.utils.PyDataset``; or what :func:`kompakt.load_data` gives or takes, of which the test samples
+            count. Several inputs are a list in the model's order, or a mapping by their names; several outputs too.
+        metrics: as for ``compile``: names, classes, instances, losses, functions; of several outputs a list with an
+            entry for each, or a mapping by name. By default accuracy where labels are classes, else the mean squared
+            and the mean absolute error.
+        batch_size: of arrays.
+        threads: batches of an artifact that are computed at once, each in a process of its own.
         seed: of the samples that are drawn for the intervals. confidence: of these; None for none.
         progress: a bar on the terminal, or what is told instead.
 

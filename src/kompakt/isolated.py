@@ -145,7 +145,8 @@ def lanes(count: int) -> Iterator[Executor]:
 
     Example:
         >>> with lanes(2) as pool:
-        ...     [made[1]["n"] for made in pool.map(lambda n: call("kompakt.isolated:echo", [], of="echo", n=n), range(3))]
+        ...     made = pool.map(lambda n: call("kompakt.isolated:echo", [], of="echo", n=n), range(3))
+        ...     [answer["n"] for _, answer in made]
         [0, 1, 2]
     """
     words = ["", *(f"lane {i} of {uuid.uuid4()}" for i in range(1, count))]

@@ -22,7 +22,8 @@ class Evaluation:
         answers: outputs, labels and a value a sample (:class:`kompakt.evaluate.Answered`); not in the JSON.
 
     Example:
-        >>> found = Evaluation(thing="m", kind="keras", samples=9, measurements=(Measurement(name="accuracy", value=1.0),))
+        >>> measured = (Measurement(name="accuracy", value=1.0),)
+        >>> found = Evaluation(thing="m", kind="keras", samples=9, measurements=measured)
         >>> found.value("accuracy")
         1.0
     """

@@ -18,22 +18,15 @@ Array = np.ndarray[Any, Any]
 TOGETHER = 1024
 """Samples that a metric is given at once."""
 
-SHORT = {"accuracy": "accuracy", "acc": "accuracy", "crossentropy": "crossentropy", "ce": "crossentropy"}
-"""Words that mean another metric by the shapes of labels and outputs, as in ``compile``."""
+ACCURACY = ("accuracy", "acc")
+"""What ``compile`` takes for the accuracy of whatever labels there are."""
 
-BY_SHAPE: Mapping[str, tuple[type, type, type]] = {
-    "accuracy": (
-        keras.metrics.BinaryAccuracy,
-        keras.metrics.SparseCategoricalAccuracy,
-        keras.metrics.CategoricalAccuracy,
-    ),
-    "crossentropy": (
-        keras.metrics.BinaryCrossentropy,
-        keras.metrics.SparseCategoricalCrossentropy,
-        keras.metrics.CategoricalCrossentropy,
-    ),
-}
-"""Word -> the metric of one output value, of class numbers, of one-hot rows."""
+ACCURACIES = (
+    keras.metrics.BinaryAccuracy,
+    keras.metrics.SparseCategoricalAccuracy,
+    keras.metrics.CategoricalAccuracy,
+)
+"""Of one output value, of class numbers, of one-hot rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +91,7 @@ def scorer(metric: Any, labels: Array, outputs: Array, *, output: int = 0, prefi
     """A metric as ``compile`` takes it: a name, a class, an instance, a loss, or a function of labels and outputs.
 
     Args:
-        labels, outputs: by their shapes "accuracy" and "crossentropy" are the metric for them.
+        labels, outputs: by their shapes "accuracy" is the one for them, as in ``compile``.
 
     Raises:
         InputError: Keras has no such metric.
@@ -113,12 +106,12 @@ def scorer(metric: Any, labels: Array, outputs: Array, *, output: int = 0, prefi
 
 
 def _metric(metric: Any, labels: Array, outputs: Array) -> keras.metrics.Metric:
-    if isinstance(metric, str) and metric.lower() in SHORT:
-        return BY_SHAPE[SHORT[metric.lower()]][_form(labels, outputs)](name=metric)
+    if isinstance(metric, str) and metric.lower() in ACCURACY:
+        return ACCURACIES[_form(labels, outputs)](name=metric)
     try:
         found = keras.metrics.get(metric) if isinstance(metric, str) else metric
         found = found() if inspect.isclass(found) else found
-    except Exception as error:
+    except (ValueError, TypeError) as error:
         raise InputError(
             f"metric {metric!r}: Keras has none of that name that needs nothing else ({first_line(error)}); give an "
             "instance of keras.metrics, or a name such as 'accuracy', 'mse' or 'AUC'"
@@ -133,7 +126,7 @@ def _metric(metric: Any, labels: Array, outputs: Array) -> keras.metrics.Metric:
 
 
 def _form(labels: Array, outputs: Array) -> int:
-    """The place in :data:`BY_SHAPE`, as Keras tells it."""
+    """The place in :data:`ACCURACIES`, as Keras tells it."""
     if outputs.ndim < 2 or outputs.shape[-1] == 1:
         return 0
     return 1 if labels.ndim < outputs.ndim or labels.shape[-1] == 1 else 2
@@ -144,7 +137,8 @@ def by_output(metrics: Any, names: Sequence[str], usual: Callable[[int], Sequenc
 
     Args:
         metrics: None for the usual ones; of one output a metric or a list of them; of several a list with an entry an
-            output, or a mapping by the names of outputs. usual: number of an output -> what it has where none are given.
+            output, or a mapping by the names of outputs.
+        usual: number of an output -> what it has where none are given.
 
     Raises:
         InputError: an output of that name, or so many, there are not.
@@ -164,8 +158,8 @@ def by_output(metrics: Any, names: Sequence[str], usual: Callable[[int], Sequenc
         return [_listed(metrics)]
     if not isinstance(metrics, (list, tuple)) or len(metrics) != len(names):
         raise InputError(
-            f"metrics={metrics!r}: there are {len(names)} outputs, expected a list with an entry for each, or a mapping "
-            f"by their names: {', '.join(map(repr, names))}"
+            f"metrics={metrics!r}: there are {len(names)} outputs, expected a list with an entry for each, or a "
+            f"mapping by their names: {', '.join(map(repr, names))}"
         )
     return [_listed(each) for each in metrics]
 

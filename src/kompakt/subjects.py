@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from kompakt.inference import infer
 from kompakt.loading import load_model
 from kompakt.measure import Timer
 from kompakt.samples import checked
-from kompakt.sites import check_built
+from kompakt.sites import check_built, is_graph
 from kompakt.targets import target_at
 from kompakt.targets.endpoints import endpoints
 from kompakt.targets.target import Outputs
@@ -34,8 +33,8 @@ class Subject:
 
     Attributes:
         name: path, or the model's name. kind: "keras" or the name of a target.
-        inputs, outputs: their names in the order in which ``keras.tree`` flattens them; None where they are not known,
-            or do not matter: dicts are taken as they are.
+        inputs, outputs: their names in the order in which they go in and come out; () where they are not known, None
+            where mappings are taken as they are.
         run: inputs, (samples, ...) each -> outputs. timer: inputs -> a timer of one run, where it has one.
         probabilities: whether a single output is one, where that is known. masked: Keras leaves padding out of metrics.
         bytes, gzip_bytes: of the file, or of what of a folder ships.
@@ -86,7 +85,8 @@ def _of_model(model: keras.Model, name: str, data: bytes | None = None) -> Subje
     check_built(model)
     inputs = symbolic_inputs(model)
     several = isinstance(inputs, (list, tuple)) and len(inputs) > 1
-    ends = forms(model)
+    form = forms(model)
+    ends = model.outputs if is_graph(model) else keras.tree.flatten(model(inputs))
 
     def run(given: Any) -> Outputs:
         values = infer(model, checked(model, given, "data"))
@@ -98,8 +98,8 @@ def _of_model(model: keras.Model, name: str, data: bytes | None = None) -> Subje
         run=run,
         inputs=tuple(t.name for t in inputs) if several else None,
         outputs=endpoints(model).output_names,
-        probabilities=ends[0].holds == PROBABILITIES if len(ends) == 1 else None,
-        masked=any(getattr(t, "_keras_mask", None) is not None for t in keras.tree.flatten(model(inputs))),
+        probabilities=form[0].holds == PROBABILITIES if len(form) == 1 else None,
+        masked=any(getattr(t, "_keras_mask", None) is not None for t in ends),
         bytes=None if data is None else len(data),
         gzip_bytes=None if data is None else gzip_bytes(data),
     )
@@ -110,41 +110,24 @@ def _of_artifact(path: Path) -> Subject:
     place.ready()
     data = place.part(place.read(path), None)
     shipped = place.shipped(data).values()
-    note = _note(place.note(data), path)
+    inputs, outputs = place.ends(data)
     return Subject(
         name=str(path),
         kind=place.name,
         run=lambda inputs: place.run(data, inputs),
-        inputs=_names(note.get("inputs")),
-        outputs=_names(note.get("outputs")),
+        inputs=inputs,
+        outputs=outputs,
         timer=lambda inputs: place.timer(data, inputs),
         bytes=sum(map(len, shipped)),
         gzip_bytes=sum(map(gzip_bytes, shipped)),
     )
 
 
-def _note(text: str | None, path: Path) -> Mapping[str, Any]:
-    """What kompakt wrote into a file about itself."""
-    try:
-        note = json.loads(text or "{}")
-    except ValueError as error:
-        raise InputError(f"{path}: kompakt's note in it is no JSON ({error}); make it again") from None
-    return note if isinstance(note, Mapping) else {}
-
-
-def _names(ends: Any) -> tuple[str, ...] | None:
-    """The names of a note's inputs or outputs, which are names or {"name": ..., "shape": ...}."""
-    if not isinstance(ends, list) or not ends:
-        return None
-    names = [end.get("name") if isinstance(end, Mapping) else end for end in ends]
-    return tuple(names) if all(isinstance(name, str) for name in names) else None
-
-
 def in_order(values: Any, names: Sequence[str] | None, what: str) -> Any:
-    """A mapping as a list in the order of ``names``; anything else, and all where there are no names, as it is.
+    """A mapping as a list in the order of ``names``; anything else, and all where they are None, as it is.
 
     Raises:
-        InputError: it has other names.
+        InputError: it has other names, or there are several and nobody knows which is which.
 
     Example:
         >>> in_order({"b": 2, "a": 1}, ["b", "a"], "data"), in_order([1, 2], ["b", "a"], "data")
@@ -152,10 +135,12 @@ def in_order(values: Any, names: Sequence[str] | None, what: str) -> Any:
     """
     if names is None or not isinstance(values, Mapping):
         return values
-    if set(values) != set(names):
+    if not names and len(values) > 1:
+        raise InputError(f"{what}: received a mapping, and the file does not say its names; give a list in its order")
+    if names and set(values) != set(names):
         given, wanted = (", ".join(map(repr, each)) for each in (values, names))
         raise InputError(f"{what}: received the names {given}, expected {wanted}: rename them, or give a list")
-    return [values[name] for name in names]
+    return [values[name] for name in names or values]
 
 
 def single(values: Any) -> Any:

@@ -108,8 +108,8 @@ def kind_of(labels: np.ndarray, shape: Sequence[int | None]) -> str:
     """What ``labels``, (samples, ...), are to an output of ``shape``, the batch axis first.
 
     Example:
-        >>> kind_of(np.array([3, 1]), (None, 10)), kind_of(np.array([0, 1]), (None, 1)), kind_of(np.ones(2) / 2, (None, 1))
-        ('class numbers', 'yes or no', 'values')
+        >>> kind_of(np.array([3, 1]), (None, 10)), kind_of(np.array([0, 1]), (None, 1))
+        ('class numbers', 'yes or no')
     """
     outputs = int(shape[-1] or 0) if len(shape) > 1 else 1
     whole = labels.dtype.kind in "iub" or bool((labels == np.round(labels)).all())

@@ -8,7 +8,7 @@ from typing import Any
 from kompakt.compare import has_classes
 from kompakt.errors import InputError
 from kompakt.evaluate import Answered
-from kompakt.intervals import Array, Interval, is_share, mcnemar, mean_interval, rows_interval
+from kompakt.intervals import Array, Interval, is_share, mcnemar, paired_interval, rows_interval
 from kompakt.records_evaluation import Difference, Evaluation
 
 
@@ -17,7 +17,7 @@ def compare_evaluations(
 ) -> Difference:
     """How much better or worse ``second`` is, with the interval of the difference, and whether chance explains it.
 
-    Both answered the same samples, so that the samples on which both are right or wrong say nothing. Where the metric is
+    Both answered the same samples, so that those on which both are right or wrong say nothing. Where the metric is
     right or wrong of each sample, McNemar's exact test decides; else whether 0 lies in the interval of the difference,
     for which samples are drawn with both answers.
 
@@ -25,7 +25,7 @@ def compare_evaluations(
         first, second: what :func:`kompakt.evaluate` gave for the same samples. metric: its name, by default the first.
 
     Raises:
-        InputError: other samples, no such metric in both, or evaluations that were read from JSON, which has no answers.
+        InputError: other samples, no such metric in both, or evaluations read from JSON, which has no answers.
 
     Example:
         >>> import keras, numpy as np
@@ -34,8 +34,8 @@ def compare_evaluations(
         ...               for s, n in ((1.0, "keep"), (-1.0, "swap")))
         >>> x, y = np.eye(2, dtype="float32")[[0, 1] * 10], np.array([0, 1] * 10)
         >>> print(compare_evaluations(evaluate(keep, (x, y)), evaluate(swap, (x, y))).verdict)
-        swap is 100 points less accurate than keep: more than chance explains (McNemar's exact test, p = 1.9e-06; 20 samples
-        only keep has right, 0 only swap)
+        swap is 100 points less accurate than keep, which is more than chance explains (McNemar's exact test: p =
+        1.9e-06; right alone on 20 samples: keep, on 0: swap)
     """
     a, b = _answers(first), _answers(second)
     if first.samples != second.samples or first.labels_sha256 != second.labels_sha256:
@@ -84,7 +84,7 @@ def _interval(
     value = other.value(y, q) - one.value(y, p)
     mine, others = a.each[i], b.each[j]
     if mine is not None and others is not None:
-        return mean_interval(others - mine, confidence=confidence, seed=seed, share=False), value
+        return paired_interval(mine, others, confidence=confidence, seed=seed), value
 
     def difference(rows: Array) -> float:
         return other.value(y[rows], q[rows]) - one.value(y[rows], p[rows])
@@ -114,15 +114,14 @@ def sentence(made: Difference) -> str:
     Example:
         >>> known = {"first": "a", "second": "b", "metric": "mse", "samples": 90, "confidence": 0.95}
         >>> sentence(Difference(**known, value=0.5, low=-0.1, high=1.1))
-        'b has 0.5 more mse than a: not more than chance explains (95 % interval of the difference -0.1 to 1.1)'
+        'b has 0.5 more mse than a, which may be chance (95 % interval of the difference -0.1 to 1.1)'
     """
-    judged = "more than chance explains" if made.told_apart else "not more than chance explains"
-    if made.p is not None:
-        return f"{_how_much(made)}: {judged} ({_test(made)})"
-    if made.low is None or made.high is None:
-        return f"{_how_much(made)}: how sure that is cannot be said of so few samples"
-    span = f"{100 * made.confidence:g} % interval of the difference {made.low:.3g} to {made.high:.3g}"
-    return f"{_how_much(made)}: {judged} ({span})"
+    if made.p is not None and not made.only_first and not made.only_second:
+        return f"{_how_much(made)}: both are right on the same samples"
+    if made.p is None and made.low is None:
+        return f"{_how_much(made)}; how sure that is cannot be said of these samples"
+    judged = "is more than chance explains" if made.told_apart else "may be chance"
+    return f"{_how_much(made)}, which {judged} ({_ground(made)})"
 
 
 def _how_much(made: Difference) -> str:
@@ -133,11 +132,15 @@ def _how_much(made: Difference) -> str:
         return f"{made.second} is {100 * abs(made.value):.3g} points {word} accurate than {made.first}"
     if made.value == 0:
         return f"{made.second} has the same {made.metric} as {made.first}"
-    return f"{made.second} has {abs(made.value):.3g} {'more' if made.value > 0 else 'less'} {made.metric} than {made.first}"
+    word = "more" if made.value > 0 else "less"
+    return f"{made.second} has {abs(made.value):.3g} {word} {made.metric} than {made.first}"
 
 
-def _test(made: Difference) -> str:
-    if not made.only_first and not made.only_second:
-        return "both are right on the same samples"
-    counts = f"{made.only_first} samples only {made.first} has right, {made.only_second} only {made.second}"
-    return f"McNemar's exact test, p = {made.p:.2g}; {counts}"
+def _ground(made: Difference) -> str:
+    """What the judgement rests on."""
+    if made.p is None:
+        return f"{100 * made.confidence:g} % interval of the difference {made.low:.3g} to {made.high:.3g}"
+    return (
+        f"McNemar's exact test: p = {made.p:.2g}; right alone on {made.only_first} samples: {made.first}, on "
+        f"{made.only_second}: {made.second}"
+    )

@@ -173,7 +173,8 @@ def comparison_lines(made: Comparison) -> list[str]:
     """What the differences mean, a sentence each, and what is worth knowing.
 
     Example:
-        >>> comparison_lines(Comparison(metric="mse", contenders=(Contender(thing="a", kind="tflite", failed="a: NaN"),)))
+        >>> bad = Contender(thing="a", kind="tflite", failed="a: NaN")
+        >>> comparison_lines(Comparison(metric="mse", contenders=(bad,)))
         ['FAILED a: NaN']
     """
     lines = [each.difference.verdict for each in made.contenders if each.difference is not None]
