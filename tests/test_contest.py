@@ -68,6 +68,11 @@ def test_models_alone_are_not_timed():
     assert found.timed == "" and all(row.latency_ratio is None for row in found.contenders)
 
 
+def test_one_file_is_timed_alone():
+    found = compare_models([model("a"), "good.tflite"], (X, Y))
+    assert found.timed == "" and found.contenders[1].milliseconds > 0 and found.contenders[1].latency_ratio is None
+
+
 def test_outputs_that_are_nan_are_told_in_their_row_and_of_the_first_an_error():
     bad = keras.models.load_model("bad.keras")
     found = compare_models([model("a"), bad], (X, Y))

@@ -35,7 +35,7 @@ def test_a_difference_that_is_more_than_chance():
     assert found.agreed == pytest.approx(1 - 21 / 200) and found.interval.startswith("BCa bootstrap")
     assert found.verdict == (
         "b is 9.5 points less accurate than a, which is more than chance explains (McNemar's exact test: p = 2.1e-05; "
-        "right alone on 20 samples: a, on 1: b)"
+        "of the samples that only one has right, a has 20, b 1)"
     )
     back = compare_evaluations(second, first)
     assert (back.value, back.p) == (-found.value, found.p)

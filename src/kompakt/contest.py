@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from kompakt.answers import Labelled, labelled
 from kompakt.errors import InputError, VerificationError
 from kompakt.evaluate import BATCH, checked_options, judge
+from kompakt.measure import latency as time_alone
 from kompakt.measure import latency_ratio
 from kompakt.progress import Report, shown
 from kompakt.records_evaluation import Comparison, Contender, Evaluation
@@ -103,16 +105,18 @@ def _timed(judged: Sequence[Subject], rows: Sequence[Contender], samples: Labell
         for i, each in enumerate(judged)
         if each.timer is not None and rows[i].evaluation is not None
     }
-    if not timers:
-        return list(rows), ""
+    made = list(rows)
+    if len(timers) < 2:
+        for i, timer in timers.items():
+            alone = time_alone(timer)
+            made[i] = dataclasses.replace(made[i], milliseconds=alone.milliseconds)
+        return made, ""
     base = min(timers)
     found = {i: latency_ratio(timer, timers[base]) for i, timer in timers.items() if i != base}
-    made = list(rows)
     for i, each in found.items():
         made[i] = dataclasses.replace(
             made[i], latency_ratio=each.ratio, latency_spread=each.spread, milliseconds=each.milliseconds
         )
-    others = [each.other for each in found.values()]
-    if others:
-        made[base] = dataclasses.replace(made[base], latency_ratio=1.0, milliseconds=sorted(others)[len(others) // 2])
+    usual = statistics.median(each.other for each in found.values())
+    made[base] = dataclasses.replace(made[base], latency_ratio=1.0, milliseconds=usual)
     return made, rows[base].thing

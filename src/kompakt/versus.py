@@ -35,7 +35,7 @@ def compare_evaluations(
         >>> x, y = np.eye(2, dtype="float32")[[0, 1] * 10], np.array([0, 1] * 10)
         >>> print(compare_evaluations(evaluate(keep, (x, y)), evaluate(swap, (x, y))).verdict)
         swap is 100 points less accurate than keep, which is more than chance explains (McNemar's exact test: p =
-        1.9e-06; right alone on 20 samples: keep, on 0: swap)
+        1.9e-06; of the samples that only one has right, keep has 20, swap 0)
     """
     a, b = _answers(first), _answers(second)
     if first.samples != second.samples or first.labels_sha256 != second.labels_sha256:
@@ -141,6 +141,6 @@ def _ground(made: Difference) -> str:
     if made.p is None:
         return f"{100 * made.confidence:g} % interval of the difference {made.low:.3g} to {made.high:.3g}"
     return (
-        f"McNemar's exact test: p = {made.p:.2g}; right alone on {made.only_first} samples: {made.first}, on "
-        f"{made.only_second}: {made.second}"
+        f"McNemar's exact test: p = {made.p:.2g}; of the samples that only one has right, {made.first} has "
+        f"{made.only_first}, {made.second} {made.only_second}"
     )
