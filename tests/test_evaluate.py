@@ -81,6 +81,8 @@ class Batches(keras.utils.PyDataset):
         Batches,
         lambda: [(X[:200], Y[:200]), (X[200:], Y[200:])],
         lambda: (pair for pair in [(X[:1], Y[:1]), (X[1:], Y[1:])]),
+        lambda: [(X[:1], [int(Y[0])]), (X[1:], Y[1:].tolist())],
+        lambda: (X, {"logits": Y}),
         lambda: {"x_train": X[:9], "y_train": Y[:9], "x_test": X, "y_test": Y},
         lambda: kp.load_data({"x_train": X[:9], "y_train": Y[:9], "x_test": X, "y_test": Y}),
     ],

@@ -163,15 +163,11 @@ def _work(judged: Subject) -> Callable[[Pair], tuple[Outputs, list[Array]]]:
 def _labels(given: Any, outputs: Sequence[Array], names: Sequence[str] | None) -> list[Array]:
     """The labels as an array an output."""
     count = len(outputs)
-    ordered = in_order(given, names, "labels") if count > 1 else given
-    found = (
-        [np.asarray(ordered)]
-        if count == 1 and not isinstance(ordered, (list, tuple, Mapping))
-        else tree.flatten(ordered)
-    )
-    if count == 1 and len(found) > 1:
-        found = [np.asarray(ordered)]
-    found = [np.asarray(each) for each in found]
+    if count > 1:
+        found = [np.asarray(each) for each in tree.flatten(in_order(given, names, "labels"))]
+    else:
+        leaves = tree.flatten(given)
+        found = [np.asarray(leaves[0] if len(leaves) == 1 and np.ndim(leaves[0]) else given)]
     if len(found) != count:
         raise InputError(
             f"data: labels for {len(found)} outputs, there are {count}; expected a list with one array for each"

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kompakt.answers import Array, Labelled, answers, labelled
+from kompakt.answers import Answers, Array, Labelled, answers, labelled
 from kompakt.errors import InputError
 from kompakt.files import sha256
 from kompakt.intervals import mean_interval, rows_interval
@@ -115,20 +115,10 @@ def judge(
     start = time.perf_counter()
     found = answers(judged, samples, threads=threads, report=report)
     seconds = time.perf_counter() - start
-    names = judged.outputs if judged.outputs and len(judged.outputs) == len(found.outputs) else _numbered(found.outputs)
-    notes = [MASKED] if judged.masked else []
-
-    def usual(i: int) -> Sequence[Any]:
-        made, note = _usual(found.labels[i], found.outputs[i], judged.probabilities)
-        notes.extend(note)
-        return made
-
-    scorers = _scorers(by_output(metrics, names, usual), names, found.labels, found.outputs)
-    each = tuple(s.each(found.labels[s.output], found.outputs[s.output]) for s in scorers)
-    whole = Answered(outputs=found.outputs, labels=found.labels, scorers=tuple(scorers), each=each)
+    whole, notes = _scored(judged, found, metrics)
     measured = []
-    for i, one in enumerate(scorers):
-        report(f"how sure {one.name} is", i / len(scorers))
+    for i, one in enumerate(whole.scorers):
+        report(f"how sure {one.name} is", i / len(whole.scorers))
         measured.append(_measured(whole, i, judged.kind, seed=seed, confidence=confidence))
     return Evaluation(
         thing=judged.name,
@@ -143,6 +133,21 @@ def judge(
         breaches=found.breaches,
         answers=whole,
     )
+
+
+def _scored(judged: Subject, found: Answers, metrics: Any) -> tuple[Answered, list[str]]:
+    """(the answers with their metrics, notes)."""
+    names = judged.outputs if judged.outputs and len(judged.outputs) == len(found.outputs) else _numbered(found.outputs)
+    notes = [MASKED] if judged.masked else []
+
+    def usual(i: int) -> Sequence[Any]:
+        made, note = _usual(found.labels[i], found.outputs[i], judged.probabilities)
+        notes.extend(note)
+        return made
+
+    scorers = _scorers(by_output(metrics, names, usual), names, found.labels, found.outputs)
+    each = tuple(s.each(found.labels[s.output], found.outputs[s.output]) for s in scorers)
+    return Answered(outputs=found.outputs, labels=found.labels, scorers=tuple(scorers), each=each), notes
 
 
 def _numbered(outputs: Sequence[Array]) -> tuple[str, ...]:
