@@ -15,10 +15,10 @@ LEVELS = (
     ("errors", "compiled", "progress"),
     ("precision",),
     ("axes",),
-    ("numerics", "topk", "codebook", "requantize", "schedules", "records", "files", "images", "isolated"),
-    ("data", "centroids", "folders"),
+    ("numerics", "topk", "codebook", "requantize", "schedules", "records", "files", "images", "isolated", "intervals"),
+    ("data", "centroids", "folders", "records_evaluation"),
     ("sites", "transform"),
-    ("graph", "checks", "inference"),
+    ("graph", "checks", "inference", "scores"),
     (
         "transforms.patterns",
         "transforms.scores",
@@ -110,12 +110,14 @@ LEVELS = (
     ("culprit",),
     ("examine", "layerwise"),
     ("stages", "export_options", "browser"),
-    ("signatures",),
-    ("export", "recipe", "task", "verify"),
-    ("run", "export_all"),
+    ("signatures", "subjects"),
+    ("export", "recipe", "task", "verify", "answers"),
+    ("run", "export_all", "evaluate"),
+    ("versus",),
+    ("contest",),
     ("report.facts",),
     ("report.table", "report.plot"),
-    ("report.layers", "report.deployments"),
+    ("report.layers", "report.deployments", "report.comparison"),
     ("report.html",),
     ("report",),
     ("demo",),
@@ -129,7 +131,7 @@ LEVELS = (
 ONLY_IN_TARGETS = {"tensorflow", "ai_edge_litert", "ai_edge_quantizer"}
 """Frameworks of deployment: everything else runs without them."""
 
-REPORT_READS = {"errors", "records", "files"}
+REPORT_READS = {"errors", "records", "records_evaluation", "files"}
 """A report renders records. It computes nothing that needs a model."""
 
 MAY_IMPORT_ANYTHING_LATE = {"commands.*", "cli", "demo"}

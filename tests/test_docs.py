@@ -9,10 +9,11 @@ import pytest
 from kompakt.demo import digits
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = {"docs/distillation.md", "docs/pruning.md", "docs/quantization.md", "docs/ranges.md"}
+DOCUMENTS = {"docs/distillation.md", "docs/evaluation.md", "docs/pruning.md", "docs/quantization.md", "docs/ranges.md"}
 """Those with Python in them."""
 
 MADE = {
+    "docs/evaluation.md": "int8.tflite",
     "docs/quantization.md": "chosen.tflite",
     "docs/ranges.md": "learned.tflite",
     "docs/distillation.md": "student.tflite",

@@ -3,13 +3,14 @@
 import os
 import signal
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 
 from kompakt.errors import InputError
-from kompakt.isolated import Limits, begin, call
+from kompakt.isolated import Limits, begin, call, lanes
 
 HERE = "badly"
 
@@ -112,3 +113,20 @@ def test_limits_of_the_environment(monkeypatch, value):
     monkeypatch.setenv("KOMPAKT_TIME_LIMIT", value)
     with pytest.raises(InputError, match=rf"^KOMPAKT_TIME_LIMIT='{value}': expected a number over 0, such as 1800$"):
         begin("kompakt.isolated:echo")
+
+
+def test_lanes_have_processes_of_their_own_which_end_with_them():
+    with lanes(3) as pool:
+        together = threading.Barrier(3, timeout=60)
+
+        def pid(_):
+            together.wait()  # each thread takes one
+            return call(f"{HERE}:pid", [], of="badly")[1]
+
+        found = set(pool.map(pid, range(3)))
+    assert len(found) == 3
+    stays = call(f"{HERE}:pid", [], of="badly")[1]
+    assert stays in found
+    for pid in found - {stays}:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

@@ -122,12 +122,12 @@ TRIAL = '{"recipe": "r", "measurements": %s}'
         (
             Measurement,
             '{"name": "a", "value": 1, "units": "ms"}',
-            "Measurement: unknown key 'units'; known: name, value, unit, where",
+            "Measurement: unknown key 'units'; known: name, value, unit, where, low, high, interval",
         ),
         (
             Trial,
             TRIAL % '[{"name": "a", "valu": 1}]',
-            "Trial.measurements[0]: unknown key 'valu'; known: name, value, unit, where",
+            "Trial.measurements[0]: unknown key 'valu'; known: name, value, unit, where, low, high, interval",
         ),
         (Trial, TRIAL % "3", "Trial.measurements: expected a list, received int"),
         (Trial, TRIAL % '["a"]', "Trial.measurements[0]: expected an object, received str"),

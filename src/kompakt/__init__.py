@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kompakt.attach import attach as attach
     from kompakt.attach import finalize as finalize
     from kompakt.calibrate import calibrate as calibrate
+    from kompakt.contest import compare_models as compare_models
     from kompakt.cost import layer_costs as layer_costs
     from kompakt.data import load_data as load_data
     from kompakt.distill import distill as distill
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from kompakt.errors import InputError as InputError
     from kompakt.errors import KompaktError as KompaktError
     from kompakt.errors import VerificationError as VerificationError
+    from kompakt.evaluate import evaluate as evaluate
     from kompakt.export import export as export
     from kompakt.export_all import export_all as export_all
     from kompakt.loading import load_model as load_model
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from kompakt.records import Artifact as Artifact
     from kompakt.records import Deployment as Deployment
     from kompakt.records import Encoding as Encoding
+    from kompakt.records_evaluation import Comparison as Comparison
+    from kompakt.records_evaluation import Difference as Difference
+    from kompakt.records_evaluation import Evaluation as Evaluation
     from kompakt.repairs.batchnorm import reestimate_batchnorm as reestimate_batchnorm
     from kompakt.repairs.bias import correct_bias as correct_bias
     from kompakt.repairs.equalize import equalize as equalize
@@ -56,6 +61,7 @@ if TYPE_CHECKING:
     from kompakt.techniques import cluster as cluster
     from kompakt.techniques import prune as prune
     from kompakt.verify import verify_file as verify_file
+    from kompakt.versus import compare_evaluations as compare_evaluations
 
 _HOME = {
     "get_ranges": "activation_ranges",
@@ -65,20 +71,26 @@ _HOME = {
     "attach": "attach",
     "finalize": "attach",
     "calibrate": "calibrate",
+    "compare_models": "contest",
     "layer_costs": "cost",
     "distill": "distill",
     "cache_teacher": "distillation.cache",
     "InputError": "errors",
     "KompaktError": "errors",
     "VerificationError": "errors",
+    "evaluate": "evaluate",
     "export": "export",
     "export_all": "export_all",
     "verify_file": "verify",
+    "compare_evaluations": "versus",
     "Recipe": "recipe",
     "load_recipe": "recipe",
     "Artifact": "records",
     "Deployment": "records",
     "Encoding": "records",
+    "Comparison": "records_evaluation",
+    "Difference": "records_evaluation",
+    "Evaluation": "records_evaluation",
     "optimize": "run",
     "quantize": "quantization",
     "reestimate_batchnorm": "repairs.batchnorm",

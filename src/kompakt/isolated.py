@@ -22,7 +22,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -118,6 +120,7 @@ def echo(arrays: list[np.ndarray], **values: Any) -> Answer:
 
 def _process_of(function: str, limits: Limits, word: str = "") -> tuple[_Process, bool]:
     """(the process that serves the module of ``function``, whether it is a new one)."""
+    word = word or getattr(_LANE, "word", "")
     key = function.split(":")[0], word, limits.gigabytes, os.getpid()
     with _LOCK:
         process = _PROCESSES.get(key)
@@ -131,6 +134,34 @@ def _process_of(function: str, limits: Limits, word: str = "") -> tuple[_Process
 
 _PROCESSES: dict[tuple[str, str, float, int], _Process] = {}
 _LOCK = threading.Lock()
+_LANE = threading.local()
+
+
+@contextlib.contextmanager
+def lanes(count: int) -> Iterator[Executor]:
+    """``count`` threads whose calls go to processes of their own, which are ended behind the block.
+
+    The first one has the process that everyone has, which stays.
+
+    Example:
+        >>> with lanes(2) as pool:
+        ...     made = pool.map(lambda n: call("kompakt.isolated:echo", [], of="echo", n=n), range(3))
+        ...     [answer["n"] for _, answer in made]
+        [0, 1, 2]
+    """
+    words = ["", *(f"lane {i} of {uuid.uuid4()}" for i in range(1, count))]
+    left = iter(words)
+
+    def enter() -> None:
+        _LANE.word = next(left)
+
+    try:
+        with ThreadPoolExecutor(count, initializer=enter) as pool:
+            yield pool
+    finally:
+        with _LOCK:
+            for key in [key for key in _PROCESSES if key[1] in words[1:]]:
+                _PROCESSES.pop(key).end()
 
 
 class _Process:

@@ -53,18 +53,26 @@ class Encoding:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One measured number: ``Measurement(name="latency", value=0.41, unit="ms", where="LiteRT")``."""
+    """One measured number: ``Measurement(name="latency", value=0.41, unit="ms", where="LiteRT")``.
+
+    Attributes:
+        low, high: of the interval in which the value of very many samples lies, or None. interval: how they were found.
+    """
 
     name: str
     value: float
     unit: str = ""
     where: str = ""
+    low: float | None = None
+    high: float | None = None
+    interval: str = ""
 
     @property
     def text(self) -> str:
-        """The value with its unit, and where it was measured."""
+        """The value with its unit and interval, and where it was measured."""
         value = f"{self.value:,.0f}" if float(self.value).is_integer() else f"{self.value:.4g}"
-        return f"{value} {self.unit}".rstrip() + (f" ({self.where})" if self.where else "")
+        span = "" if self.low is None or self.high is None else f" [{self.low:.4g}, {self.high:.4g}]"
+        return f"{value} {self.unit}".rstrip() + span + (f" ({self.where})" if self.where else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,10 +321,24 @@ def to_json(record: Any, *, indent: int | None = 2) -> str:
     """JSON text of a record. NaN is refused: a fact that is not a number is a failure, not a value.
 
     Example:
-        >>> to_json(Measurement(name="latency", value=1.5, unit="ms"), indent=None)
-        '{"name": "latency", "value": 1.5, "unit": "ms", "where": ""}'
+        >>> to_json(Deployment(target="tflm", refused="no GELU"), indent=None)[:62]
+        '{"target": "tflm", "artifact": null, "refused": "no GELU", "fa'
     """
-    return json.dumps(dataclasses.asdict(record), indent=indent, allow_nan=False, ensure_ascii=False)
+    return json.dumps(_plain(record), indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+APART = {"apart": True}
+"""Metadata of a field that is kept out of JSON: arrays with a value a sample."""
+
+
+def _plain(value: Any) -> Any:
+    """A record as dicts and lists, without the fields that are kept apart."""
+    if dataclasses.is_dataclass(value):
+        fields = (f.name for f in dataclasses.fields(value) if not f.metadata.get("apart"))
+        return {name: _plain(getattr(value, name)) for name in fields}
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def from_json(kind: type[R], text: str) -> R:
@@ -341,7 +363,8 @@ def _build(kind: Any, data: Any, where: str) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         _check_type(data, dict, "an object", where)
-        hints = typing.get_type_hints(kind)
+        apart = {f.name for f in dataclasses.fields(kind) if f.metadata.get("apart")}
+        hints = {name: hint for name, hint in typing.get_type_hints(kind).items() if name not in apart}
         unknown = sorted(set(data) - set(hints))
         if unknown:
             raise InputError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(hints)}")

@@ -82,23 +82,43 @@ def task_for(model: keras.Model, data: Data, loss: Any = None) -> Task:
     if isinstance(data.y_train, Mapping):
         raise InputError(f"{data.source}: y_train is a mapping, the model has one output; give one array of labels")
     labels, shape = np.asarray(data.y_train), one_output(model).shape
-    outputs = int(shape[-1]) if len(shape) > 1 else 1
-    whole = labels.dtype.kind in "iub" or bool((labels == np.round(labels)).all())
-    alone = labels.ndim == len(shape) - 1 or (labels.ndim == len(shape) and labels.shape[-1] == 1)
-    one_hot = outputs > 1 and labels.ndim == len(shape) and labels.shape[-1] == outputs and _one_hot(labels)
     logits = last_functions(model)[0][0] not in ("softmax", "sigmoid")
-    if outputs > 1 and alone and whole:
-        metric, usual = "accuracy", keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
-    elif one_hot:
-        metric, usual = "accuracy", keras.losses.CategoricalCrossentropy(from_logits=logits)
-    elif outputs == 1 and whole and set(np.unique(labels)) <= {0, 1}:
-        metric, usual = "accuracy", keras.losses.BinaryCrossentropy(from_logits=logits)
-    else:
-        metric, usual = "mean absolute error", keras.losses.MeanSquaredError()
+    kind = kind_of(labels, shape)
+    if kind == VALUES:
         _check_values_a_sample(data.source, labels, shape)
+        metric, usual = "mean absolute error", keras.losses.MeanSquaredError()
+    else:
+        metric, usual = "accuracy", LOSS_OF[kind](from_logits=logits)
     if loss is None:
         loss = model.loss if getattr(model, "compiled", False) else None
     return Task(loss=usual if loss is None else loss, metric=metric, threshold=0.0 if logits else 0.5)
+
+
+NUMBERS_OF_CLASSES, ONE_HOT, BINARY, VALUES = "class numbers", "one-hot rows", "yes or no", "values"
+"""What labels may be."""
+
+LOSS_OF = {
+    NUMBERS_OF_CLASSES: keras.losses.SparseCategoricalCrossentropy,
+    ONE_HOT: keras.losses.CategoricalCrossentropy,
+    BINARY: keras.losses.BinaryCrossentropy,
+}
+
+
+def kind_of(labels: np.ndarray, shape: Sequence[int | None]) -> str:
+    """What ``labels``, (samples, ...), are to an output of ``shape``, the batch axis first.
+
+    Example:
+        >>> kind_of(np.array([3, 1]), (None, 10)), kind_of(np.array([0, 1]), (None, 1))
+        ('class numbers', 'yes or no')
+    """
+    outputs = int(shape[-1] or 0) if len(shape) > 1 else 1
+    whole = labels.dtype.kind in "iub" or bool((labels == np.round(labels)).all())
+    alone = labels.ndim == len(shape) - 1 or (labels.ndim == len(shape) and labels.shape[-1] == 1)
+    if outputs > 1 and alone and whole:
+        return NUMBERS_OF_CLASSES
+    if outputs > 1 and labels.ndim == len(shape) and labels.shape[-1] == outputs and _one_hot(labels):
+        return ONE_HOT
+    return BINARY if outputs == 1 and whole and set(np.unique(labels)) <= {0, 1} else VALUES
 
 
 def _check_values_a_sample(source: str, labels: np.ndarray, shape: Sequence[int | None]) -> None:

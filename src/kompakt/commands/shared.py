@@ -49,13 +49,46 @@ def seed(text: str) -> int:
 
 def loaded(path: str, options: Namespace) -> Any:
     """The model in a file, after the modules that hold its classes are imported."""
-    from kompakt.data import import_module, working_directory_importable
     from kompakt.loading import load_model
+
+    import_modules(options)
+    return load_model(path, safe=not options.trust)
+
+
+def import_modules(options: Namespace) -> None:
+    """The modules of ``--import``, which register the classes of models."""
+    from kompakt.data import import_module, working_directory_importable
 
     with working_directory_importable():
         for name in options.modules:
             import_module(name, f"--import {name}: cannot import it")
-    return load_model(path, safe=not options.trust)
+
+
+def judging_options(command: ArgumentParser) -> None:
+    """What ``evaluate`` and ``compare`` take: data, metrics, threads, intervals."""
+    data_option(command, why="; the test samples are what counts")
+    command.add_argument(
+        "--metric",
+        action="append",
+        metavar="NAME",
+        help="of Keras, such as accuracy, AUC or mse; may be given more than once (default: accuracy for classes, else "
+        "mean_squared_error and mean_absolute_error)",
+    )
+    command.add_argument("--batch-size", type=int, default=256, metavar="N", help="samples at once (default: 256)")
+    command.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="batches of a file that are computed at once (default: 1)"
+    )
+    command.add_argument(
+        "--confidence", type=float, default=0.95, metavar="SHARE", help="of the intervals and the test (default: 0.95)"
+    )
+    command.add_argument("--seed", type=seed, default=0, metavar="S", help="of the intervals (default: 0)")
+    trust_option(command)
+
+
+def judging(options: Namespace) -> dict[str, Any]:
+    """The options of :func:`judging_options`, as the functions take them."""
+    names = ("batch_size", "threads", "confidence", "seed")
+    return {"metrics": options.metric, **{name: getattr(options, name) for name in names}}
 
 
 @contextmanager

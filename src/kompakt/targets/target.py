@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -140,6 +141,14 @@ class Fault:
         return f"{self.place}: {self.text}"
 
 
+def _names(ends: Any) -> tuple[str, ...]:
+    """Of a note's inputs or outputs, which are names or {"name": ..., "shape": ...}; () of anything else."""
+    if not isinstance(ends, list):
+        return ()
+    names = [end.get("name") if isinstance(end, Mapping) else end for end in ends]
+    return tuple(map(str, names)) if all(isinstance(name, str) for name in names) else ()
+
+
 class Target(ABC):
     """A form of deployment.
 
@@ -268,6 +277,21 @@ class Target(ABC):
     @abstractmethod
     def note(self, data: bytes) -> str | None:
         """What kompakt wrote into the file about itself (JSON), or None."""
+
+    def ends(self, data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the inputs and of the outputs, in the order in which they are run; () where it does not say.
+
+        Raises:
+            InputError: kompakt's note in the artifact is broken.
+        """
+        try:
+            note = json.loads(self.note(data) or "{}")
+        except ValueError as error:
+            raise InputError(
+                f"kompakt's note in the {self.name} artifact is no JSON ({error}); make it again"
+            ) from None
+        known = note if isinstance(note, Mapping) else {}
+        return _names(known.get("inputs")), _names(known.get("outputs"))
 
     @abstractmethod
     def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:

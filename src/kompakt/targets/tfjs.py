@@ -97,6 +97,10 @@ class TFJS(FloatTarget):
         values = tuple(np.asarray(each, "float32") for each in found[BACKENDS[0]])
         return Outputs(values=values, lsb=(None,) * len(values), breaches=tuple(tfjs_runtime.apart(found)))
 
+    def ends(self, data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        _, model = _opened(data)
+        return tuple(end.name for end in model.inputs), tuple(end.name for end in model.outputs)
+
     def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
         files, model = _opened(data)
         given = tfjs_runtime.fed(model.inputs, inputs)

@@ -1,0 +1,49 @@
+"""``kompakt compare``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from kompakt.commands.shared import BREACH, OK, import_modules, judging, judging_options, progress
+
+ABOUT = "put models and files side by side on the same samples"
+
+
+def options(command: ArgumentParser) -> None:
+    """What the command takes."""
+    command.add_argument("things", nargs="+", metavar="THING", help="two or more: .keras models, files of any target")
+    judging_options(command)
+    command.add_argument("--no-latency", action="store_true", help="do not time them")
+
+
+def run(options: Namespace) -> int:
+    """``kompakt compare``."""
+    from kompakt.contest import compare_models
+    from kompakt.data import load_data
+    from kompakt.records import to_json
+    from kompakt.subjects import subject
+
+    import_modules(options)
+    judged = [subject(thing, safe=not options.trust) for thing in options.things]
+    data = load_data(options.data)
+    with progress() as report:
+        found = compare_models(
+            judged,
+            data,
+            latency=not options.no_latency,
+            progress=lambda what, done: report(what, done or 0.0),
+            **judging(options),
+        )
+    if options.json:
+        print(to_json(found))
+    else:
+        from rich.console import Console
+
+        from kompakt.report.comparison import comparison_lines, comparison_table
+
+        console = Console()
+        console.print(comparison_table(found, console.width))
+        for line in comparison_lines(found):
+            console.print(line, highlight=False, markup=False)
+    amiss = any(row.failed or (row.evaluation and row.evaluation.breaches) for row in found.contenders)
+    return BREACH if amiss else OK

@@ -1,0 +1,202 @@
+"""``evaluate``: how good a model or a file is, by Keras' metrics, and how sure that is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from kompakt.answers import Answers, Array, Labelled, answers, labelled
+from kompakt.errors import InputError
+from kompakt.files import sha256
+from kompakt.intervals import mean_interval, rows_interval
+from kompakt.progress import Report, shown
+from kompakt.records import Measurement
+from kompakt.records_evaluation import Evaluation
+from kompakt.scores import Scorer, by_output, scorer
+from kompakt.subjects import Subject, subject
+from kompakt.task import BINARY, VALUES, kind_of
+
+BATCH = 256
+
+MASKED = (
+    "the model masks its outputs: Keras leaves padding out of its metrics, here it counts as it does in any file; give "
+    "a metric that knows the padding"
+)
+
+GUESSED = "all outputs lie between 0 and 1 and are taken for probabilities: the class is 1 above a half"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answered:
+    """What an evaluation was computed from, for those that go on with it.
+
+    Attributes:
+        outputs, labels: an array an output, (samples, ...). scorers: the metrics, as many as measurements.
+        each: the metric of each sample, (samples,), or None where it is no mean over them.
+    """
+
+    outputs: tuple[Array, ...]
+    labels: tuple[Array, ...]
+    scorers: tuple[Scorer, ...]
+    each: tuple[Array | None, ...]
+
+
+def evaluate(
+    thing: Any,
+    data: Any,
+    *,
+    metrics: Any = None,
+    batch_size: int = BATCH,
+    threads: int = 1,
+    seed: int = 0,
+    confidence: float | None = 0.95,
+    progress: bool | Report = False,
+) -> Evaluation:
+    """How good ``thing`` is on labelled samples, each metric with the interval in which it lies.
+
+    Args:
+        thing: a Keras model, plain or in training (attached); or the path of a ``.keras`` file or of an artifact of
+            any target, which runs in its own runtime.
+        data: (x, y) of arrays; batches of such pairs: a list, a generator, a ``tf.data.Dataset``, a
+            ``keras.utils.PyDataset``; or what :func:`kompakt.load_data` gives or takes, of which the test samples
+            count. Several inputs are a list in the model's order, or a mapping by their names; several outputs too.
+        metrics: as for ``compile``: names, classes, instances, losses, functions; of several outputs a list with an
+            entry for each, or a mapping by name. By default accuracy where labels are classes, else the mean squared
+            and the mean absolute error.
+        batch_size: of arrays.
+        threads: batches of an artifact that are computed at once, each in a process of its own.
+        seed: of the samples that are drawn for the intervals. confidence: of these; None for none.
+        progress: a bar on the terminal, or what is told instead.
+
+    Returns:
+        An Evaluation. What it was computed from is in its ``answers``, for :func:`kompakt.compare_evaluations`.
+
+    Raises:
+        InputError: the thing or the data cannot be used, or a metric does not fit them.
+        VerificationError: an output is NaN or infinite.
+
+    Example:
+        >>> m = keras.Sequential([keras.Input((2,)), keras.layers.ReLU()])
+        >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [0.2, 0.1], [0.3, 0.4]], "float32")
+        >>> found = evaluate(m, (x, np.array([1, 0, 0, 0])))
+        >>> found.measurements[0].name, found.value("accuracy"), found.samples
+        ('accuracy', 0.75, 4)
+    """
+    checked_options(threads, confidence)
+    judged, samples = subject(thing), labelled(data, batch_size)
+    with shown(progress) as report:
+        return judge(judged, samples, metrics, threads=threads, seed=seed, confidence=confidence, report=report)
+
+
+def checked_options(threads: int, confidence: float | None) -> None:
+    """Raise InputError where one of them is out of its range."""
+    if threads < 1:
+        raise InputError(f"threads={threads}: expected a whole number from 1")
+    if confidence is not None and not 0.0 < confidence < 1.0:
+        raise InputError(f"confidence={confidence}: expected a share between 0 and 1, such as 0.95, or None")
+
+
+def judge(
+    judged: Subject,
+    samples: Labelled,
+    metrics: Any,
+    *,
+    threads: int,
+    seed: int,
+    confidence: float | None,
+    report: Report,
+) -> Evaluation:
+    """:func:`evaluate` of what is made ready already."""
+    start = time.perf_counter()
+    found = answers(judged, samples, threads=threads, report=report)
+    seconds = time.perf_counter() - start
+    whole, notes = _scored(judged, found, metrics)
+    measured = []
+    for i, one in enumerate(whole.scorers):
+        report(f"how sure {one.name} is", i / len(whole.scorers))
+        measured.append(_measured(whole, i, judged.kind, seed=seed, confidence=confidence))
+    return Evaluation(
+        thing=judged.name,
+        kind=judged.kind,
+        samples=len(found.labels[0]),
+        measurements=tuple(measured),
+        labels_sha256=sha256(b"".join(np.ascontiguousarray(y).tobytes() for y in found.labels)),
+        confidence=confidence,
+        seed=seed,
+        seconds=seconds,
+        notes=tuple(dict.fromkeys(notes)),
+        breaches=found.breaches,
+        answers=whole,
+    )
+
+
+def _scored(judged: Subject, found: Answers, metrics: Any) -> tuple[Answered, list[str]]:
+    """(the answers with their metrics, notes)."""
+    names = judged.outputs if judged.outputs and len(judged.outputs) == len(found.outputs) else _numbered(found.outputs)
+    notes = [MASKED] if judged.masked else []
+
+    def usual(i: int) -> Sequence[Any]:
+        made, note = _usual(found.labels[i], found.outputs[i], judged.probabilities)
+        notes.extend(note)
+        return made
+
+    scorers = _scorers(by_output(metrics, names, usual), names, found.labels, found.outputs)
+    each = tuple(s.each(found.labels[s.output], found.outputs[s.output]) for s in scorers)
+    return Answered(outputs=found.outputs, labels=found.labels, scorers=tuple(scorers), each=each), notes
+
+
+def _numbered(outputs: Sequence[Array]) -> tuple[str, ...]:
+    return tuple(f"output_{i}" for i in range(len(outputs)))
+
+
+def _usual(labels: Array, outputs: Array, probabilities: bool | None) -> tuple[list[Any], list[str]]:
+    """(the metrics where none are given, what is to be said of them)."""
+    kind = kind_of(labels, (None, *outputs.shape[1:]))
+    if kind == VALUES:
+        return ["mean_squared_error", "mean_absolute_error"], []
+    if kind != BINARY:
+        return ["accuracy"], []
+    guessed = probabilities is None and bool(((outputs >= 0) & (outputs <= 1)).all())
+    threshold = 0.5 if probabilities or guessed else 0.0
+    return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)], [GUESSED] if guessed else []
+
+
+def _scorers(
+    metrics: Sequence[Sequence[Any]], names: Sequence[str], labels: Sequence[Array], outputs: Sequence[Array]
+) -> list[Scorer]:
+    made = [
+        scorer(metric, labels[i], outputs[i], output=i, prefix=f"{names[i]}_" if len(names) > 1 else "")
+        for i, of_output in enumerate(metrics)
+        for metric in of_output
+    ]
+    if not made:
+        raise InputError(f"metrics={metrics!r}: there is none; give a name such as 'accuracy', or leave it out")
+    twice = sorted({one.name for one in made if [other.name for other in made].count(one.name) > 1})
+    if twice:
+        raise InputError(f"metrics: {twice[0]!r} is there more than once; give instances with names of their own")
+    return made
+
+
+def _measured(whole: Answered, place: int, kind: str, *, seed: int, confidence: float | None) -> Measurement:
+    """The metric number ``place`` with its interval."""
+    one, each = whole.scorers[place], whole.each[place]
+    labels, outputs = whole.labels[one.output], whole.outputs[one.output]
+    value = one.value(labels, outputs)
+    if not np.isfinite(value):
+        raise InputError(f"metric {one.name!r}: is {value} on these samples; expected a number: give another metric")
+    if confidence is None:
+        return Measurement(name=one.name, value=value, where=kind)
+    if each is None:
+        found = rows_interval(
+            lambda rows: one.value(labels[rows], outputs[rows]), len(labels), confidence=confidence, seed=seed
+        )
+    else:
+        found = mean_interval(each, confidence=confidence, seed=seed)
+    if found is None:
+        return Measurement(name=one.name, value=value, where=kind, interval="none: too few samples")
+    return Measurement(name=one.name, value=value, where=kind, low=found.low, high=found.high, interval=found.how)

@@ -1,0 +1,143 @@
+"""Facts about how good a model is, alone and beside others: to and from JSON. Nothing here computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kompakt.records import APART, Measurement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How good a model or a file is on labelled samples, and how sure that is.
+
+    Attributes:
+        thing: path, or name of the model. kind: "keras", or the target whose runtime it ran in.
+        samples: how many. labels_sha256: digest of their labels, by which two evaluations of the same ones are known.
+        measurements: a metric each, in the order asked, with the interval in which it lies.
+        confidence: of the intervals, or None where there are none. seed: of what is drawn.
+        seconds: that it took to run.
+        notes: what is worth knowing. breaches: what was amiss in the runtime.
+        answers: outputs, labels and a value a sample (:class:`kompakt.evaluate.Answered`); not in the JSON.
+
+    Example:
+        >>> measured = (Measurement(name="accuracy", value=1.0),)
+        >>> found = Evaluation(thing="m", kind="keras", samples=9, measurements=measured)
+        >>> found.value("accuracy")
+        1.0
+    """
+
+    thing: str
+    kind: str
+    samples: int
+    measurements: tuple[Measurement, ...]
+    labels_sha256: str = ""
+    confidence: float | None = None
+    seed: int = 0
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    breaches: tuple[str, ...] = ()
+    answers: Any = field(default=None, repr=False, compare=False, metadata=APART)
+
+    def value(self, name: str) -> float:
+        """The metric called ``name``.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        return {m.name: m.value for m in self.measurements}[name]
+
+    @property
+    def report(self) -> str:
+        """Plain text, one fact a line."""
+        lines = [f"{self.thing}: {self.kind}, {self.samples:,} samples"]
+        for m in self.measurements:
+            sure = "" if m.low is None else f"  {100 * (self.confidence or 0):g} % interval, {m.interval}"
+            lines.append(f"  {m.name:<24} {m.text}{sure}")
+        lines += [f"  note       {note}" for note in self.notes]
+        lines += [f"  BREACH     {breach}" for breach in self.breaches]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How much better or worse ``second`` is than ``first`` on the same samples, and whether that may be chance.
+
+    Attributes:
+        metric: its name. value: of the second minus that of the first. low, high: the interval of it, by drawing
+            samples with both their answers, or None. interval: how it was found.
+        p: of McNemar's exact test that both are equally good; None where the metric is not right or wrong.
+        only_first, only_second: samples that only one has right, or None.
+        agreed: share of samples with the same largest output; None where there are no classes.
+        told_apart: whether chance is an unlikely reason, at ``confidence``.
+
+    Example:
+        >>> same = Difference(first="a", second="b", metric="accuracy", value=0.0, samples=9, confidence=0.95)
+        >>> same.told_apart
+        False
+    """
+
+    first: str
+    second: str
+    metric: str
+    value: float
+    samples: int
+    confidence: float
+    low: float | None = None
+    high: float | None = None
+    interval: str = ""
+    p: float | None = None
+    only_first: int | None = None
+    only_second: int | None = None
+    agreed: float | None = None
+    told_apart: bool = False
+    verdict: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One of several models or files that are compared.
+
+    Attributes:
+        bytes, gzip_bytes: of what ships. failed: why there is no evaluation.
+        difference: from the first one. latency_ratio: of one run, over that of ``Comparison.timed``; spread: half the
+            interquartile range. milliseconds: of one run.
+
+    Example:
+        >>> Contender(thing="m.tflite", kind="tflite", failed="outputs are NaN").evaluation is None
+        True
+    """
+
+    thing: str
+    kind: str
+    bytes: int | None = None
+    gzip_bytes: int | None = None
+    evaluation: Evaluation | None = None
+    failed: str = ""
+    difference: Difference | None = None
+    latency_ratio: float | None = None
+    latency_spread: float | None = None
+    milliseconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Several models or files on the same samples, each beside the first.
+
+    Attributes:
+        metric: that they are compared by. timed: the one that latencies are in relation to, or "".
+        data: where the samples are from.
+
+    Example:
+        >>> Comparison(metric="accuracy", contenders=()).timed
+        ''
+    """
+
+    metric: str
+    contenders: tuple[Contender, ...]
+    samples: int = 0
+    confidence: float = 0.95
+    seed: int = 0
+    timed: str = ""
+    data: str = ""
