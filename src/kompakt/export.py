@@ -17,6 +17,7 @@ from kompakt.errors import InputError, VerificationError
 from kompakt.examine import digest, examine, versions
 from kompakt.export_options import USUAL, batch_for, change_of_mode, checked_path, io_for, mode_for
 from kompakt.files import writable_folder
+from kompakt.graph import undisturbed
 from kompakt.precision import GRIDDED, MIXED, USUAL_BITS
 from kompakt.progress import Report, shown
 from kompakt.records import Artifact
@@ -34,6 +35,7 @@ FOR_RANGES = 64
 UNSEEN = "compared on random inputs: no samples of real input were given"
 
 
+@undisturbed()
 def export(
     model: keras.Model,
     path: str | Path,
@@ -222,4 +224,4 @@ def _settle(found: Artifact, on_breach: str) -> None:
     text = f"{found.path}: " + "; ".join(found.breaches)
     if on_breach == "raise":
         raise VerificationError(text, found.breaches)
-    warnings.warn(text, stacklevel=3)
+    warnings.warn(text, stacklevel=4)  # the caller of export, which is wrapped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import keras
 
 from kompakt.data import sample_rows
 from kompakt.deploy import quantized_mode
-from kompakt.errors import InputError, VerificationError
+from kompakt.errors import InputError, VerificationError, first_line
 from kompakt.export import export
 from kompakt.keras_modes import KERAS_MODES
 from kompakt.measure import latency
@@ -22,6 +23,8 @@ from kompakt.samples import compared_on
 from kompakt.sites import check_built, one_of
 from kompakt.targets import TARGETS, find_target
 from kompakt.targets.target import Target
+
+log = logging.getLogger("kompakt")
 
 TIMED = 8
 """Samples that are handed to the runtime that is timed; it takes one batch of them."""
@@ -72,8 +75,7 @@ def export_all(
         for done, place in enumerate(places):
             report(f"{place.name}: converting, running and comparing", done / len(places))
             path = Path(folder) / (f"{name}{place.suffix}" if place.suffix else f"{name}_{place.name}")
-            each = _deployed(model, path, place, quantization, options)
-            made.append(each if inputs is None or each.artifact is None else _timed(place, each, inputs))
+            made.append(_deployed(model, path, place, quantization, options, inputs))
     return tuple(made)
 
 
@@ -94,18 +96,24 @@ def nearest_mode(model: keras.Model, quantization: str | None, place: Target) ->
 
 
 def _deployed(
-    model: keras.Model, path: Path, place: Target, quantization: str | None, options: dict[str, Any]
+    model: keras.Model, path: Path, place: Target, quantization: str | None, options: dict[str, Any], inputs: Any
 ) -> Deployment:
+    """What became of ``model`` there: whatever goes wrong at one target is its row, and the others go on."""
     try:
         mode = nearest_mode(model, quantization, place)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # breaches stand in the artifact
             artifact = export(model, path, quantization=mode, target=place.name, **_taken(place, mode, options))
+        made = Deployment(target=place.name, artifact=artifact)
+        return made if inputs is None else _timed(place, made, inputs)
     except VerificationError as error:
         return Deployment(target=place.name, refused=str(error), failed=True)
     except InputError as error:
         return Deployment(target=place.name, refused=str(error))
-    return Deployment(target=place.name, artifact=artifact)
+    except Exception as error:
+        log.debug("export to %s", place.name, exc_info=True)
+        said = f"{type(error).__name__}: {first_line(error)}"
+        return Deployment(target=place.name, refused=f"failed inside ({said}); please report it", failed=True)
 
 
 def _taken(place: Target, mode: str | None, options: dict[str, Any]) -> dict[str, Any]:

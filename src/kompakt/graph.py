@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import re
 import warnings
 import weakref
@@ -197,6 +198,30 @@ def with_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> keras
         if site.variable is not None and site.name in weights:
             site.variable.assign(weights[site.name])
     return copy
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Inside, layers are made in float32 whatever the global policy is; afterwards the policy and the random numbers
+    of Python and NumPy, from which Keras draws the seeds of layers, are as they were.
+
+    Example:
+        >>> keras.config.set_dtype_policy("mixed_float16")
+        >>> with undisturbed():
+        ...     keras.layers.Identity().dtype_policy.name
+        'float32'
+        >>> keras.config.dtype_policy().name
+        'mixed_float16'
+        >>> keras.config.set_dtype_policy("float32")
+    """
+    policy, drawn, numpy_drawn = keras.config.dtype_policy(), random.getstate(), np.random.get_state()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+        random.setstate(drawn)
+        np.random.set_state(numpy_drawn)
 
 
 def symbolic_inputs(model: keras.Model, batch: int | None = None) -> Any:
@@ -404,8 +429,13 @@ def map_layers(model: keras.Model, make: Callable[[Layer], Layer]) -> keras.Mode
 
 
 def _input_names(model: keras.Model) -> list[str]:
-    """The names of the inputs; "input" where Keras made one up, which differs from run to run."""
+    """The names of the inputs: of a dict its keys, which the caller knows; "input" where Keras made one up, which
+    differs from run to run.
+    """
     given = [t.name.split(":")[0].split("/")[-1] for t in model.inputs]
+    structure = getattr(model, "_inputs_struct", None)
+    if isinstance(structure, Mapping) and len(structure) == len(given):
+        given = [str(path[-1]) for path, _ in tree.flatten_with_path(structure)]
     taken = {*given, *(layer.name for layer in model.layers)}
     names: list[str] = []
     for position, name in enumerate(given):

@@ -17,6 +17,7 @@ from kompakt.choose import EVERY, choose
 from kompakt.deployable import folded, unfolded, with_weights
 from kompakt.errors import InputError
 from kompakt.gauges import folding_factors, with_gauges
+from kompakt.graph import undisturbed
 from kompakt.keras_modes import is_keras_mode, quantize_in_keras
 from kompakt.noise import candidates
 from kompakt.placement import activation_grids, fixed_range, grids_per_call
@@ -44,6 +45,7 @@ FROZEN, LIVE = "frozen", "live"
 """Whether the statistics of BatchNormalizations stay, folded, or move in training."""
 
 
+@undisturbed()
 def quantize(
     model: keras.Model,
     mode: Any = "int8",

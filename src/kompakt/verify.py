@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import keras
 
 from kompakt.errors import InputError
 from kompakt.examine import artifact, digest
+from kompakt.graph import undisturbed
 from kompakt.layerwise import apart
 from kompakt.precision import MIXED
 from kompakt.records import Artifact, Census, Encoding, SiteFact
@@ -23,6 +23,7 @@ from kompakt.signatures import signature_differs
 from kompakt.simulation import simulate
 from kompakt.sites import check_built
 from kompakt.targets import find_target, target_at
+from kompakt.targets.notes import read_note
 from kompakt.targets.target import Fault, Target
 from kompakt.verdicts import apart_from_given, compare_outputs, islands, lost_properties, not_finite
 
@@ -38,6 +39,7 @@ NARROW = {"w4a8": 4, MIXED: 4, "keras_int4": 4}
 """Mode -> bits of its weights, which may cost accuracy, as was asked."""
 
 
+@undisturbed()
 def verify_file(
     path: str | Path,
     model: keras.Model,
@@ -100,7 +102,7 @@ def _named(path: str | Path) -> Iterator[None]:
 
 def _verified(place: Target, data: bytes, model: keras.Model, inputs: Any, least_argmax: float, path: str) -> Artifact:
     census = place.census(data)
-    note = _note(place.note(data))
+    note = read_note(place.note(data))
     mode = note.get("quantization") or _guess_mode(census)
     asked = _asked(note)
     facts = tuple(place.facts(data, asked))
@@ -149,29 +151,9 @@ def _told(faults: Sequence[Fault], known: Sequence[str]) -> list[str]:
     return lines
 
 
-def _note(text: str | None) -> dict[str, Any]:
-    """What kompakt wrote into a file about itself; {} where another program made it.
-
-    Raises:
-        InputError: it is not what kompakt writes.
-    """
-    try:
-        note = json.loads(text or "{}")
-    except ValueError as error:
-        raise InputError(f"broken TFLite file: kompakt's note in it is no JSON ({error}); make it again") from None
-    if not isinstance(note, dict) or not all(isinstance(note.get(k, ""), str) for k in ("quantization", "io")):
-        raise InputError(f"broken TFLite file: kompakt's note in it is {text!r:.80}; make it again")
-    return note
-
-
 def _asked(note: Mapping[str, Any]) -> dict[str, Encoding]:
     """Site -> zeros and values a channel that a file says it was asked for."""
-    try:
-        return {
-            site: Encoding(zeros=zeros, palette=palette) for site, (zeros, palette) in note.get("asked", {}).items()
-        }
-    except (AttributeError, TypeError, ValueError):
-        raise InputError("kompakt's note in the file: 'asked' is not site -> [zeros, values]; make it again") from None
+    return {site: Encoding(zeros=zeros, palette=palette) for site, (zeros, palette) in note.get("asked", {}).items()}
 
 
 def _gone(asked: Mapping[str, Encoding], facts: Sequence[SiteFact]) -> list[str]:

@@ -59,8 +59,19 @@ def _names(structure: Any, given: Sequence[str] | None, word: str) -> tuple[str,
         name = keys[-1] if keys else given[position] if given else f"{word}_{position}"
         if MADE_UP.fullmatch(name):
             name = word if len(leaves) == 1 else f"{word}_{position}"
-        names.append(NOT_IN_A_NAME.sub("_", name))
+        names.append(plain_name(name))
     return unique(names)
+
+
+def plain_name(name: str) -> str:
+    """``name`` as both can have it: it begins with a letter or a digit.
+
+    Example:
+        >>> plain_name("my input"), plain_name("_x"), plain_name("\u00e9")
+        ('my_input', 'x_x', 'x_')
+    """
+    plain = NOT_IN_A_NAME.sub("_", name)
+    return plain if plain[:1].isalnum() else f"x{plain}"
 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:

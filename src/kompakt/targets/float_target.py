@@ -18,10 +18,14 @@ from kompakt.records import Encoding, SiteFact
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.inline import inline
 from kompakt.sites import sites
+from kompakt.targets.notes import read_note
 from kompakt.targets.target import Fault, Request, Target
 
 NOTE = "kompakt.json"
 """The file of a folder in which kompakt's note and the digests of the other files are."""
+
+
+TAKEN_OUT = Fault(place=NOTE, text="kompakt's note was taken out of the folder")
 
 
 def note_of(request: Request, **more: Any) -> dict[str, Any]:
@@ -52,10 +56,12 @@ def broken_seal(files: Mapping[str, bytes]) -> list[Fault]:
         >>> [str(fault) for fault in broken_seal({**files, "a": b"2"})]
         ['a: changed since it was written']
     """
+    if NOTE not in files:
+        return []
     try:
         digests = dict(json.loads(files[NOTE])["sha256"])
     except (KeyError, TypeError, ValueError):
-        return []
+        return [Fault(place=NOTE, text="the digests of the other files were taken out of it")]
     found = {name: sha256(content) for name, content in files.items() if name != NOTE}
     faults = [(n, "is missing") for n in digests if n not in found]
     faults += [(n, "was not there when it was written") for n in found if n not in digests]
@@ -88,7 +94,14 @@ class FloatTarget(Target):
         return None if content is None else content.decode(errors="replace")
 
     def altered(self, data: bytes) -> list[Fault]:
-        return broken_seal(self.files(data))
+        files = self.files(data)
+        if NOTE not in files and self.is_ours(data):
+            return [TAKEN_OUT]
+        return broken_seal(files)
+
+    def is_ours(self, data: bytes) -> bool:
+        """Whether kompakt wrote the folder, by what is in its other files."""
+        return False
 
     def unsound(self, data: bytes) -> list[Fault]:
         bad = {site: int((~np.isfinite(values)).sum()) for site, values in self.weights(data).items()}
@@ -105,10 +118,7 @@ class FloatTarget(Target):
         return None if found is None else found.reshape(like.shape) if found.size == like.size else found
 
     def facts(self, data: bytes, encodings: Mapping[str, Encoding]) -> Sequence[SiteFact]:
-        try:
-            channels = dict(json.loads(self.note(data) or "{}").get("channels", {}))
-        except (AttributeError, TypeError, ValueError):  # a broken note is told where it is read
-            channels = {}
+        channels = read_note(self.note(data)).get("channels", {})
         return [
             self._fact(data, site, values, encodings.get(site, Encoding()), channels.get(site, [values.ndim - 1]))
             for site, values in self.weights(data).items()
@@ -116,6 +126,10 @@ class FloatTarget(Target):
         ]
 
     def _fact(self, data: bytes, site: str, values: np.ndarray, asked: Encoding, channels: Sequence[int]) -> SiteFact:
+        if not set(channels) <= set(range(values.ndim)) or len(set(channels)) < len(channels):
+            raise InputError(
+                f"broken artifact: {site} has no axes {channels}, of which the note says so; make it again"
+            )
         first = np.moveaxis(values, channels, range(len(channels)))
         zeros, distinct = zeros_and_distinct(first.reshape(math.prod(first.shape[: len(channels)]), -1), 0)
         return SiteFact(

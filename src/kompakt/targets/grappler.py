@@ -41,6 +41,10 @@ def simplify(arrays: list[np.ndarray], *, ends: Sequence[str]) -> Answer:
     made = fused if known else single
     for node in made.node:
         node.device = ""
+        for name in [
+            name for name in node.attr if name.startswith("_")
+        ]:  # remarks of TensorFlow to itself, on any node
+            del node.attr[name]
     return [np.frombuffer(made.SerializeToString(deterministic=True), "uint8")], None
 
 

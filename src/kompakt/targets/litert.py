@@ -57,8 +57,8 @@ def run(arrays: list[np.ndarray], *, names: Sequence[str] | None, kernels: str) 
     details = input_details(interpreter, names)
     if len(details) != len(given):
         raise InputError(f"the file takes {len(details)} inputs, received {len(given)}")
-    outputs = output_details(interpreter)
-    batch = int(details[0]["shape"][0]) if len(details[0]["shape"]) else 1
+    batch = _resized(interpreter, details, len(given[0]))
+    details, outputs = input_details(interpreter, names), output_details(interpreter)
     rows: list[list[np.ndarray]] = [[] for _ in outputs]
     for start in range(0, len(given[0]), batch):
         count = min(batch, len(given[0]) - start)
@@ -69,6 +69,29 @@ def run(arrays: list[np.ndarray], *, names: Sequence[str] | None, kernels: str) 
             column.append(off_grid(interpreter.get_tensor(detail["index"]), detail)[:count])
     steps = [float(d["quantization"][0]) or None for d in outputs]
     return [np.concatenate(column) for column in rows], steps
+
+
+RESIZED = 7
+"""Samples at once in a file with any batch size, which is run with another one than the 1 that it stands for."""
+
+
+def _resized(interpreter: Any, details: Sequence[dict[str, Any]], count: int) -> int:
+    """The batch size that the file is run in: its own, or where that is open up to :data:`RESIZED`.
+
+    Raises:
+        InputError: it says that it takes any, and does not.
+    """
+    own = int(details[0]["shape"][0]) if len(details[0]["shape"]) else 1
+    if not all(len(d["shape"]) and d["shape_signature"][0] == -1 for d in details) or count < 2:
+        return own
+    batch = min(count, RESIZED)
+    try:
+        for detail in details:
+            interpreter.resize_tensor_input(detail["index"], [batch, *map(int, detail["shape"][1:])], strict=True)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"the file does not run with a batch of {batch}: {first_line(error)}") from None
+    return batch
 
 
 def run_signature(arrays: list[np.ndarray], *, signature: str, inputs: Sequence[str]) -> Answer:

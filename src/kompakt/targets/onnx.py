@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from kompakt.errors import InputError
 from kompakt.isolated import begin, call
 from kompakt.records import Census, Encoding
 from kompakt.targets.float_target import FloatTarget, check_mode, folded, note_of
+from kompakt.targets.notes import read_note
 from kompakt.targets.onnx_graph import CONVERTER, OFFSET, graph_of, integer_graph
 from kompakt.targets.target import Converted, Fault, Outputs, Request, check_backend, keys, to_time, with_bytes
 
@@ -129,6 +130,8 @@ def _off_grid(site: str, held: Encoding | None, asked: Encoding) -> list[str]:
 def _laid_out(values: np.ndarray, layout: Mapping[str, Any]) -> np.ndarray:
     """``values`` in the layout of Keras, by what :func:`kompakt.targets.onnx_converter.layout_of` found."""
     shape, axes, gates = layout["shape"], layout["axes"], layout["gates"]
+    if values.size != math.prod(shape):
+        raise InputError(f"broken artifact: a weight of {values.size} values is noted as {shape}; make it again")
     weight = values.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes))
     if gates is None:
         return weight
@@ -142,10 +145,7 @@ def _names(data: bytes, inputs: Any) -> list[str] | None:
 
 
 def _noted(data: bytes, what: str) -> Any:
-    try:
-        return json.loads(_look(data)[1]["note"])[what]
-    except (KeyError, TypeError, ValueError):
-        return None
+    return read_note(_look(data)[1]["note"]).get(what)
 
 
 @functools.lru_cache(maxsize=2)

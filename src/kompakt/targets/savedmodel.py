@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from kompakt.keras_modes import KERAS_MODES
 from kompakt.records import Census
 from kompakt.targets.endpoints import Endpoints, endpoints
 from kompakt.targets.float_target import NOTE, FloatTarget, check_mode, note_of, sealed
+from kompakt.targets.notes import read_note
 from kompakt.targets.savedmodel_graph import PB
 from kompakt.targets.savedmodel_write import WEIGHTS, written
 from kompakt.targets.target import Converted, Outputs, Request, check_backend, keys, to_time, with_bytes
@@ -83,6 +83,9 @@ class SavedModel(FloatTarget):
         ops: dict[str, int] = _ask("census", data)[1]
         return Census(ops=ops, tensors=dict(Counter(kind for kind, _ in _variables(data).values())))
 
+    def is_ours(self, data: bytes) -> bool:
+        return any(name.startswith(f"{WEIGHTS}/") for name, _ in _ask("variables", data)[1])
+
     def weights(self, data: bytes) -> Mapping[str, np.ndarray]:
         """As in the base class; what Keras stores in integers is left out."""
         return {site: values for site, (_, values) in _variables(data).items() if values.dtype.kind == "f"}
@@ -127,11 +130,8 @@ def _disagreements(data: bytes, samples: Sequence[np.ndarray], ends: Endpoints) 
 
 def _noted(data: bytes, what: str) -> list[str] | None:
     """Names of the "inputs" or "outputs" in the model's order, as kompakt noted them; None where it did not."""
-    try:
-        names = json.loads(unpacked(data)[NOTE])[what]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+    names = read_note(unpacked(data).get(NOTE)).get(what)
+    return names if names and all(isinstance(name, str) for name in names) else None
 
 
 @functools.lru_cache(maxsize=2)

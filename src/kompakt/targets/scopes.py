@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,9 @@ from keras.src.backend.common import global_state
 
 TAKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """What TensorFlow takes as the name of a node. Keras takes any text without a slash."""
+
+LOCK = threading.RLock()
+"""Two threads may export one model."""
 
 STACK = "name_scope_stack"
 HANDLE = "_handle_name"
@@ -33,6 +37,11 @@ def tensorflow_names(model: keras.Model) -> Iterator[None]:
         >>> model.layers[0].name
         'my layer'
     """
+    with LOCK:
+        yield from _renamed(model)
+
+
+def _renamed(model: keras.Model) -> Iterator[None]:
     layers = {layer: layer.name for layer in model._flatten_layers() if not TAKEN.fullmatch(layer.name)}
     values = [variable.value for variable in model.variables]
     handles = [(v, getattr(v, HANDLE)) for v in values if not all(map(TAKEN.fullmatch, _parts(v)))]

@@ -21,10 +21,11 @@ from kompakt.records import Census
 from kompakt.sites import sites
 from kompakt.targets import tfjs_page, tfjs_runtime
 from kompakt.targets.float_target import NOTE, FloatTarget, check_mode, folded, note_of, sealed
+from kompakt.targets.notes import read_note
 from kompakt.targets.target import Converted, Outputs, Request, check_backend
 from kompakt.targets.tfjs_graph import GRAPPLER, Graph, frozen, owner, unknown_operators
 from kompakt.targets.tfjs_links import Held, from_json, named_by_site, to_json
-from kompakt.targets.tfjs_model import MODEL, GraphModel, packed_model, read_json, shard_names, unpacked_model
+from kompakt.targets.tfjs_model import MODEL, GraphModel, packed_model, shard_names, unpacked_model
 from kompakt.targets.tfjs_runtime import BACKENDS, Session, session
 from kompakt.targets.tfjs_weights import COMPRESSED, Weight, compressed
 from kompakt.targets.web_packages import node, packages
@@ -112,6 +113,9 @@ class TFJS(FloatTarget):
         tensors = Counter((weight.compression or weight.dtype).upper() for weight in model.weights)
         return Census(ops=dict(ops), tensors=dict(tensors))
 
+    def is_ours(self, data: bytes) -> bool:
+        return "kompakt" in _opened(data)[1].metadata
+
     def weights(self, data: bytes) -> dict[str, np.ndarray]:
         _, model = _opened(data)
         by_name = {weight.name: weight for weight in model.weights}
@@ -137,7 +141,7 @@ def _held(model: GraphModel) -> dict[str, Held]:
 
 def _backends(files: Mapping[str, bytes]) -> Sequence[str]:
     """The backends that a model runs on, as its note says; both where it has none."""
-    said = read_json(files.get(NOTE, b"{}"), NOTE).get("backends")
+    said = read_note(files.get(NOTE)).get("backends")
     return BACKENDS if said is None or BACKENDS[0] not in said else [b for b in BACKENDS if b in said]
 
 

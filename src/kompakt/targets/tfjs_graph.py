@@ -44,7 +44,10 @@ class Graph:
     @property
     def topology(self) -> dict[str, Any]:
         """The nodes as JSON."""
-        return dict(json_format.MessageToDict(self.proto))
+        made = dict(json_format.MessageToDict(self.proto))
+        for node in made["node"]:  # the order of a map is another in each process
+            node["attr"] = dict(sorted(node.get("attr", {}).items()))
+        return made
 
     def rename(self, names: Mapping[str, str]) -> None:
         """Give nodes other names, wherever they are read."""

@@ -146,7 +146,7 @@ class TFLite(Target):
         sealed = file.raw_metadata(SEAL)
         if sealed is not None:
             return altered(file, sealed)
-        ours = file.metadata("kompakt") is not None or any(_is_weight(t) for t in file.tensors if _is_site(t.name))
+        ours = file.metadata("kompakt") is not None or any(_is_weight(t) for t in file.tensors if is_site(t.name))
         return [Fault(place="metadata", text="kompakt's note or seal was taken out of the file")] if ours else []
 
     def unsound(self, data: bytes) -> list[Fault]:
@@ -167,7 +167,7 @@ class TFLite(Target):
 BITS = {"INT4": 4, "INT8": 8, "UINT8": 8, "INT16": 16, "INT32": 32}
 
 
-def _is_site(name: str) -> bool:
+def is_site(name: str) -> bool:
     """Whether a name is one that kompakt gives: ``layer/kernel``."""
     return name.count("/") == 1 and name.endswith("kernel") and name != "kernel"
 

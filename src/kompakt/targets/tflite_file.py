@@ -28,6 +28,7 @@ NUMPY: dict[str, str] = {
     "INT32": "int32",
     "INT64": "int64",
     "UINT8": "uint8",
+    "BOOL": "bool",
 }
 FLOATS = ("FLOAT32", "FLOAT16", "FLOAT64", "BFLOAT16")
 BOUNDARY = ("QUANTIZE", "DEQUANTIZE")

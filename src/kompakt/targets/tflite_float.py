@@ -67,6 +67,11 @@ def _convert(model: keras.Model, *, half: bool) -> bytes:
             return made.tobytes()
     except Exception as error:
         raise InputError(
-            f"TensorFlow's converter refuses the model {model.name!r}: {first_line(error)}; "
-            "replace the layer it names by layers with a TFLite operator"
+            f"TensorFlow's converter refuses the model {model.name!r}: {first_line(error)}; {_remedy(error)}"
         ) from error
+
+
+def _remedy(error: Exception) -> str:
+    if "TensorList" in str(error):
+        return "a recurrent layer needs a fixed batch, batch=1, or unroll=True where it is made"
+    return "replace the layer it names by layers with a TFLite operator"

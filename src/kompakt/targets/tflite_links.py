@@ -184,7 +184,7 @@ def activation_links(
     probe = keras.Model(model.inputs, [tensor for _, tensor in wanted])
     samples = _whole_batches(file, samples)
     with quiet():
-        values = infer(probe, samples)
+        values = infer(probe, tree.flatten(samples))
     found = {i: rows for i, rows in all_activations(file, samples).items() if i not in hidden}
     moved = {i for op in file.ops if op.name in MOVES for i in op.outputs}
     between = {site for site, _ in wanted if _is_between(model, site)}

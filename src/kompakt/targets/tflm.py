@@ -19,10 +19,10 @@ from kompakt.isolated import call
 from kompakt.records import Measurement
 from kompakt.targets import ethos_u
 from kompakt.targets.float_target import NOTE as FOLDER_NOTE
-from kompakt.targets.float_target import broken_seal, check_mode, sealed
+from kompakt.targets.float_target import TAKEN_OUT, broken_seal, check_mode, sealed
 from kompakt.targets.litert import off_grid, on_grid
 from kompakt.targets.target import Converted, Fault, Outputs, Request
-from kompakt.targets.tflite import TFLite, steps
+from kompakt.targets.tflite import TFLite, is_site, steps
 from kompakt.targets.tflite_file import NUMPY, Tensor, TFLiteFile
 from kompakt.targets.tflite_seal import altered
 from kompakt.targets.tflm_arena import NAME, RUNTIME, smallest_arena
@@ -175,6 +175,10 @@ class TFLM(TFLite):
     def altered(self, data: bytes) -> list[Fault]:
         files = unpacked(data)
         marks = files.get(SEAL)
+        if FOLDER_NOTE not in files and (
+            marks is not None or any(is_site(t.name) for t in TFLiteFile(self.flatbuffer(data)).tensors)
+        ):
+            return [TAKEN_OUT]
         inside = [] if marks is None else altered(TFLiteFile(self.flatbuffer(data)), marks)
         return [*broken_seal(files), *inside]
 

@@ -15,10 +15,20 @@ import numpy as np
 from kompakt.files import sha256
 from kompakt.targets.tflite_file import NUMPY, Tensor, TFLiteFile
 
-TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int32_t", "float32": "float"}
+TYPES = {
+    "bool": "bool",
+    "int8": "int8_t",
+    "uint8": "uint8_t",
+    "int16": "int16_t",
+    "int32": "int32_t",
+    "float32": "float",
+}
 """NumPy's name of a type -> that of C."""
 
 PER_LINE = 16
+
+MOST = 63
+"""Characters of a model's name that names in C take from it: that many tell names apart, by C11, 5.2.4.1."""
 
 COUNTED = re.compile(r"(functional|sequential|model)(_\d+)?")
 """Names that Keras makes up for models."""
@@ -52,7 +62,7 @@ def identifier(name: str) -> str:
         ('my_net_2_model', 'm_2nd_model', '_bung_model')
     """
     plain = "keras" if COUNTED.fullmatch(name) else re.sub(r"[^0-9A-Za-z_]", "_", name) or "m"
-    return f"{'m_' if plain[0].isdigit() else ''}{plain}_model"
+    return f"{'m_' if plain[0].isdigit() else ''}{plain[:MOST]}_model"
 
 
 def sources(
@@ -119,7 +129,7 @@ def rows(values: np.ndarray) -> str:
 def _number(value: float) -> str:
     """A number as C writes it; infinities and NaN as <math.h> calls them."""
     if isinstance(value, int):
-        return str(value)
+        return str(int(value))
     if math.isfinite(value):
         return f"{value:.9e}f"
     return "NAN" if math.isnan(value) else f"{'-' if value < 0 else ''}INFINITY"
@@ -144,4 +154,5 @@ def _end(side: str, index: int, tensor: Tensor, values: np.ndarray) -> End:
 def _comment(text: str) -> str:
     """Text that can stand in a comment of C: printable, one line, and not its end."""
     plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
-    return plain.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/").replace("??", "? ?")
+    plain = plain.replace("\\", "/")  # first: with a star before it, it would become the end
+    return plain.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
