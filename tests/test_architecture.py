@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 LEVELS = (
-    ("errors", "compiled", "progress"),
+    ("errors", "compiled", "progress", "scopes"),
     ("precision",),
     ("axes",),
     ("numerics", "topk", "codebook", "requantize", "schedules", "records", "files", "images", "isolated", "intervals"),
@@ -52,7 +52,6 @@ LEVELS = (
         "targets.litert",
         "targets.litert_converter",
         "targets.ai_edge",
-        "targets.scopes",
         "targets.grappler",
         "targets.tflm_runtime",
         "targets.ethos_u",

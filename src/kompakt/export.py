@@ -26,6 +26,7 @@ from kompakt.rewrite.unroll_recurrent import recurrent_steps
 from kompakt.samples import compared_on
 from kompakt.sites import OUTPUT, check_built
 from kompakt.targets import find_target
+from kompakt.targets.endpoints import output_names
 from kompakt.targets.target import Request, Target
 
 ON_BREACH = ("raise", "warn")
@@ -142,6 +143,7 @@ def export(
             sparse=sparse,
             compress=compress,
             provenance=_origin(job, provenance),
+            output_names=output_names(job.given),
         )
     )
     found = examine(place, made, job, inputs, mode=mode, io=io, path=str(path), labels=labels, notes=notes)

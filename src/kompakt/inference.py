@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from kompakt.scopes import tensorflow_names
+
 
 def infer(model: keras.Model, inputs: Any, batch_size: int = 256) -> list[np.ndarray]:
     """Outputs of ``model`` at inference, one float array an output.
@@ -25,7 +27,9 @@ def infer(model: keras.Model, inputs: Any, batch_size: int = 256) -> list[np.nda
     """
     if len(tree.flatten(inputs)[0]) <= batch_size and keras.backend.backend() == "tensorflow":
         return outputs_of(model, inputs, batch_size)
-    return [np.asarray(v) for v in tree.flatten(model.predict(inputs, batch_size=batch_size, verbose=0))]
+    with tensorflow_names(model):
+        made = model.predict(inputs, batch_size=batch_size, verbose=0)
+    return [np.asarray(v) for v in tree.flatten(made)]
 
 
 def outputs_of(model: keras.Model, inputs: Any, batch_size: int = 256) -> list[np.ndarray]:

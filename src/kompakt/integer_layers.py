@@ -163,12 +163,13 @@ class IntegerMerge(layers.Layer):  # type: ignore[misc]
 
     Args:
         layer: plain. given: the grid of each input, None where it is made on the ``result`` grid.
+        twice: round as TFLite's plain kernels do.
     """
 
-    def __init__(self, layer: Any, given: Sequence[Encoding | None], result: Encoding) -> None:
+    def __init__(self, layer: Any, given: Sequence[Encoding | None], result: Encoding, *, twice: bool = False) -> None:
         super().__init__(name=layer.name, dtype="float32")
         self.merge = copy_layer(layer)
-        self.given, self.result = list(given), result
+        self.given, self.result, self.twice = list(given), result, twice
 
     def call(self, inputs: Any) -> Any:
         return self.merge([self._onto(x, grid) for x, grid in zip(inputs, self.given, strict=True)])
@@ -181,6 +182,9 @@ class IntegerMerge(layers.Layer):  # type: ignore[misc]
         if self.result.bits == WIDE:
             wide = requantize.twice(np.float64(old) / np.float64(step))(ops.round(x / old))
             return ops.clip(wide, -32768.0, 32767.0) * step
+        if self.twice:
+            steps = requantize.twice(np.float64(old) / np.float64(step))(ops.round(x / old))
+            return (ops.clip(steps + zero, -128.0, 127.0) - zero) * step
         multiplier = np.float32(np.round(256.0 * old / step))
         steps = ops.floor((ops.round(x / old) * multiplier + 128.0) / 256.0)
         return (ops.clip(steps + zero, -128.0, 127.0) - zero) * step
@@ -195,15 +199,18 @@ class IntegerLeaky(layers.Layer):  # type: ignore[misc]
     .. math:: q_y = \lfloor (m (q_x - z_x) + 128) / 256 \rfloor + z_y, \quad m = round(256 a s_x / s_y)
 
     where :math:`a` is 1 for what is not negative and the slope for the rest.
+
+    Args:
+        twice: round as TFLite's plain kernels do.
     """
 
-    def __init__(self, layer: Any, given: Encoding, result: Encoding) -> None:
+    def __init__(self, layer: Any, given: Encoding, result: Encoding, *, twice: bool = False) -> None:
         super().__init__(name=layer.name, dtype="float32")
         self.step_in, self.step_out = np.float32(given.scale[0]), np.float32(result.scale[0])
         ratio = 256.0 * self.step_in / self.step_out
         self.above, self.below = np.round(ratio), np.round(ratio * np.float32(layer.negative_slope))
         self.wide: tuple[Any, ...] = ()
-        if result.bits == WIDE:
+        if result.bits == WIDE or twice:
             exact = np.float64(self.step_in) / np.float64(self.step_out)
             slope = np.float64(np.float32(layer.negative_slope))
             self.wide = requantize.twice(exact), requantize.twice(exact * slope)

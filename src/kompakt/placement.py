@@ -10,6 +10,7 @@ from keras import layers
 
 from kompakt.graph import Call, Copier, Names, calls, rebuild, users
 from kompakt.rewrite.split_activation import fused
+from kompakt.scopes import taken
 from kompakt.sites import BOTH, MARK, OUTPUT
 
 MOVES = (
@@ -114,8 +115,11 @@ FIXED_WIDE = 32767.0 / 32768.0
 
 
 def marker(name: str) -> str:
-    """Name of the Identity layer that carries the grid of ``name``: an input, or a tensor put on another grid."""
-    return f"{name}{MARK}"
+    """Name of the Identity layer that carries the grid of ``name``: an input, or a tensor put on another grid.
+
+    One that TensorFlow takes: Keras hands it no names of inputs, and a model that trains has to go on training.
+    """
+    return f"{taken(name)}{MARK}"
 
 
 def is_marker(layer: Any) -> bool:

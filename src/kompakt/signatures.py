@@ -16,7 +16,7 @@ from kompakt.files import gzip_bytes, read_file, writable_folder
 from kompakt.targets import find_target
 from kompakt.targets.tflite_file import NUMPY, TFLiteFile
 from kompakt.targets.tflite_runtime import run, run_signature
-from kompakt.targets.tflite_signatures import inputs_of, joined
+from kompakt.targets.tflite_signatures import ends_of, joined
 
 SAMPLES = 16
 """Random inputs a signature is compared on where none are given."""
@@ -108,7 +108,9 @@ def join_signatures(
 
 def signature_differs(data: bytes, name: str, part: bytes, inputs: Any) -> str:
     """In which output the signature ``name`` of a file differs from ``part``, that file alone, or ""."""
-    expected, found = run(part, inputs), run_signature(data, name, inputs_of(part), inputs)
+    takes, gives = ends_of(part)
+    expected = run(part, inputs)
+    found = run_signature(data, name, inputs, input_names=takes, output_names=gives)
     for i, (e, f) in enumerate(zip(expected.values, found.values, strict=True)):
         if not np.array_equal(e, f, equal_nan=True):
             return f"signature {name!r}: output {i} differs by up to {np.abs(e - f).max():.3g} from its own file's"

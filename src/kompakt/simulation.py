@@ -98,7 +98,7 @@ def simulation(
             return IntegerAverage(inner, before[0])
         both = grid(f"{layer.name}/{BOTH}")
         if isinstance(inner, SAME_GRID) and both is not None:
-            return IntegerMerge(inner, before, both)
+            return IntegerMerge(inner, before, both, twice=twice)
         integer = _integer(layer.name, inner, before, after, kernel, plain, twice)
         if integer is None:
             return copy_layer(layer)
@@ -126,7 +126,7 @@ def _integer(
     if isinstance(inner, LINEAR) and kernel is not None and kernel.scale:
         return IntegerLayer(plain.get_layer(name), kernel, known[0], after, twice=twice)
     if isinstance(inner, layers.LeakyReLU):
-        return IntegerLeaky(inner, known[0], after)
+        return IntegerLeaky(inner, known[0], after, twice=twice)
     if is_marker(inner):
         return Requantize(inner, known[0], after)
     if isinstance(inner, MEANS):

@@ -31,8 +31,22 @@ class Endpoints:
     output_names: tuple[str, ...]
 
 
-def endpoints(model: keras.Model, batch: int | None = None) -> Endpoints:
+def output_names(model: keras.Model) -> tuple[str, ...]:
+    """What ``model`` calls its outputs, flattened: the keys of a dict, else the names of the layers at its end.
+
+    Example:
+        >>> output_names(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="logits")]))
+        ('logits',)
+    """
+    ends = as_functional(model).output_names if is_graph(model) else None
+    return _names(model(symbolic_inputs(model)), ends, "output")
+
+
+def endpoints(model: keras.Model, batch: int | None = None, outputs: Sequence[str] = ()) -> Endpoints:
     """What ``model`` takes and gives: the keys of dicts, else the names of its inputs and of the layers at its end.
+
+    Args:
+        batch: of the inputs. outputs: names of the outputs, where they are known.
 
     Example:
         >>> i = {"left": keras.Input((2,), name="left"), "right": keras.Input((3,), name="right")}
@@ -42,12 +56,10 @@ def endpoints(model: keras.Model, batch: int | None = None) -> Endpoints:
         (('left', 'right'), ('score',))
     """
     inputs = symbolic_inputs(model, batch)
-    made = model(inputs)
-    ends = as_functional(model).output_names if is_graph(model) else None
     return Endpoints(
         inputs=inputs,
         input_names=_names(inputs, [tensor.name.split(":")[0] for tensor in tree.flatten(inputs)], "input"),
-        output_names=_names(made, ends, "output"),
+        output_names=tuple(outputs) or output_names(model),
     )
 
 

@@ -6,6 +6,7 @@ Nothing here imports Keras or TensorFlow, so that the process starts quickly.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -94,11 +95,12 @@ def _resized(interpreter: Any, details: Sequence[dict[str, Any]], count: int) ->
     return batch
 
 
-def run_signature(arrays: list[np.ndarray], *, signature: str, inputs: Sequence[str]) -> Answer:
+def run_signature(arrays: list[np.ndarray], *, signature: str, inputs: Sequence[str], outputs: Sequence[str]) -> Answer:
     """The outputs of one signature of a file, by its runner, and the step of each one's grid.
 
     Args:
-        arrays: the bytes of the file, then the signature's inputs, (samples, ...). inputs: what they are called.
+        arrays: the bytes of the file, then the signature's inputs, (samples, ...). inputs, outputs: what they are
+            called, in the model's order.
 
     Raises:
         InputError: there is no such signature, or it takes other inputs.
@@ -112,7 +114,7 @@ def run_signature(arrays: list[np.ndarray], *, signature: str, inputs: Sequence[
     details, ends = runner.get_input_details(), runner.get_output_details()
     if sorted(details) != sorted(inputs) or len(given) != len(inputs):
         raise InputError(f"signature {signature!r} takes {', '.join(details)}, received {len(given)} inputs")
-    names = sorted(ends, key=_number)
+    names = list(outputs)
     shape = details[inputs[0]]["shape"]
     batch = int(shape[0]) if len(shape) else 1
     rows: list[list[np.ndarray]] = [[] for _ in names]
@@ -204,9 +206,12 @@ def input_details(interpreter: Any, names: Sequence[str] | None = None) -> list[
 
 
 def output_details(interpreter: Any) -> list[dict[str, Any]]:
-    """Output details in the order of the model's flattened outputs: by the numbers in the signature's names."""
+    """Output details in the order of the model's flattened outputs.
+
+    Files of kompakt hold them in that order. Where a signature has the numbers that TensorFlow gives, they decide.
+    """
     by_name = _signature(interpreter, "outputs")
-    if len(by_name) < 2:
+    if len(by_name) < 2 or not all(NUMBERED.fullmatch(name) for name in by_name):
         return list(interpreter.get_output_details())
     return [by_name[name] for name in sorted(by_name, key=_number)]
 
@@ -217,6 +222,9 @@ def _signature(interpreter: Any, side: str) -> dict[str, dict[str, Any]]:
         return {}
     runner = interpreter.get_signature_runner(next(iter(signatures)))
     return dict(runner.get_input_details() if side == "inputs" else runner.get_output_details())
+
+
+NUMBERED = re.compile(r"output_\d+")
 
 
 def _number(name: str) -> tuple[int, str]:

@@ -47,7 +47,7 @@ class ONNX(FloatTarget):
         begin(CONVERTER)
         begin(f"{SERVER}:run")
         if request.quantization == "float":
-            made = graph_of(folded(request.model), request.batch)
+            made = graph_of(folded(request.model), request.batch, request.output_names)
             return self._sealed(made.data, request, inputs=made.inputs, layouts=made.layouts)
         made = integer_graph(request)
         (kept,) = call(f"{SERVER}:floats", [made.array], of="onnxruntime")[1:]

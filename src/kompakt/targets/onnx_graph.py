@@ -14,7 +14,7 @@ from kompakt.folders import packed
 from kompakt.inference import infer
 from kompakt.isolated import call
 from kompakt.sites import sites
-from kompakt.targets.endpoints import endpoints
+from kompakt.targets.endpoints import endpoints, output_names
 from kompakt.targets.onnx_marks import marked
 from kompakt.targets.savedmodel_write import written
 from kompakt.targets.target import Request
@@ -51,13 +51,16 @@ class Graph:
         return self.array.tobytes()
 
 
-def graph_of(model: keras.Model, batch: int | None) -> Graph:
+def graph_of(model: keras.Model, batch: int | None, outputs: Sequence[str] = ()) -> Graph:
     """``model`` through a SavedModel and tf2onnx.
+
+    Args:
+        batch: of its inputs. outputs: names of its outputs, where they are known.
 
     Raises:
         InputError: a part of it has no ONNX operator.
     """
-    ends = endpoints(model, batch)
+    ends = endpoints(model, batch, outputs)
     weights = {s.name: keras.ops.convert_to_numpy(s.variable) for s in sites(model) if s.variable is not None}
     (made,), layouts = call(
         CONVERTER,
@@ -77,7 +80,7 @@ def integer_graph(request: Request) -> Graph:
         InputError: a part of it has no ONNX operator.
     """
     model, places = marked(request.model, request.encodings)
-    made = graph_of(model, request.batch)
+    made = graph_of(model, request.batch, request.output_names or output_names(request.model))
     asked = {site: e for site, e in request.encodings.items() if e.scale and site not in places}
     (array,), on = call(
         GRIDS,

@@ -54,7 +54,7 @@ class SavedModel(FloatTarget):
         check_mode(self, request.quantization)
         check_backend("a SavedModel")
         begin(f"{SERVER}:run")
-        ends = endpoints(request.model, request.batch)
+        ends = endpoints(request.model, request.batch, request.output_names)
         files = written(request.model, ends, half=request.quantization == "float16")
         note = note_of(request, inputs=ends.input_names, outputs=ends.output_names)
         if request.samples is None:

@@ -13,11 +13,11 @@ from keras import tree
 
 from kompakt.errors import InputError, first_line
 from kompakt.folders import read_folder
+from kompakt.scopes import taken, tensorflow_names
 from kompakt.sites import sites
 from kompakt.targets.endpoints import Endpoints, unique
 from kompakt.targets.quiet import quiet
 from kompakt.targets.savedmodel_graph import PB, canonical
-from kompakt.targets.scopes import taken, tensorflow_names
 from kompakt.targets.warm_up import SIGNATURE
 
 WEIGHTS = "weights"

@@ -42,6 +42,7 @@ class Request:
         sparse: store weights with many zeros sparse, where that takes fewer bytes.
         compress: store weights of few values as a table of them and short numbers (TFLite Micro).
         provenance: what the file says of its origin: recipe, versions, digest of the model; JSON values.
+        output_names: what the model that was given calls its outputs, flattened; () for what ``model`` calls them.
     """
 
     model: keras.Model
@@ -54,6 +55,7 @@ class Request:
     sparse: bool = False
     compress: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    output_names: Sequence[str] = ()
 
 
 def check_sparse(quantization: str, where: str = "") -> None:

@@ -18,8 +18,8 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from kompakt.errors import InputError, first_line
 from kompakt.graph import symbolic_inputs
 from kompakt.isolated import call
+from kompakt.scopes import tensorflow_names
 from kompakt.targets.quiet import quiet
-from kompakt.targets.scopes import tensorflow_names
 from kompakt.targets.tfjs_model import End
 from kompakt.targets.tfjs_rewrite import without_einsum, without_erfc, without_order
 

@@ -75,7 +75,7 @@ class TFLite(Target):
         floats = request.quantization in ("float", "float16")
         whole = request.quantization in GRIDDED
         model, bounds = fenced(request.model, request.encodings) if whole else (request.model, {})
-        file = float_file(model, request.batch, half=request.quantization == "float16")
+        file = float_file(model, request.batch, half=request.quantization == "float16", outputs=request.output_names)
         links = weight_links(request.model, file, folded=floats)
         if whole:
             restore_biases(file, links, request.model)
@@ -211,7 +211,9 @@ def _with_note(made: Converted, request: Request) -> Converted:
     if request.floats:
         note["floats"] = [site.removesuffix(f"/{OUTPUT}") for site in request.floats]
     note["inputs"] = _ends(file, file.inputs, [t.name for t in tree.flatten(symbolic_inputs(request.model))])
-    note["outputs"] = _ends(file, file.outputs, list(getattr(request.model, "output_names", [])))
+    note["outputs"] = _ends(
+        file, file.outputs, list(request.output_names or getattr(request.model, "output_names", []))
+    )
     note.update(request.provenance)
     file.put_metadata("kompakt", json.dumps(note, separators=(",", ":")))
     lost = [site for site in asked if site not in held]

@@ -253,10 +253,10 @@ class TFLiteFile:
                 setattr(self.graph, side, [by_name[name] for name in names])
         self.reread()
 
-    def name_inputs(self, names: Mapping[str, str]) -> None:
-        """Give the signature's inputs other names: old -> new."""
+    def name_ends(self, side: str, names: Mapping[str, str]) -> None:
+        """Give the signature's "inputs" or "outputs" other names: old -> new."""
         for signature in self.model.signatureDefs or []:
-            for entry in signature.inputs:
+            for entry in getattr(signature, side):
                 entry.name = names.get(entry.name.decode(), entry.name.decode()).encode()
 
     def add_constant(self, values: np.ndarray, name: str = "constant") -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from collections.abc import Sequence
 
 import keras
 from keras import tree
@@ -11,9 +12,10 @@ from keras import tree
 from kompakt.errors import InputError, first_line
 from kompakt.graph import symbolic_inputs
 from kompakt.isolated import call
+from kompakt.scopes import tensorflow_names
+from kompakt.targets.endpoints import output_names
 from kompakt.targets.quiet import quiet
 from kompakt.targets.savedmodel_write import TABLES
-from kompakt.targets.scopes import tensorflow_names
 from kompakt.targets.tflite_file import TFLiteFile
 
 CONVERTER = "kompakt.targets.litert_converter:convert"
@@ -37,14 +39,20 @@ def _flattened(model: keras.Model, batch: int | None) -> tuple[list[str], keras.
     return names, keras.Model(tree.flatten(numbered), tree.flatten(model(numbered)), name=model.name)
 
 
-def float_file(model: keras.Model, batch: int | None, *, half: bool) -> TFLiteFile:
-    """The model as a float file, with its inputs and outputs in the model's own order."""
+def float_file(model: keras.Model, batch: int | None, *, half: bool, outputs: Sequence[str] = ()) -> TFLiteFile:
+    """The model as a float file, with its inputs and outputs in the model's own order.
+
+    Args:
+        batch: of its inputs. half: constants as float16. outputs: names for its signature, by default its own.
+    """
     names, fixed = _flattened(model, batch)
     data = _convert(fixed, half=half)
     file = TFLiteFile(data)
     numbered = [f"input_{i}" for i in range(len(names))]
-    file.order_edges(numbered, [f"output_{i}" for i in range(len(fixed.outputs))])
-    file.name_inputs(dict(zip(numbered, names, strict=True)))
+    ends = [f"output_{i}" for i in range(len(fixed.outputs))]
+    file.order_edges(numbered, ends)
+    file.name_ends("inputs", dict(zip(numbered, names, strict=True)))
+    file.name_ends("outputs", dict(zip(ends, outputs or output_names(model), strict=True)))
     return file
 
 

@@ -31,17 +31,26 @@ def run(data: bytes, inputs: Any, *, kernels: str = "default") -> Outputs:
     return Outputs(values=tuple(values), lsb=tuple(steps))
 
 
-def run_signature(data: bytes, signature: str, names: Sequence[str], inputs: Any) -> Outputs:
+def run_signature(
+    data: bytes, signature: str, inputs: Any, *, input_names: Sequence[str], output_names: Sequence[str]
+) -> Outputs:
     """As :func:`run`, of one signature of a file that may have several.
 
     Args:
-        names: what the signature calls its inputs, in the model's order.
+        input_names, output_names: what the signature calls its ends, in the model's order.
 
     Raises:
         InputError: there is no such signature, it takes other inputs, or it crashes LiteRT.
     """
     arrays = with_bytes(data, inputs)
-    values, steps = call(f"{RUNTIME}:run_signature", arrays, of=NAME, signature=signature, inputs=list(names))
+    values, steps = call(
+        f"{RUNTIME}:run_signature",
+        arrays,
+        of=NAME,
+        signature=signature,
+        inputs=list(input_names),
+        outputs=list(output_names),
+    )
     return Outputs(values=tuple(values), lsb=tuple(steps))
 
 

@@ -65,11 +65,13 @@ def taken_out(data: bytes, name: str) -> bytes:
     return made.pack([name], apart=False)
 
 
-def inputs_of(part: bytes) -> list[str]:
-    """What the only signature of a file calls its inputs, in the file's order."""
+def ends_of(part: bytes) -> tuple[list[str], list[str]]:
+    """What the only signature of a file calls its inputs, and its outputs, in the file's order."""
     file = TFLiteFile(part)
-    called = {int(entry.tensorIndex): entry.name.decode() for entry in file.model.signatureDefs[0].inputs}
-    return [called[index] for index in file.inputs]
+    signature = file.model.signatureDefs[0]
+    inputs = {int(entry.tensorIndex): entry.name.decode() for entry in signature.inputs}
+    outputs = {int(entry.tensorIndex): entry.name.decode() for entry in signature.outputs}
+    return [inputs[index] for index in file.inputs], [outputs[index] for index in file.outputs]
 
 
 class _Pool:

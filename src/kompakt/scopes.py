@@ -73,4 +73,4 @@ def taken(name: str) -> str:
 def _parts(variable: Any) -> list[str]:
     """The parts of a variable's name; none where it has none, as on other backends."""
     name: str = getattr(variable, HANDLE, "")
-    return name.split(":")[0].split("/") if name else []
+    return name.rpartition(":")[0].split("/") if name else []

@@ -6,8 +6,8 @@ import pytest
 
 import kompakt as kp
 from kompakt.errors import InputError
+from kompakt.scopes import taken
 from kompakt.targets import TARGETS, find_target
-from kompakt.targets.scopes import taken
 
 L = keras.layers
 NAMES = ("my layer", "<script>\"q\" é 'x'", "_first", "層")
