@@ -42,6 +42,7 @@ LEVELS = (
     (
         "targets.target",
         "targets.batches",
+        "targets.notes",
         "targets.quiet",
         "targets.sparse_format",
         "targets.tfjs_rewrite",

@@ -13,6 +13,7 @@ import numpy as np
 from kompakt.compare import relative_error
 from kompakt.errors import InputError
 from kompakt.targets import target_at
+from kompakt.targets.tflite_file import TFLiteFile
 from kompakt.targets.web_browser import Seen, run_in_browser, run_litert_js
 
 MOST_APART = 1e-4
@@ -65,6 +66,8 @@ def check_in_browser(path: str | Path, inputs: Any) -> BrowserCheck:
     if place.name not in PAGES:
         raise InputError(f"{path}: {place.name} artifacts run in no browser; {' and '.join(PAGES)} do")
     data = place.read(path)
+    if place.name == "tflite":
+        _check_ends(path, TFLiteFile(data))
     seen, expected = PAGES[place.name](data, inputs), place.run(data, inputs).values
     pairs = [(e, np.asarray(s, "float32").reshape(e.shape)) for e, s in zip(expected, seen.values, strict=True)]
     return BrowserCheck(
@@ -75,3 +78,15 @@ def check_in_browser(path: str | Path, inputs: Any) -> BrowserCheck:
         browser=seen.browser,
         runtime=seen.version,
     )
+
+
+NO_ENDS = ("INT8", "UINT8", "INT16")
+"""What LiteRT.js has no inputs and outputs of."""
+
+
+def _check_ends(path: str | Path, file: TFLiteFile) -> None:
+    kinds = {file.tensors[i].kind for i in (*file.inputs, *file.outputs)} & {*NO_ENDS}
+    if kinds:
+        raise InputError(
+            f"{path}: LiteRT.js takes no {' or '.join(sorted(kinds))} inputs and outputs; export it with --io float32"
+        )

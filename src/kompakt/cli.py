@@ -21,6 +21,10 @@ BAD_INPUT, INTERRUPTED, CLOSED = 2, 130, 141
 """Exit codes beside those of the commands."""
 
 
+TAKEN_UP = dict.fromkeys(("demo", "optimize"), "; the same command takes up what was finished")
+"""What is said of an interrupt of these commands."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, as for every other bad input."""
@@ -71,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return CLOSED
     except (Exception, KeyboardInterrupt) as error:
         if _is_interrupt(error):
-            return _fail("interrupted; the same command takes up what was finished", INTERRUPTED, argv)
+            return _fail(f"interrupted{TAKEN_UP.get(argv[0], '') if argv else ''}", INTERRUPTED, argv)
         if isinstance(error, VerificationError):
             return _fail(f"not verified: {error}", BREACH, argv)
         if isinstance(error, InputError):

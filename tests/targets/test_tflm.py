@@ -257,7 +257,7 @@ def test_a_name_cannot_end_a_comment(exported, tmp_path):
     file.rename(lambda index: f"t{index} */ #error ??/ \\" if index in (*file.inputs, *file.outputs) else None)
     one = [[np.zeros((1, *file.tensors[i].shape[1:]), "int8") for i in side] for side in (file.inputs, file.outputs)]
     known = {"quantization": "int8", "arena": 16, "methods": ["AddAdd"], "inputs": one[0], "outputs": one[1]}
-    pages = sources(data, file, name="x */ #error \\\n#error", **known)
+    pages = sources(data, file, name="x */ #error \\\n#error *\\ int injected; ", **known)
     for name, text in pages.items():
         (tmp_path / name).write_text(text)
     (source,) = tmp_path.glob("*.c")

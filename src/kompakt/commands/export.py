@@ -86,15 +86,12 @@ def run(options: Namespace) -> int:
     from kompakt.data import CALIBRATION, load_data, sample_rows
     from kompakt.export import export
     from kompakt.export_all import export_all
-    from kompakt.precision import INTEGER
     from kompakt.progress import in_words
     from kompakt.task import data_for
 
+    _check(options)
     model = loaded(options.model, options)
     data = None if options.data is None else data_for(model, load_data(options.data))
-    needs_data = options.rule or options.repair or options.max_drop is not None or options.quantization in INTEGER
-    if data is None and needs_data:
-        raise InputError("--data is missing: integer modes, rules, repairs and --max-drop need samples of real input")
     given: dict[str, Any] = {
         "rules": _rules(options.rule),
         "calibration": None if data is None else sample_rows(data.x_train, CALIBRATION),
@@ -127,6 +124,25 @@ def run(options: Namespace) -> int:
     return BREACH if artifact.breaches else OK
 
 
+def _check(options: Namespace) -> None:
+    """Raise for what can be told before the model is read."""
+    from kompakt.keras_modes import is_keras_mode
+    from kompakt.precision import INTEGER
+    from kompakt.sites import one_of
+    from kompakt.targets import TARGETS, find_target
+
+    if options.target not in (None, EVERY, *TARGETS):
+        raise InputError(f"--target {options.target!r}: {one_of(options.target, (*TARGETS, EVERY))}")
+    mode = options.quantization
+    if options.target != EVERY and mode is not None:
+        place = find_target(options.target or _target_of(options.out))
+        if mode not in place.modes and not is_keras_mode(mode):
+            raise InputError(f"quantization={mode!r}: {one_of(mode, place.modes)}")
+    needs_data = options.rule or options.repair or options.max_drop is not None or mode in INTEGER
+    if options.data is None and needs_data:
+        raise InputError("--data is missing: integer modes, rules, repairs and --max-drop need samples of real input")
+
+
 def _target_of(path: str) -> str:
     """The target that a path without ``--target`` means, by its ending."""
     from kompakt.targets import TARGETS, find_target
@@ -135,7 +151,9 @@ def _target_of(path: str) -> str:
     named = {find_target(name).suffix: name for name in reversed(TARGETS)}
     if suffix and suffix in named:
         return named[suffix]
-    raise InputError(f"{path}: say for which device with --target {'|'.join((*TARGETS, EVERY))}, or name it *.tflite")
+    raise InputError(
+        f"{path}: say for which device with --target {'|'.join((*TARGETS, EVERY))}, or name it *.tflite or *.onnx"
+    )
 
 
 def _show_all(made: Sequence[Deployment], options: Namespace) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kompakt.errors import InputError
+from kompakt.sites import one_of
 
 if TYPE_CHECKING:
     from kompakt.targets.target import Target
@@ -28,7 +29,7 @@ def find_target(name: str) -> Target:
         InputError: there is none.
     """
     if name not in TARGETS:
-        raise InputError(f"target {name!r}: expected one of {', '.join(TARGETS)}")
+        raise InputError(f"target {name!r}: {one_of(name, TARGETS)}")
     module, cls = TARGETS[name].split(":")
     made: Target = getattr(importlib.import_module(module), cls)()
     return made
@@ -48,7 +49,17 @@ def target_at(path: str | Path) -> Target:
     """
     if not Path(path).exists():
         raise InputError(f"cannot read {path}: No such file or directory; give the path of an exported file or folder")
-    found = next((place for name in TARGETS if (place := find_target(name)).claims(Path(path))), None)
+    name = _claimed(Path(path))
+    found = None if name is None else find_target(name)
+    if found is None and Path(path).is_dir():
+        inside = sorted(f"{each.name} ({of})" for each in Path(path).iterdir() if (of := _claimed(each)))
+        if inside:
+            raise InputError(f"{path} holds several artifacts: name one of {', '.join(inside)}")
     if found is None:
         raise InputError(f"{path}: expected an artifact of one of {', '.join(TARGETS)}, such as 'model.tflite'")
     return found
+
+
+def _claimed(path: Path) -> str | None:
+    """The target that an artifact is of; None for what is none."""
+    return next((name for name in TARGETS if find_target(name).claims(path)), None)

@@ -175,6 +175,6 @@ def variables(arrays: list[np.ndarray]) -> Answer:
             names = sorted(name for name in kinds if name.endswith(VALUE) and kinds[name] != tf.string)
             held = [np.asarray(reader.get_tensor(name)) for name in names]
     except Exception as error:
-        raise InputError(f"broken SavedModel: its variables cannot be read ({first_line(error)})") from error
+        raise InputError("broken SavedModel: its variables cannot be read; make it again") from error
     plain = [a.astype("float32") if kinds[name].is_floating else a for name, a in zip(names, held, strict=True)]
     return plain, [[name.removesuffix(VALUE), kinds[name].name.upper()] for name in names]

@@ -93,7 +93,7 @@ class TFLite(Target):
     def part(self, data: bytes, signature: str | None) -> bytes:
         names = names_of(data) if self.suffix else []
         if signature is None and len(names) > 1:
-            raise InputError(f"the file has the signatures {', '.join(names)}: say which with signature=")
+            raise InputError(f"the file has the signatures {', '.join(names)}: say which with signature= (--signature)")
         return super().part(data, signature) if len(names) < 2 else taken_out(data, str(signature))
 
     def flatbuffer(self, data: bytes) -> bytes:

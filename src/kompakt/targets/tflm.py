@@ -74,7 +74,7 @@ class TFLM(TFLite):
         ethos_u.ready()
 
     def claims(self, path: Path) -> bool:
-        return (path / MODEL).is_file()
+        return (path / MODEL).is_file() and (path / FOLDER_NOTE).is_file()
 
     def flatbuffer(self, data: bytes) -> bytes:
         """The file that LiteRT can read too."""
