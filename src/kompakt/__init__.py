@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from kompakt.attach import attach as attach
     from kompakt.attach import finalize as finalize
     from kompakt.calibrate import calibrate as calibrate
+    from kompakt.contents import Contents as Contents
+    from kompakt.contents import Difference as Difference
     from kompakt.cost import layer_costs as layer_costs
     from kompakt.data import load_data as load_data
+    from kompakt.difference import difference as difference
     from kompakt.distill import distill as distill
     from kompakt.distillation.cache import cache_teacher as cache_teacher
     from kompakt.errors import InputError as InputError
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from kompakt.errors import VerificationError as VerificationError
     from kompakt.export import export as export
     from kompakt.export_all import export_all as export_all
+    from kompakt.inspect import analyzer as analyzer
+    from kompakt.inspect import inspect as inspect
     from kompakt.loading import load_model as load_model
     from kompakt.quantization import quantize as quantize
     from kompakt.recipe import Recipe as Recipe
@@ -66,6 +71,9 @@ _HOME = {
     "finalize": "attach",
     "calibrate": "calibrate",
     "layer_costs": "cost",
+    "Contents": "contents",
+    "Difference": "contents",
+    "difference": "difference",
     "distill": "distill",
     "cache_teacher": "distillation.cache",
     "InputError": "errors",
@@ -79,6 +87,8 @@ _HOME = {
     "Artifact": "records",
     "Deployment": "records",
     "Encoding": "records",
+    "analyzer": "inspect",
+    "inspect": "inspect",
     "optimize": "run",
     "quantize": "quantization",
     "reestimate_batchnorm": "repairs.batchnorm",

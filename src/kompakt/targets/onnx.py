@@ -16,6 +16,7 @@ from kompakt.errors import InputError
 from kompakt.isolated import begin, call
 from kompakt.records import Census, Encoding
 from kompakt.targets.float_target import FloatTarget, check_mode, folded, note_of
+from kompakt.targets.graph_view import View, from_answer
 from kompakt.targets.onnx_graph import CONVERTER, OFFSET, graph_of, integer_graph
 from kompakt.targets.target import Converted, Fault, Outputs, Request, check_backend, keys, to_time, with_bytes
 
@@ -102,6 +103,9 @@ class ONNX(FloatTarget):
 
     def altered(self, data: bytes) -> list[Fault]:
         return [Fault(place=name, text=text) for name, text in _look(data)[1]["changed"]]
+
+    def graph(self, data: bytes) -> View:
+        return from_answer(call("kompakt.targets.onnx_view:look", with_bytes(data, []), of="onnx"))
 
     def census(self, data: bytes) -> Census:
         about = _look(data)[1]

@@ -23,6 +23,7 @@ from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Census, Encoding, SiteFact
 from kompakt.sites import MARK, OUTPUT
 from kompakt.targets import tflite_runtime
+from kompakt.targets.graph_view import View
 from kompakt.targets.target import IO, MODES, Converted, Fault, Outputs, Request, Target, check_backend, check_sparse
 from kompakt.targets.tflite_file import FLOATS, Tensor, TFLiteFile, census
 from kompakt.targets.tflite_float import CONVERTER, float_file
@@ -34,6 +35,7 @@ from kompakt.targets.tflite_signatures import names_of, taken_out
 from kompakt.targets.tflite_sound import keras_weight, unsound
 from kompakt.targets.tflite_sparse import stored_sparse
 from kompakt.targets.tflite_tables import fenced, inner_tensors
+from kompakt.targets.tflite_view import view_of
 
 MARKED = f"{MARK}/{OUTPUT}"
 """End of the name of the site of a layer that does nothing but carry a grid."""
@@ -99,6 +101,9 @@ class TFLite(Target):
     def flatbuffer(self, data: bytes) -> bytes:
         """The TFLite file in an artifact: it is one."""
         return data
+
+    def graph(self, data: bytes) -> View:
+        return view_of(self.flatbuffer(data))
 
     def run(self, data: bytes, inputs: Any, *, at: Sequence[str] | None = None) -> Outputs:
         file = TFLiteFile(self.flatbuffer(data))
