@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,9 +203,13 @@ class Contents:
         return dict(sorted(found.items()))
 
     def constants(self) -> Iterator[tuple[Subgraph, TensorFact]]:
-        """Constants, the largest first."""
-        found = [(part, t) for part in self.subgraphs for t in part.tensors if t.constant]
-        yield from sorted(found, key=lambda each: -(each[1].bytes or 0))
+        """Constants, the largest first; one that several subgraphs have alike once."""
+        found: dict[TensorFact, tuple[Subgraph, TensorFact]] = {}
+        for part in self.subgraphs:
+            for tensor in part.tensors:
+                if tensor.constant:
+                    found.setdefault(replace(tensor, index=0), (part, tensor))
+        yield from sorted(found.values(), key=lambda each: -(each[1].bytes or 0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -46,28 +47,7 @@ def inspect(artifact: str | Path | Artifact, *, target: str | None = None) -> Co
         >>> kernel.dtype, kernel.text_shape, kernel.values.size
         ('INT8', '3x4', 12)
     """
-    path = artifact.path if isinstance(artifact, Artifact) else artifact
-    place, data, view = opened(path, target)
-    faults: list[str] = []
-    parts = tuple(_subgraph(part, faults) for part in view.parts)
-    return Contents(
-        path=str(path),
-        target=place.name,
-        bytes=sum(map(len, place.shipped(data).values())),
-        constant_bytes=_constant_bytes(view),
-        note=note_of(place, data, view),
-        subgraphs=parts,
-        signatures=tuple(
-            Signature(name=each.name, subgraph=each.part, inputs=each.inputs, outputs=each.outputs)
-            for each in view.calls
-        ),
-        metadata=tuple(
-            Entry(name=name, bytes=len(content), sha256=sha256(content)) for name, content in view.metadata.items()
-        ),
-        float_operators=tuple(_float_operators(view)),
-        notes=view.remarks,
-        faults=(*faults, *map(str, place.altered(data))),
-    )
+    return contents_of(opened(artifact, target))
 
 
 def analyzer(path: str | Path, *, gpu: bool = False) -> str:
@@ -95,18 +75,59 @@ def analyzer(path: str | Path, *, gpu: bool = False) -> str:
     return str(text)
 
 
-def opened(path: str | Path, target: str | None = None) -> tuple[Target, bytes, View]:
-    """(target, bytes, graph) of the artifact at ``path``.
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """An artifact that was read: its path and target, its bytes, and the graph in them."""
+
+    path: str
+    place: Target
+    data: bytes
+    view: View
+
+    @staticmethod
+    def is_note(name: str) -> bool:
+        """Whether the metadata of this name is kompakt's note, or that of one of several signatures."""
+        return name == NOTE or name.startswith(f"{NOTE}/")
+
+
+def opened(artifact: str | Path | Artifact, target: str | None = None) -> Opened:
+    """The artifact, read.
 
     Raises:
         InputError: it is missing or damaged; the text begins with the path.
     """
+    path = artifact.path if isinstance(artifact, Artifact) else artifact
     place = target_at(path) if target is None else find_target(target)
     data = place.read(path)
     try:
-        return place, data, place.graph(data)
+        return Opened(path=str(path), place=place, data=data, view=place.graph(data))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def contents_of(artifact: Opened) -> Contents:
+    """What is in it."""
+    place, data, view = artifact.place, artifact.data, artifact.view
+    faults: list[str] = []
+    parts = tuple(_subgraph(part, faults) for part in view.parts)
+    return Contents(
+        path=artifact.path,
+        target=place.name,
+        bytes=sum(map(len, place.shipped(data).values())),
+        constant_bytes=_constant_bytes(view),
+        note=note_of(place, data, view),
+        subgraphs=parts,
+        signatures=tuple(
+            Signature(name=each.name, subgraph=each.part, inputs=each.inputs, outputs=each.outputs)
+            for each in view.calls
+        ),
+        metadata=tuple(
+            Entry(name=name, bytes=len(content), sha256=sha256(content)) for name, content in view.metadata.items()
+        ),
+        float_operators=tuple(_float_operators(view)),
+        notes=view.remarks,
+        faults=(*faults, *map(str, place.altered(data))),
+    )
 
 
 def note_of(place: Target, data: bytes, view: View) -> dict[str, str]:
@@ -146,7 +167,7 @@ def _values(view: View) -> Iterator[Value]:
 
 def _float_operators(view: View) -> Iterator[str]:
     """Operators with floats in a file that computes with integers: name (what it makes)."""
-    if not any(value.scale and not value.constant for value in _values(view)):
+    if view.paired or not any(value.scale and not value.constant for value in _values(view)):
         return
     for part in view.parts:
         for node in part.nodes:
@@ -222,7 +243,7 @@ def value_facts(value: Value) -> ValueFacts | None:
     assert real is not None
     finite = real[np.isfinite(real)]
     zeros, distinct = zeros_and_distinct(stored, None) if stored.size else (0, 0)
-    by_channel = value.channel is not None and stored.ndim > value.channel and stored.size > 0
+    by_channel = value.channel is not None and stored.ndim > max(value.channel, 1) and stored.size > 0
     return ValueFacts(
         size=int(stored.size),
         zeros=int((real == 0.0).sum()) if value.scale else zeros,

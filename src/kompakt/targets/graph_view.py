@@ -129,12 +129,15 @@ class View:
 
     Attributes:
         metadata: name -> bytes. remarks: what is not shown, or shown otherwise than it ships.
+        paired: floats stand between pairs of operators that put them on grids and off again: what is computed in
+            integers is for the runtime to decide.
     """
 
     parts: tuple[Part, ...]
     calls: tuple[Call, ...] = ()
     metadata: Mapping[str, bytes] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    paired: bool = False
 
 
 def to_answer(view: View) -> Answer:
@@ -159,7 +162,13 @@ def to_answer(view: View) -> Answer:
     ]
     metadata = {name: content.decode("latin-1") for name, content in view.metadata.items()}
     calls = [asdict(call) for call in view.calls]
-    return arrays, {"parts": parts, "calls": calls, "metadata": metadata, "remarks": view.remarks}
+    return arrays, {
+        "parts": parts,
+        "calls": calls,
+        "metadata": metadata,
+        "remarks": view.remarks,
+        "paired": view.paired,
+    }
 
 
 def from_answer(answer: Answer) -> View:
@@ -192,6 +201,7 @@ def from_answer(answer: Answer) -> View:
         calls=tuple(Call(**call) for call in told["calls"]),
         metadata={name: content.encode("latin-1") for name, content in told["metadata"].items()},
         remarks=tuple(told["remarks"]),
+        paired=told["paired"],
     )
 
 

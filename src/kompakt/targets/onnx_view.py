@@ -30,9 +30,17 @@ def look(arrays: list[np.ndarray]) -> Answer:
     """
     model = parse(arrays[0].tobytes())
     try:
-        return to_answer(_view(model))
+        return to_answer(_view(_with_shapes(model)))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"broken ONNX file: its graph cannot be read ({first_line(error)}); make it again") from None
+
+
+def _with_shapes(model: Any) -> Any:
+    """``model`` with the types and shapes that follow from its inputs; as it is where ONNX finds none."""
+    try:
+        return onnx.shape_inference.infer_shapes(model)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return model
 
 
 def _view(model: Any) -> View:
@@ -47,7 +55,7 @@ def _view(model: Any) -> View:
     }
     metadata = {name: text.encode() for name, text in about.items() if text}
     calls = (Call(name=model.graph.name, part=0, inputs=ends[0], outputs=ends[1]),)
-    return View(parts=parts, calls=calls, metadata=metadata)
+    return View(parts=parts, calls=calls, metadata=metadata, paired=True)
 
 
 def _graphs(model: Any) -> Iterator[Any]:

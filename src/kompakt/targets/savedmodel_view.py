@@ -17,6 +17,9 @@ from kompakt.targets.savedmodel_graph import PB, calls, dangers, parse, saver_fu
 from kompakt.targets.savedmodel_server import variables
 from kompakt.targets.tensorflow_nodes import kind_of, part_of, shape_of
 
+INTERNAL = "__saved_model"
+"""Begins the names of signatures that TensorFlow has for itself."""
+
 VARIABLES = "variables/variables.index"
 
 
@@ -50,7 +53,9 @@ def _view(graph: Any, held: Mapping[str, Value]) -> View:
     lost = {name: value for name, value in held.items() if name not in named}
     if lost:
         parts.append(Part(name="other variables", nodes=(), values=tuple(lost.values()), inputs=(), outputs=()))
-    return View(parts=tuple(parts), calls=tuple(_signatures(graph, parts)), remarks=tuple(remarks))
+    about = graph.meta_info_def
+    metadata = {"tags": ", ".join(about.tags).encode(), "tensorflow": about.tensorflow_version.encode()}
+    return View(parts=tuple(parts), calls=tuple(_signatures(graph, parts)), metadata=metadata, remarks=tuple(remarks))
 
 
 def _variables(arrays: list[np.ndarray]) -> dict[str, Value]:
@@ -137,6 +142,8 @@ def _signatures(graph: Any, parts: Sequence[Part]) -> Iterator[Call]:
     nodes = {node.name: node for node in graph.graph_def.node}
     places = {part.name: i for i, part in enumerate(parts)}
     for name, signature in sorted(graph.signature_def.items()):
+        if name.startswith(INTERNAL):
+            continue
         ends = [end for end in signature.outputs.values() if end.name]
         node = nodes.get(ends[0].name.split(":")[0]) if ends else None
         index = next((places[f] for f in calls(node) if f in places), None) if node is not None else None

@@ -186,9 +186,11 @@ def _words(texts: Any) -> list[str]:
 def _decoded(text: Any) -> str:
     """Bytes, which JSON has in base 64, as text."""
     try:
-        return base64.b64decode(str(text), validate=True).decode(errors="replace")
+        content = base64.b64decode(str(text), validate=True)
     except (ValueError, binascii.Error):
         return str(text)
+    plain = content.decode(errors="replace")
+    return plain if plain.isprintable() else f"{len(content)} bytes"
 
 
 def _text(value: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kompakt.errors import InputError, first_line
@@ -27,11 +28,22 @@ def view_of(model: GraphModel) -> View:
 
 def _view(model: GraphModel) -> View:
     constants = {weight.name: _value(weight) for weight in model.weights}
-    main = part_of("main", model.topology["node"], constants=constants, outputs=[end.tensor for end in model.outputs])
+    ends = [end.tensor for end in model.outputs]
+    main = _with_ends(part_of("main", model.topology["node"], constants=constants, outputs=ends), model)
     functions = tuple(_functions(model.topology, constants))
     call = Call(name="serving_default", part=0, inputs=_names(model.inputs), outputs=_names(model.outputs))
     metadata = {name: json.dumps(held).encode() for name, held in model.metadata.items()}
     return View(parts=(main, *functions), calls=(call,), metadata=metadata)
+
+
+def _with_ends(part: Part, model: GraphModel) -> Part:
+    """``part`` with the types and shapes of its inputs and outputs, which the signature tells."""
+    told = {_plain(end): (end.dtype.upper(), end.shape) for end in (*model.inputs, *model.outputs)}
+    values = [
+        replace(value, dtype=told[value.name][0], shape=told[value.name][1]) if value.name in told else value
+        for value in part.values
+    ]
+    return replace(part, values=tuple(values))
 
 
 def _value(weight: Weight) -> Value:
