@@ -106,7 +106,18 @@ def opened(artifact: str | Path | Artifact, target: str | None = None) -> Opened
 
 
 def contents_of(artifact: Opened) -> Contents:
-    """What is in it."""
+    """What is in it.
+
+    Raises:
+        InputError: it is damaged; the text begins with the path.
+    """
+    try:
+        return _contents(artifact)
+    except InputError as error:
+        raise InputError(f"{artifact.path}: {error}") from error
+
+
+def _contents(artifact: Opened) -> Contents:
     place, data, view = artifact.place, artifact.data, artifact.view
     faults: list[str] = []
     parts = tuple(_subgraph(part, faults) for part in view.parts)

@@ -1,8 +1,9 @@
 """A graph in the browser: Netron, on 127.0.0.1 alone and with nothing told to anyone; or Model Explorer.
 
 Netron's page asks ``ipinfo.io`` where one is, reports its use to Google, and half a year after its release shows
-nothing but a demand to update. So Netron serves to us, and what the browser gets comes through a server of our own:
-its policy lets the page speak with that alone, and of files it has those of the artifact and no others.
+nothing but a demand to update. Its server gives whatever lies beside the file to whoever asks. So Netron serves its
+page to us, and what the browser gets comes through a server of our own: its policy lets the page speak with that alone,
+and it has the files of the artifact and no others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -35,6 +37,11 @@ POLICY = (
 
 DATE = re.compile(rb'<meta name="date" content="[^"]*">')
 """By which the page tells that it is old."""
+
+PLAIN = re.compile(r"[^\w.() -]")
+"""What a name in an address had better not have."""
+
+BINARY = "application/octet-stream"
 
 DATA = "/data/"
 """Under which Netron serves the files of a model."""
@@ -79,12 +86,16 @@ def netron(path: str | Path, port: int | None = None) -> Iterator[str]:
 
     file = graph_file(path)
     logging.getLogger("netron").setLevel(logging.WARNING)  # it names the server that is ours alone
-    inner = package.serve(str(file), None, address=(HOST, 0))
-    try:
-        with _front(inner[1], _served(Path(path), file), port) as address:
-            yield address
-    finally:
-        package.stop(inner)
+    name = PLAIN.sub("_", file.name)
+    with tempfile.TemporaryDirectory() as folder:
+        stand_in = Path(folder, name)  # Netron itself would serve all that lies beside the file
+        stand_in.touch()
+        inner = package.serve(str(stand_in), None, address=(HOST, 0))
+        try:
+            with _front(inner[1], {**_beside(Path(path), file), name: file}, port) as address:
+                yield address
+        finally:
+            package.stop(inner)
 
 
 def explorer(path: str | Path, port: int | None = None, *, browser: bool = True) -> subprocess.Popen[bytes]:
@@ -121,15 +132,15 @@ def _free_port(port: int | None) -> int:
         return int(place.getsockname()[1])
 
 
-def _served(path: Path, file: Path) -> set[str]:
-    """Names, below the folder of ``file``, of what the page may read."""
+def _beside(path: Path, file: Path) -> dict[str, Path]:
+    """Name below the folder of ``file`` -> the file, for those of an artifact that is a folder."""
     if path.is_file():
-        return {file.name}
-    return {each.relative_to(file.parent).as_posix() for each in file.parent.rglob("*") if each.is_file()}
+        return {}
+    return {each.relative_to(path).as_posix(): each for each in file.parent.rglob("*") if each.is_file()}
 
 
 @contextlib.contextmanager
-def _front(inner: int, files: set[str], port: int | None) -> Iterator[str]:
+def _front(inner: int, files: Mapping[str, Path], port: int | None) -> Iterator[str]:
     """The server that the browser speaks with; gives its address."""
     handler: Any = type("Handler", (_Handler,), {"inner": inner, "files": files})
     with _taken_port_told(port):
@@ -149,7 +160,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     """Hands on what Netron answers, with a policy that keeps the page to itself."""
 
     inner: ClassVar[int]
-    files: ClassVar[set[str]]
+    files: ClassVar[Mapping[str, Path]]
     port: ClassVar[int]
 
     def do_GET(self) -> None:
@@ -157,11 +168,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(403, {}, b"")  # another site's name that leads here
             return
         path = urllib.parse.urlparse(self.path).path
-        name = urllib.parse.unquote(path.removeprefix(DATA)) if path.startswith(DATA) else None
-        if name is not None and name not in self.files:
-            self._answer(404, {}, b"")
-            return
-        status, kind, content = self._asked(path)
+        status, kind, content = self._file(path) if path.startswith(DATA) else self._asked(path)
         headers = {"Content-Type": kind, "Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
         if path in ("/", "/index.html"):
             content = DATE.sub(b"", content)
@@ -170,12 +177,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def _file(self, path: str) -> tuple[int, str, bytes]:
+        file = self.files.get(urllib.parse.unquote(path.removeprefix(DATA)))
+        try:
+            return (404, BINARY, b"") if file is None else (200, BINARY, file.read_bytes())
+        except OSError:
+            return 404, BINARY, b""
+
     def _asked(self, path: str) -> tuple[int, str, bytes]:
         connection = http.client.HTTPConnection(HOST, self.inner, timeout=60)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
-            return answer.status, answer.getheader("Content-Type", "application/octet-stream"), answer.read()
+            return answer.status, answer.getheader("Content-Type", BINARY), answer.read()
         finally:
             connection.close()
 

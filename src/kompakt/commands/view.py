@@ -43,7 +43,8 @@ def _netron(options: Namespace) -> int:
         if not options.no_browser:
             webbrowser.open(address)
         with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+            while not threading.Event().wait(1.0):  # without a time, Windows would not hear Ctrl-C
+                continue
     return OK
 
 

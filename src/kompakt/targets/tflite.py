@@ -35,7 +35,7 @@ from kompakt.targets.tflite_signatures import names_of, taken_out
 from kompakt.targets.tflite_sound import keras_weight, unsound
 from kompakt.targets.tflite_sparse import stored_sparse
 from kompakt.targets.tflite_tables import fenced, inner_tensors
-from kompakt.targets.tflite_view import view_of
+from kompakt.targets.tflite_view import AnyFile, view_of
 
 MARKED = f"{MARK}/{OUTPUT}"
 """End of the name of the site of a layer that does nothing but carry a grid."""
@@ -122,7 +122,7 @@ class TFLite(Target):
         return TFLiteFile(self.flatbuffer(data)).named(site) is not None
 
     def note(self, data: bytes) -> str | None:
-        return TFLiteFile(self.flatbuffer(data)).metadata("kompakt")
+        return AnyFile(self.flatbuffer(data)).metadata("kompakt")
 
     def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
         return tflite_runtime.timer(self.flatbuffer(data), inputs, threads=threads)
@@ -147,7 +147,7 @@ class TFLite(Target):
         return lines
 
     def altered(self, data: bytes) -> list[Fault]:
-        file = TFLiteFile(self.flatbuffer(data))
+        file = AnyFile(self.flatbuffer(data))
         sealed = file.raw_metadata(SEAL)
         if sealed is not None:
             return altered(file, sealed)
