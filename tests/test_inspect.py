@@ -194,7 +194,11 @@ def test_flipped_bytes_are_an_error_of_one_line_or_a_record(folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("none.tflite", "No such file"), ("other.bin", "expected an artifact of one of"), ("empty", "expected an artifact")],
+    [
+        ("none.tflite", "No such file"),
+        ("other.bin", "expected an artifact of one of"),
+        ("empty", "expected an artifact"),
+    ],
 )
 def test_what_is_no_artifact_is_one_clear_error(path, said, tmp_path):
     (tmp_path / "other.bin").write_bytes(b"1")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from kompakt.attach import attach as attach
     from kompakt.attach import finalize as finalize
     from kompakt.calibrate import calibrate as calibrate
+    from kompakt.changes import Difference as Difference
     from kompakt.contents import Contents as Contents
-    from kompakt.contents import Difference as Difference
     from kompakt.cost import layer_costs as layer_costs
     from kompakt.data import load_data as load_data
     from kompakt.difference import difference as difference
@@ -72,7 +72,7 @@ _HOME = {
     "calibrate": "calibrate",
     "layer_costs": "cost",
     "Contents": "contents",
-    "Difference": "contents",
+    "Difference": "changes",
     "difference": "difference",
     "distill": "distill",
     "cache_teacher": "distillation.cache",

@@ -10,18 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from kompakt.changes import Change, Difference, OperatorDifference, TensorDifference, ValueDifference
 from kompakt.compare import LARGEST
-from kompakt.contents import (
-    Change,
-    Contents,
-    Difference,
-    OperatorDifference,
-    OperatorFact,
-    Subgraph,
-    TensorDifference,
-    TensorFact,
-    ValueDifference,
-)
+from kompakt.contents import Contents, OperatorFact, Subgraph, TensorFact
 from kompakt.inspect import Opened, contents_of, opened
 from kompakt.records import Artifact
 from kompakt.targets.graph_view import Part, Value
@@ -182,7 +173,8 @@ def value_difference(before: Value, after: Value) -> ValueDifference | None:
 
     Example:
         >>> a = Value(name="k", values=np.array([1, 2], "int8"), scale=(0.5,), zero_point=(0,))
-        >>> value_difference(a, replace(a, values=np.array([1, 4], "int8")))
+        >>> b = Value(name="k", values=np.array([1, 4], "int8"), scale=(0.5,), zero_point=(0,))
+        >>> value_difference(a, b)
         ValueDifference(size=2, differing=1, largest=1.0, steps=2.0)
     """
     one, other = before.real, after.real

@@ -48,7 +48,7 @@ DATA = "/data/"
 
 NO_NETRON = "Netron is not installed: pip install 'kompakt[view]'"
 NO_EXPLORER = (
-    "Model Explorer is not installed: pip install ai-edge-model-explorer (some 600 MB), or leave --explorer out"
+    "Model Explorer is not installed: pip install ai-edge-model-explorer (some 600 MB), or leave out --explorer"
 )
 
 

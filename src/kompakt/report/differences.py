@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kompakt.contents import Difference, OperatorDifference, OperatorFact, TensorDifference, TensorFact
+from kompakt.changes import Difference, OperatorDifference, TensorDifference
+from kompakt.contents import OperatorFact, TensorFact
 from kompakt.report.contents import grid_text
 from kompakt.report.terminal import MISSING, cells, folded_table, lines, shortened
 
