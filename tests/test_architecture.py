@@ -16,7 +16,7 @@ LEVELS = (
     ("precision",),
     ("axes",),
     ("numerics", "topk", "codebook", "requantize", "schedules", "records", "contents", "files", "images", "isolated"),
-    ("data", "centroids", "folders"),
+    ("data", "centroids", "folders", "changes"),
     ("sites", "transform"),
     ("graph", "checks", "inference"),
     (
@@ -133,7 +133,7 @@ LEVELS = (
 ONLY_IN_TARGETS = {"tensorflow", "ai_edge_litert", "ai_edge_quantizer"}
 """Frameworks of deployment: everything else runs without them."""
 
-REPORT_READS = {"errors", "records", "contents", "files"}
+REPORT_READS = {"errors", "records", "contents", "changes", "files"}
 """A report renders records. It computes nothing that needs a model."""
 
 MAY_IMPORT_ANYTHING_LATE = {"commands.*", "cli", "demo"}

@@ -57,7 +57,7 @@ def test_an_int8_file(folder):
     ]
     note = json.loads(found.note["inputs"])[0]
     assert ends[0].grid.scale == (note["scale"],) and ends[0].grid.zero_point == (note["zero_point"],)
-    assert found.float_operators == () and found.faults == () and found.notes == ()
+    assert found.integer and found.float_operators == () and found.faults == () and found.notes == ()
     assert found.note["quantization"] == "int8" and "keras" in json.loads(found.note["versions"])
     assert [each.name for each in found.signatures] == ["serving_default"]
     assert {entry.name for entry in found.metadata} >= {"kompakt", "kompakt_seal"}
@@ -77,7 +77,7 @@ def test_the_numbers_of_a_constant_are_those_of_the_model(folder):
 
 def test_a_float_file_has_floats_and_no_island(folder):
     found = kp.inspect(folder / "float.tflite")
-    assert found.float_operators == () and found.dtypes["FLOAT32"] > 5
+    assert not found.integer and found.float_operators == () and found.dtypes["FLOAT32"] > 5
     assert constant(found, "head/kernel").grid is None
 
 
@@ -90,7 +90,8 @@ def test_an_island_of_floats_is_named(tmp_path):
 
 def test_floats_that_were_asked_for_are_no_islands(tmp_path):
     artifact = kp.export(small(), tmp_path / "m.tflite", quantization="dynamic_int8", verify=X)
-    assert kp.inspect(artifact).float_operators == ()  # nothing that is computed has a grid
+    found = kp.inspect(artifact)
+    assert not found.integer and found.float_operators == ()  # nothing that is computed has a grid
 
 
 def test_the_record_is_json(folder):
@@ -177,7 +178,7 @@ def test_a_file_that_is_cut_off_is_one_clear_error(share, folder, tmp_path):
 
 def test_flipped_bytes_are_an_error_of_one_line_or_a_record(folder, tmp_path):
     data, random = (folder / "int8.tflite").read_bytes(), np.random.default_rng(0)
-    refused = 0
+    refused = told = 0
     for place in random.integers(8, len(data), 150):
         broken = bytearray(data)
         broken[place] ^= int(random.integers(1, 256))
@@ -185,11 +186,10 @@ def test_flipped_bytes_are_an_error_of_one_line_or_a_record(folder, tmp_path):
         try:
             found = kp.inspect(tmp_path / "m.tflite")
         except InputError as error:
-            refused += 1
-            assert str(error).startswith(f"{tmp_path}/m.tflite: ")
+            refused += str(error).startswith(f"{tmp_path}/m.tflite: ")
         else:
-            assert from_json(Contents, to_json(found)) == found
-    assert 0 < refused < 150
+            told += from_json(Contents, to_json(found)) == found
+    assert refused > 0 and told > 0 and refused + told == 150
 
 
 @pytest.mark.parametrize(

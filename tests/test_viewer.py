@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
+from pathlib import Path
 
 import pytest
 
@@ -159,7 +160,7 @@ def _sockets(pid):
     found = set()
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         path = f"/proc/{pid}/net/{table}"
-        for line in open(path).read().splitlines()[1:] if os.path.exists(path) else []:
+        for line in Path(path).read_text().splitlines()[1:] if os.path.exists(path) else []:
             fields = line.split()
             if fields[3] != "0A" or f"socket:[{fields[9]}]" not in own:
                 continue

@@ -169,6 +169,8 @@ class Contents:
     Attributes:
         bytes: of what ships. constant_bytes: of all constants, one that several tensors share once.
         note: what kompakt wrote into it about itself, as text; {} where another program made it.
+        integer: it computes with integers: a tensor that is no constant has a grid. In ONNX, where grids stand between
+            floats, that is for the runtime to decide.
         float_operators: in a file that computes with integers, the operators that read or make floats, conversion
             at the edges aside.
         notes: what is not shown, or shown otherwise than it ships. faults: what is damaged, a line each.
@@ -186,6 +188,7 @@ class Contents:
     subgraphs: tuple[Subgraph, ...] = ()
     signatures: tuple[Signature, ...] = ()
     metadata: tuple[Entry, ...] = ()
+    integer: bool = False
     float_operators: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()

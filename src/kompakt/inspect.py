@@ -135,7 +135,8 @@ def _contents(artifact: Opened) -> Contents:
         metadata=tuple(
             Entry(name=name, bytes=len(content), sha256=sha256(content)) for name, content in view.metadata.items()
         ),
-        float_operators=tuple(_float_operators(view)),
+        integer=_is_integer(view),
+        float_operators=tuple(_float_operators(view)) if _is_integer(view) else (),
         notes=view.remarks,
         faults=(*faults, *map(str, place.altered(data))),
     )
@@ -176,10 +177,12 @@ def _values(view: View) -> Iterator[Value]:
         yield from part.values
 
 
+def _is_integer(view: View) -> bool:
+    return not view.paired and any(value.scale and not value.constant for value in _values(view))
+
+
 def _float_operators(view: View) -> Iterator[str]:
-    """Operators with floats in a file that computes with integers: name (what it makes)."""
-    if view.paired or not any(value.scale and not value.constant for value in _values(view)):
-        return
+    """Operators with floats: name (what it makes)."""
     for part in view.parts:
         for node in part.nodes:
             kinds = {part.values[i].dtype for i in (*node.inputs, *node.outputs) if 0 <= i < len(part.values)}

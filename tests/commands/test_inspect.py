@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import kompakt as kp
+from kompakt.changes import Difference
 from kompakt.cli import main
-from kompakt.contents import Contents, Difference
+from kompakt.contents import Contents
 from kompakt.records import from_json
 from kompakt.targets.tflite_file import TFLiteFile
 

@@ -69,7 +69,7 @@ def _plain(name: str, text: str) -> str:
 def _floats(contents: Contents) -> list[str]:
     found = contents.float_operators
     if not found:
-        return []
+        return ["every operator computes with integers"] if contents.integer else []
     more = f" and {len(found) - 4} more" if len(found) > 4 else ""
     return [f"{len(found)} of {sum(contents.operators.values())} operators have floats: {', '.join(found[:4])}{more}"]
 
