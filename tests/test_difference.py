@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import kompakt as kp
-from kompakt.changes import Difference
+from kompakt.changes import ArtifactDifference
 from kompakt.errors import InputError
 from kompakt.records import from_json, to_json
 from kompakt.targets.tflite_file import TFLiteFile
@@ -38,7 +38,7 @@ def changed(folder, tmp_path):
     return made
 
 
-def one(found: Difference):
+def one(found: ArtifactDifference):
     (tensor,) = found.tensors
     return tensor
 
@@ -56,7 +56,7 @@ def test_float_and_int8(folder):
     assert kernel.values.size == 30 and kernel.values.largest <= max(kernel.after.grid.scale) / 2 * 1.01
     assert kernel.values.steps is None
     assert {each.name for each in found.metadata} >= {"quantization"}
-    assert from_json(Difference, to_json(found)) == found
+    assert from_json(ArtifactDifference, to_json(found)) == found
 
 
 def test_values_by_how_many_steps(changed):
@@ -135,7 +135,7 @@ def test_nan_is_a_difference_and_json(folder, tmp_path):
     file.put(tensor.index, values)
     (tmp_path / "m.tflite").write_bytes(file.pack())
     found = kp.difference(folder / "float.tflite", tmp_path / "m.tflite")
-    assert one(found).values.differing == 1 and from_json(Difference, to_json(found)) == found
+    assert one(found).values.differing == 1 and from_json(ArtifactDifference, to_json(found)) == found
     assert kp.difference(tmp_path / "m.tflite", tmp_path / "m.tflite").same
 
 

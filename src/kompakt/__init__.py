@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kompakt.attach import attach as attach
     from kompakt.attach import finalize as finalize
     from kompakt.calibrate import calibrate as calibrate
-    from kompakt.changes import Difference as Difference
+    from kompakt.changes import ArtifactDifference as ArtifactDifference
     from kompakt.contents import Contents as Contents
     from kompakt.cost import layer_costs as layer_costs
     from kompakt.data import load_data as load_data
@@ -72,7 +72,7 @@ _HOME = {
     "calibrate": "calibrate",
     "layer_costs": "cost",
     "Contents": "contents",
-    "Difference": "changes",
+    "ArtifactDifference": "changes",
     "difference": "difference",
     "distill": "distill",
     "cache_teacher": "distillation.cache",

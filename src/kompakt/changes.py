@@ -91,7 +91,7 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class ArtifactDifference:
     """How one artifact differs from another.
 
     Attributes:
@@ -99,7 +99,7 @@ class Difference:
         ends: inputs, outputs and signatures.
 
     Example:
-        >>> Difference(before="a.tflite", after="b.tflite", bytes=(9, 9)).same
+        >>> ArtifactDifference(before="a.tflite", after="b.tflite", bytes=(9, 9)).same
         True
     """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kompakt.changes import Change, Difference, OperatorDifference, TensorDifference, ValueDifference
+from kompakt.changes import ArtifactDifference, Change, OperatorDifference, TensorDifference, ValueDifference
 from kompakt.compare import LARGEST
 from kompakt.contents import Contents, OperatorFact, Subgraph, TensorFact
 from kompakt.inspect import Opened, contents_of, opened
@@ -18,7 +18,7 @@ from kompakt.records import Artifact
 from kompakt.targets.graph_view import Part, Value
 
 
-def difference(before: str | Path | Artifact, after: str | Path | Artifact) -> Difference:
+def difference(before: str | Path | Artifact, after: str | Path | Artifact) -> ArtifactDifference:
     """How one artifact differs from another, of the same target or of two.
 
     Subgraphs are taken in their order. Operators are aligned by what they do, tensors found by their names. Values
@@ -56,7 +56,7 @@ def difference(before: str | Path | Artifact, after: str | Path | Artifact) -> D
     for name, (p, q), (left, right) in zip(names, sides, views, strict=True):
         operators += _operators(name, p.operators, q.operators)
         tensors += _tensors(name, (p, left), (q, right))
-    return Difference(
+    return ArtifactDifference(
         before=first.path,
         after=second.path,
         bytes=(first.bytes, second.bytes),

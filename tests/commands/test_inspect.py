@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import kompakt as kp
-from kompakt.changes import Difference
+from kompakt.changes import ArtifactDifference
 from kompakt.cli import main
 from kompakt.contents import Contents
 from kompakt.records import from_json
@@ -68,7 +68,7 @@ def test_operators_and_tensors_are_chosen(run):
 
 def test_json_is_the_record(run, folder):
     assert from_json(Contents, run("int8.tflite", "--json")[1]) == kp.inspect("int8.tflite")
-    found = from_json(Difference, run("float.tflite", "--against", "int8.tflite", "--json")[1])
+    found = from_json(ArtifactDifference, run("float.tflite", "--against", "int8.tflite", "--json")[1])
     assert found == kp.difference("float.tflite", "int8.tflite")
 
 

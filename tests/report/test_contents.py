@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kompakt.changes import Difference
+from kompakt.changes import ArtifactDifference
 from kompakt.contents import Contents
 from kompakt.records import from_json
 from kompakt.report import contents as report
@@ -34,8 +34,8 @@ def contents() -> Contents:
 
 
 @pytest.fixture
-def found() -> Difference:
-    return from_json(Difference, (GOLDEN / "difference.json").read_text(encoding="utf-8"))
+def found() -> ArtifactDifference:
+    return from_json(ArtifactDifference, (GOLDEN / "difference.json").read_text(encoding="utf-8"))
 
 
 def tables(name, contents, found):
@@ -113,5 +113,5 @@ def test_what_is_escaped():
 
 
 def test_no_difference_is_one_line():
-    text = shown(difference_tables(Difference(before="a", after="b", bytes=(1, 1))))
+    text = shown(difference_tables(ArtifactDifference(before="a", after="b", bytes=(1, 1))))
     assert "no difference in operators" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kompakt.changes import Difference, OperatorDifference, TensorDifference
+from kompakt.changes import ArtifactDifference, OperatorDifference, TensorDifference
 from kompakt.contents import OperatorFact, TensorFact
 from kompakt.report.contents import grid_text
 from kompakt.report.terminal import MISSING, cells, folded_table, lines, shortened
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-def difference_tables(found: Difference) -> Iterator[Text | Table]:
+def difference_tables(found: ArtifactDifference) -> Iterator[Text | Table]:
     """The differences, or a line that there are none."""
     yield lines([f"{found.before}: {found.bytes[0]:,} bytes", f"{found.after}: {found.bytes[1]:,} bytes"])
     if found.same:
