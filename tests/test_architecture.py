@@ -15,8 +15,20 @@ LEVELS = (
     ("errors", "compiled", "progress", "scopes"),
     ("precision",),
     ("axes",),
-    ("numerics", "topk", "codebook", "requantize", "schedules", "records", "files", "images", "isolated", "intervals"),
-    ("data", "centroids", "folders", "records_evaluation"),
+    (
+        "numerics",
+        "topk",
+        "codebook",
+        "requantize",
+        "schedules",
+        "records",
+        "contents",
+        "files",
+        "images",
+        "isolated",
+        "intervals",
+    ),
+    ("data", "centroids", "folders", "records_evaluation", "changes"),
     ("sites", "transform"),
     ("graph", "checks", "inference", "scores"),
     (
@@ -37,7 +49,7 @@ LEVELS = (
     ("rewrite.channel_rules",),
     ("rewrite.channel_groups",),
     ("rewrite.remove_channels",),
-    ("ranking", "gauges", "targets.protobuf", "keras_modes"),
+    ("ranking", "gauges", "targets.protobuf", "targets.graph_view", "keras_modes"),
     ("selection",),
     (
         "targets.target",
@@ -60,9 +72,11 @@ LEVELS = (
         "targets.warm_up",
         "targets.endpoints",
         "targets.onnx_layout",
+        "targets.tensorflow_nodes",
+        "targets.tflite_options",
     ),
     ("targets.savedmodel_server", "targets.savedmodel_write", "targets.onnx_server"),
-    ("targets.onnx_converter",),
+    ("targets.onnx_converter", "targets.onnx_view", "targets.savedmodel_view"),
     ("targets.onnx_grids",),
     (
         "targets.tflite_file",
@@ -86,8 +100,10 @@ LEVELS = (
         "targets.tflite_seal",
         "targets.tfjs_graph",
         "targets.tfjs_runtime",
+        "targets.tfjs_view",
+        "targets.tflite_view",
     ),
-    ("targets.tflm_edit", "targets.tflite_signatures"),
+    ("targets.tflm_edit", "targets.tflite_signatures", "targets.tflite_analyzer"),
     ("targets.tflm_rewrite", "targets.tflite_sound", "targets.tfjs_links", "targets.tfjs_page"),
     ("targets.web_browser",),
     ("targets.tflite_widths",),
@@ -110,14 +126,14 @@ LEVELS = (
     ("culprit",),
     ("examine", "layerwise"),
     ("stages", "export_options", "browser"),
-    ("signatures", "subjects"),
-    ("export", "recipe", "task", "verify", "answers"),
+    ("signatures", "subjects", "inspect", "viewer"),
+    ("export", "recipe", "task", "verify", "answers", "difference"),
     ("run", "export_all", "evaluate"),
     ("versus",),
     ("contest",),
-    ("report.facts",),
-    ("report.table", "report.plot"),
-    ("report.layers", "report.deployments", "report.comparison"),
+    ("report.facts", "report.terminal"),
+    ("report.table", "report.plot", "report.contents"),
+    ("report.layers", "report.deployments", "report.comparison", "report.differences"),
     ("report.html",),
     ("report",),
     ("demo",),
@@ -131,7 +147,7 @@ LEVELS = (
 ONLY_IN_TARGETS = {"tensorflow", "ai_edge_litert", "ai_edge_quantizer"}
 """Frameworks of deployment: everything else runs without them."""
 
-REPORT_READS = {"errors", "records", "records_evaluation", "files"}
+REPORT_READS = {"errors", "records", "records_evaluation", "contents", "changes", "files"}
 """A report renders records. It computes nothing that needs a model."""
 
 MAY_IMPORT_ANYTHING_LATE = {"commands.*", "cli", "demo"}

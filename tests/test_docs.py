@@ -9,7 +9,14 @@ import pytest
 from kompakt.demo import digits
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = {"docs/distillation.md", "docs/evaluation.md", "docs/pruning.md", "docs/quantization.md", "docs/ranges.md"}
+DOCUMENTS = {
+    "docs/distillation.md",
+    "docs/evaluation.md",
+    "docs/inspecting.md",
+    "docs/pruning.md",
+    "docs/quantization.md",
+    "docs/ranges.md",
+}
 """Those with Python in them."""
 
 MADE = {
@@ -17,6 +24,7 @@ MADE = {
     "docs/quantization.md": "chosen.tflite",
     "docs/ranges.md": "learned.tflite",
     "docs/distillation.md": "student.tflite",
+    "docs/inspecting.md": "int8.tflite",
 }
 """Document -> the last file that its code writes, where that is another."""
 

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from kompakt.attach import attach as attach
     from kompakt.attach import finalize as finalize
     from kompakt.calibrate import calibrate as calibrate
+    from kompakt.changes import ArtifactDifference as ArtifactDifference
+    from kompakt.contents import Contents as Contents
     from kompakt.contest import compare_models as compare_models
     from kompakt.cost import layer_costs as layer_costs
     from kompakt.data import load_data as load_data
+    from kompakt.difference import difference as difference
     from kompakt.distill import distill as distill
     from kompakt.distillation.cache import cache_teacher as cache_teacher
     from kompakt.errors import InputError as InputError
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from kompakt.evaluate import evaluate as evaluate
     from kompakt.export import export as export
     from kompakt.export_all import export_all as export_all
+    from kompakt.inspect import analyzer as analyzer
+    from kompakt.inspect import inspect as inspect
     from kompakt.loading import load_model as load_model
     from kompakt.quantization import quantize as quantize
     from kompakt.recipe import Recipe as Recipe
@@ -73,6 +78,9 @@ _HOME = {
     "calibrate": "calibrate",
     "compare_models": "contest",
     "layer_costs": "cost",
+    "Contents": "contents",
+    "ArtifactDifference": "changes",
+    "difference": "difference",
     "distill": "distill",
     "cache_teacher": "distillation.cache",
     "InputError": "errors",
@@ -91,6 +99,8 @@ _HOME = {
     "Comparison": "records_evaluation",
     "Difference": "records_evaluation",
     "Evaluation": "records_evaluation",
+    "analyzer": "inspect",
+    "inspect": "inspect",
     "optimize": "run",
     "quantize": "quantization",
     "reestimate_batchnorm": "repairs.batchnorm",

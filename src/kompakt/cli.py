@@ -93,7 +93,9 @@ def _fail(text: str, code: int, argv: Sequence[str]) -> int:
         import traceback
 
         traceback.print_exc()
-    print(f"kompakt: {' '.join(text.split())}", file=sys.stderr)
+    from kompakt.report.terminal import escaped
+
+    print(f"kompakt: {escaped(' '.join(text.split()))}", file=sys.stderr)
     return code
 
 

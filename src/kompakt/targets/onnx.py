@@ -12,15 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from kompakt.errors import InputError
+from kompakt.errors import InputError, first_line
 from kompakt.isolated import begin, call
 from kompakt.records import Census, Encoding
 from kompakt.targets.float_target import FloatTarget, check_mode, folded, note_of
+from kompakt.targets.graph_view import View, from_answer
 from kompakt.targets.notes import read_note
 from kompakt.targets.onnx_graph import CONVERTER, OFFSET, graph_of, integer_graph
 from kompakt.targets.target import Converted, Fault, Outputs, Request, check_backend, keys, to_time, with_bytes
 
 SERVER = "kompakt.targets.onnx_server"
+
+IN_FLOATS = "onnxruntime computes between grids, in floats: "
 
 NEEDED = ("onnx", "onnxruntime", "tf2onnx")
 
@@ -51,7 +54,7 @@ class ONNX(FloatTarget):
             return self._sealed(made.data, request, inputs=made.inputs, layouts=made.layouts)
         made = integer_graph(request)
         (kept,) = call(f"{SERVER}:floats", [made.array], of="onnxruntime")[1:]
-        lines = [f"onnxruntime computes between grids, in floats: {', '.join(f'{n} {op}' for op, n in kept)}"]
+        lines = [f"{IN_FLOATS}{', '.join(f'{n} {op}' for op, n in kept)}"]
         done = self._sealed(made.data, request, inputs=made.inputs, layouts=made.layouts, at=made.at)
         return dataclasses.replace(done, notes=tuple(lines if kept else ()), breaches=made.lost)
 
@@ -103,6 +106,18 @@ class ONNX(FloatTarget):
 
     def altered(self, data: bytes) -> list[Fault]:
         return [Fault(place=name, text=text) for name, text in _look(data)[1]["changed"]]
+
+    def graph(self, data: bytes) -> View:
+        self.ready()
+        view = from_answer(call("kompakt.targets.onnx_view:look", with_bytes(data, []), of="onnx"))
+        if not any(value.scale for part in view.parts for value in part.values):
+            return view
+        try:
+            (kept,) = call(f"{SERVER}:floats", with_bytes(data, []), of="onnxruntime")[1:]
+        except (InputError, RuntimeError) as error:
+            return dataclasses.replace(view, remarks=(f"onnxruntime does not take it: {first_line(error)}",))
+        remarks = (f"{IN_FLOATS}{', '.join(f'{n} {op}' for op, n in kept)}",) if kept else ()
+        return dataclasses.replace(view, remarks=remarks)
 
     def census(self, data: bytes) -> Census:
         about = _look(data)[1]

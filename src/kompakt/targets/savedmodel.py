@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections import Counter
@@ -20,6 +21,7 @@ from kompakt.keras_modes import KERAS_MODES
 from kompakt.records import Census
 from kompakt.targets.endpoints import Endpoints, endpoints
 from kompakt.targets.float_target import NOTE, FloatTarget, check_mode, note_of, sealed
+from kompakt.targets.graph_view import View, from_answer
 from kompakt.targets.notes import read_note
 from kompakt.targets.savedmodel_graph import PB
 from kompakt.targets.savedmodel_write import WEIGHTS, written
@@ -44,6 +46,7 @@ class SavedModel(FloatTarget):
     name = "savedmodel"
     modes = ("float", "float16", *KERAS_MODES)
     suffix = ""
+    shown = PB
     rounds = ("float16",)
     nearest = dict.fromkeys(("int8", "w4a8", "int16x8", "mixed", "dynamic_int8", "weight_only_int8"), "float")
 
@@ -78,6 +81,14 @@ class SavedModel(FloatTarget):
             return found
 
         return run_times
+
+    def graph(self, data: bytes) -> View:
+        view = from_answer(call("kompakt.targets.savedmodel_view:look", with_bytes(data, []), of="TensorFlow"))
+        named = [
+            dataclasses.replace(part, values=tuple(dataclasses.replace(v, name=_plain(v.name)) for v in part.values))
+            for part in view.parts
+        ]
+        return dataclasses.replace(view, parts=tuple(named))
 
     def census(self, data: bytes) -> Census:
         ops: dict[str, int] = _ask("census", data)[1]

@@ -54,7 +54,7 @@ def refuse_dangers(model: Any) -> None:
     Raises:
         InputError: it reads or writes files, runs Python, or the like; the text names the operations.
     """
-    found = sorted({op for graph in model.meta_graphs for op in _dangers(graph)})
+    found = sorted({op for graph in model.meta_graphs for op in dangers(graph)})
     if found:
         raise InputError(
             f"the graph in {PB} does more than compute: {', '.join(found)} (operations that touch files or other "
@@ -62,10 +62,10 @@ def refuse_dangers(model: Any) -> None:
         )
 
 
-def _dangers(graph: Any) -> Iterator[str]:
+def dangers(graph: Any) -> Iterator[str]:
     """Operations of one graph that are refused."""
-    saver, library = _saver_functions(graph), graph.graph_def.library.function
-    called = Counter(name for nodes in _bodies(graph) for node in nodes for name in _calls(node))
+    saver, library = saver_functions(graph), graph.graph_def.library.function
+    called = Counter(name for nodes in _bodies(graph) for node in nodes for name in calls(node))
     reachable = {*graph.object_graph_def.concrete_functions, *(f for f in saver if called[f] > 1)}
     for node in graph.graph_def.node:
         if TOUCHES.search(node.op):
@@ -75,10 +75,10 @@ def _dangers(graph: Any) -> Iterator[str]:
         yield from (node.op for node in function.node_def if TOUCHES.search(node.op) and node.op not in own)
 
 
-def _saver_functions(graph: Any) -> set[str]:
+def saver_functions(graph: Any) -> set[str]:
     """Functions that the graph calls to save and restore its variables."""
     nodes = {graph.saver_def.save_tensor_name.split(":")[0], graph.saver_def.restore_op_name.split(":")[0]}
-    return {name for node in graph.graph_def.node if node.name in nodes for name in _calls(node)}
+    return {name for node in graph.graph_def.node if node.name in nodes for name in calls(node)}
 
 
 def _bodies(graph: Any) -> Iterator[Iterable[Any]]:
@@ -87,7 +87,7 @@ def _bodies(graph: Any) -> Iterator[Iterable[Any]]:
         yield function.node_def
 
 
-def _calls(node: Any) -> Iterator[str]:
+def calls(node: Any) -> Iterator[str]:
     """Names of the functions that a node calls."""
     for value in node.attr.values():
         if value.HasField("func"):
@@ -98,7 +98,7 @@ def _calls(node: Any) -> Iterator[str]:
 def operations(model: Any) -> dict[str, int]:
     """Operation -> how often it stands in the functions that compute, bookkeeping aside."""
     graph = model.meta_graphs[0]
-    saver = _saver_functions(graph)
+    saver = saver_functions(graph)
     functions = [f for f in graph.graph_def.library.function if f.signature.name not in saver]
     found = Counter(node.op for f in functions for node in f.node_def)
     return {op: count for op, count in sorted(found.items()) if op not in ("NoOp", "Identity", "Const")}

@@ -16,6 +16,7 @@ from kompakt.errors import InputError
 from kompakt.files import read_file, write_atomic
 from kompakt.folders import packed, read_folder, unpacked, write_folder
 from kompakt.records import Census, Encoding, Measurement, SiteFact
+from kompakt.targets.graph_view import View
 
 MODES = ("float", "float16", "dynamic_int8", "weight_only_int8", "int8", "w4a8", "int16x8", "mixed")
 """What a TFLite file may be quantized to."""
@@ -168,12 +169,14 @@ class Target(ABC):
             the model that holds the weights read back from it.
         usual_batch: its batch size where none is asked for. fixed_sizes: sizes that a model leaves open must be set.
         rounds_twice: it requantizes as TFLite's reference kernels do, rather than as XNNPACK.
+        shown: the file of a folder that a viewer of graphs opens, "" for an artifact of one file.
         stores_sparse, stores_tables: it has a form for weights with many zeros, and for weights of few values.
     """
 
     name: ClassVar[str]
     modes: ClassVar[tuple[str, ...]]
     suffix: ClassVar[str]
+    shown: ClassVar[str] = ""
     io: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     nearest: ClassVar[Mapping[str, str]] = {}
     rounds: ClassVar[tuple[str, ...]] = ()
@@ -275,6 +278,22 @@ class Target(ABC):
     @abstractmethod
     def has(self, data: bytes, site: str) -> bool:
         """Whether the file has a tensor for ``site``."""
+
+    @abstractmethod
+    def graph(self, data: bytes) -> View:
+        """All operators, tensors and metadata in an artifact, whoever made it; nothing is run.
+
+        Raises:
+            InputError: it is damaged.
+        """
+
+    def flatbuffer(self, data: bytes) -> bytes:
+        """The TFLite file in an artifact, one that LiteRT reads.
+
+        Raises:
+            InputError: there is none.
+        """
+        raise InputError(f"a {self.name} artifact holds no TFLite file; give one of the target tflite or tflm")
 
     @abstractmethod
     def note(self, data: bytes) -> str | None:

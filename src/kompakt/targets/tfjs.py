@@ -21,12 +21,14 @@ from kompakt.records import Census
 from kompakt.sites import sites
 from kompakt.targets import tfjs_page, tfjs_runtime
 from kompakt.targets.float_target import NOTE, FloatTarget, check_mode, folded, note_of, sealed
+from kompakt.targets.graph_view import View
 from kompakt.targets.notes import read_note
 from kompakt.targets.target import Converted, Outputs, Request, check_backend
 from kompakt.targets.tfjs_graph import GRAPPLER, Graph, frozen, owner, unknown_operators
 from kompakt.targets.tfjs_links import Held, from_json, named_by_site, to_json
 from kompakt.targets.tfjs_model import MODEL, GraphModel, packed_model, shard_names, unpacked_model
 from kompakt.targets.tfjs_runtime import BACKENDS, Session, session
+from kompakt.targets.tfjs_view import view_of
 from kompakt.targets.tfjs_weights import COMPRESSED, Weight, compressed
 from kompakt.targets.web_packages import node, packages
 
@@ -43,6 +45,7 @@ class TFJS(FloatTarget):
     name = "tfjs"
     modes = ("float", *COMPRESSED)
     suffix = ""
+    shown = MODEL
     rounds = tuple(COMPRESSED)
     nearest: ClassVar[Mapping[str, str]] = {
         "int8": "uint8",
@@ -106,6 +109,9 @@ class TFJS(FloatTarget):
         files, model = _opened(data)
         given = tfjs_runtime.fed(model.inputs, inputs)
         return tfjs_runtime.timer(Session(files, model), given, _backends(files)[-1])
+
+    def graph(self, data: bytes) -> View:
+        return view_of(_opened(data)[1])
 
     def census(self, data: bytes) -> Census:
         _, model = _opened(data)

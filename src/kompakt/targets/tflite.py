@@ -23,6 +23,7 @@ from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Census, Encoding, SiteFact
 from kompakt.sites import MARK, OUTPUT
 from kompakt.targets import tflite_runtime
+from kompakt.targets.graph_view import View
 from kompakt.targets.target import IO, MODES, Converted, Fault, Outputs, Request, Target, check_backend, check_sparse
 from kompakt.targets.tflite_file import FLOATS, Tensor, TFLiteFile, census
 from kompakt.targets.tflite_float import CONVERTER, float_file
@@ -34,6 +35,7 @@ from kompakt.targets.tflite_signatures import names_of, taken_out
 from kompakt.targets.tflite_sound import keras_weight, unsound
 from kompakt.targets.tflite_sparse import stored_sparse
 from kompakt.targets.tflite_tables import fenced, inner_tensors
+from kompakt.targets.tflite_view import AnyFile, view_of
 
 MARKED = f"{MARK}/{OUTPUT}"
 """End of the name of the site of a layer that does nothing but carry a grid."""
@@ -100,6 +102,9 @@ class TFLite(Target):
         """The TFLite file in an artifact: it is one."""
         return data
 
+    def graph(self, data: bytes) -> View:
+        return view_of(self.flatbuffer(data))
+
     def run(self, data: bytes, inputs: Any, *, at: Sequence[str] | None = None) -> Outputs:
         file = TFLiteFile(self.flatbuffer(data))
         if at is not None:
@@ -117,7 +122,7 @@ class TFLite(Target):
         return TFLiteFile(self.flatbuffer(data)).named(site) is not None
 
     def note(self, data: bytes) -> str | None:
-        return TFLiteFile(self.flatbuffer(data)).metadata("kompakt")
+        return AnyFile(self.flatbuffer(data)).metadata("kompakt")
 
     def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
         return tflite_runtime.timer(self.flatbuffer(data), inputs, threads=threads)
@@ -142,7 +147,7 @@ class TFLite(Target):
         return lines
 
     def altered(self, data: bytes) -> list[Fault]:
-        file = TFLiteFile(self.flatbuffer(data))
+        file = AnyFile(self.flatbuffer(data))
         sealed = file.raw_metadata(SEAL)
         if sealed is not None:
             return altered(file, sealed)

@@ -132,7 +132,7 @@ class TFLiteFile:
 
     def reread(self) -> None:
         """Bring ``tensors``, ``ops``, ``inputs`` and ``outputs`` up to date with an edited ``graph``."""
-        tensors = [self._tensor(i, t) for i, t in enumerate(self.graph.tensors)]
+        tensors = [self._tensor(i, t) for i, t in enumerate(self.graph.tensors or [])]
         self.ops = tuple(self._op(op) for op in self.graph.operators or [])
         for op in self.ops:
             if op.name == "DENSIFY":
@@ -140,8 +140,9 @@ class TFLiteFile:
                 tensors[made.index] = replace(made, values=stored.values, sparse=True)
                 tensors[stored.index] = replace(stored, values=None)
         self.tensors = tuple(tensors)
-        self.inputs = tuple(int(i) for i in self.graph.inputs)
-        self.outputs = tuple(int(i) for i in self.graph.outputs)
+        self.inputs, self.outputs = (
+            () if side is None else tuple(int(i) for i in side) for side in (self.graph.inputs, self.graph.outputs)
+        )
         used = [i for op in self.ops for i in (*op.inputs, *op.outputs)]
         if not all(-1 <= i < len(self.tensors) for i in (*used, *self.inputs, *self.outputs)):
             raise ValueError("an operator has a tensor that is not there")

@@ -178,7 +178,7 @@ def _of_edges(file: TFLiteFile, edges: bytes) -> Iterator[Fault]:
 
 
 def _made(file: TFLiteFile, op: Op) -> str:
-    return file.tensors[op.outputs[0]].name
+    return file.tensors[op.outputs[0]].name if op.outputs else op.name
 
 
 def _mark(tensor: Tensor) -> Mark:

@@ -20,6 +20,7 @@ from kompakt.records import Measurement
 from kompakt.targets import ethos_u
 from kompakt.targets.float_target import NOTE as FOLDER_NOTE
 from kompakt.targets.float_target import TAKEN_OUT, broken_seal, check_mode, sealed
+from kompakt.targets.graph_view import View
 from kompakt.targets.litert import off_grid, on_grid
 from kompakt.targets.target import Converted, Fault, Outputs, Request
 from kompakt.targets.tflite import TFLite, is_site, steps
@@ -54,6 +55,7 @@ class TFLM(TFLite):
     name = "tflm"
     modes = ("float", "int8", "w4a8", "int16x8")
     suffix = ""
+    shown = MODEL
     stores_sparse = False
     rounds_twice = True
     kernels = "reference"
@@ -83,6 +85,14 @@ class TFLM(TFLite):
         if found is None:
             raise InputError(f"no TFLite Micro artifact: it holds {', '.join(files) or 'nothing'}, and no {MODEL}")
         return found
+
+    def graph(self, data: bytes) -> View:
+        view, files = super().graph(data), unpacked(data)
+        if WHOLE not in files:
+            return view
+        ships = f"{MODEL} ships, {len(files[MODEL]):,} bytes, its kernels as tables"
+        remark = f"{ships}; shown is {WHOLE}, which computes the same"
+        return dataclasses.replace(view, remarks=(*view.remarks, remark))
 
     def shipped(self, data: bytes) -> Mapping[str, bytes]:
         return {MODEL: unpacked(data)[MODEL]}
