@@ -17,6 +17,7 @@ from keras import tree
 
 from kompakt.compare import zeros_and_distinct
 from kompakt.errors import InputError
+from kompakt.histogram import weight_histogram
 from kompakt.graph import symbolic_inputs
 from kompakt.isolated import begin
 from kompakt.precision import GRIDDED, MIXED
@@ -264,6 +265,7 @@ def _fact(tensor: Tensor, encoding: Encoding | None, axis: int | None) -> SiteFa
         asked_zeros=encoding.zeros if encoding else None,
         asked_palette=encoding.palette if encoding else None,
         sparse=tensor.sparse,
+        histogram=weight_histogram(tensor.values, BITS.get(tensor.kind)),
     )
 
 
