@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 LEVELS = (
-    ("errors", "compiled", "progress"),
+    ("errors", "compiled", "progress", "records_layers"),
     ("precision",),
     ("axes",),
     ("numerics", "topk", "codebook", "requantize", "schedules", "records", "files", "images", "isolated"),
-    ("data", "centroids", "folders"),
+    ("data", "centroids", "folders", "histogram"),
     ("sites", "transform"),
     ("graph", "checks", "inference"),
     (
@@ -110,10 +110,18 @@ LEVELS = (
     ("signatures",),
     ("export", "recipe", "task", "verify"),
     ("run", "export_all"),
-    ("report.facts",),
-    ("report.table", "report.plot"),
-    ("report.layers", "report.deployments"),
-    ("report.html",),
+    ("report.facts.metric", "report.facts.layers", "report.facts.curves", "report.facts.provenance", "report.blocks"),
+    ("report.facts.front", "report.facts.combine", "report.facts.agreement", "report.facts.undone"),
+    ("report.facts.variants",),
+    ("report.facts.verdict",),
+    ("report.facts", "report.reading"),
+    ("report.table",),
+    ("report.layers", "report.deployments", "report.plots.labels", "report.plots.svg", "report.plots.histogram"),
+    ("report.plots.*", "report.sections.words"),
+    ("report.sections.*", "report.plots"),
+    ("report.sections",),
+    ("report.html", "report.markdown", "report.sheet"),
+    ("report.formats",),
     ("report",),
     ("demo",),
     ("commands.shared",),
@@ -126,7 +134,7 @@ LEVELS = (
 ONLY_IN_TARGETS = {"tensorflow", "ai_edge_litert", "ai_edge_quantizer"}
 """Frameworks of deployment: everything else runs without them."""
 
-REPORT_READS = {"errors", "records", "files"}
+REPORT_READS = {"errors", "records", "records_layers", "files"}
 """A report renders records. It computes nothing that needs a model."""
 
 MAY_IMPORT_ANYTHING_LATE = {"commands.*", "cli", "demo"}

@@ -343,7 +343,9 @@ def from_json(kind: type[R], text: str) -> R:
 
     try:
         data = json.loads(text, parse_constant=refuse)
-    except json.JSONDecodeError as error:
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # the latter where brackets are nested without end
         raise InputError(f"not JSON ({error}): expected a {kind.__name__} record written by kompakt") from None
     return typing.cast(R, _build(kind, data, kind.__name__))
 

@@ -17,8 +17,8 @@ from keras import tree
 
 from kompakt.compare import zeros_and_distinct
 from kompakt.errors import InputError
-from kompakt.histogram import weight_histogram
 from kompakt.graph import symbolic_inputs
+from kompakt.histogram import weight_histogram
 from kompakt.isolated import begin
 from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Census, Encoding, SiteFact

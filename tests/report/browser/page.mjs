@@ -3,6 +3,7 @@
 //   node page.mjs LAUNCH.mjs EXECUTABLE PROFILE BROWSER_PACKAGES [AXE_PACKAGES]
 //   {"do": "open", "url", "width", "height", "scale", "dark"} -> {}
 //   {"do": "evaluate", "code"}  -> {"value"}     {"do": "press", "key"}, {"do": "click", "selector"} -> {}
+//   {"do": "media", "type"}     -> {}               "print" or "screen"
 //   {"do": "axe"}               -> {"violations"}
 //   {"do": "said"}              -> {"errors", "requests"}   since the page was opened
 //   {"do": "screenshot", "file", "whole"}, {"do": "pdf", "file"} -> {}
@@ -42,6 +43,7 @@ const DO = {
     return {};
   },
   async evaluate({code}) { return {value: await page.evaluate(code)}; },
+  async media({type}) { await page.emulateMediaType(type); return {}; },
   async press({key}) { await page.keyboard.press(key); return {}; },
   async click({selector}) { await page.click(selector); return {}; },
   async axe() {

@@ -56,7 +56,10 @@ def combined(runs: Sequence[Run], labels: Sequence[str]) -> Run:
         title=f"{len(runs)} runs compared",
         created=max(run.created for run in runs),
         trials=tuple(t for label, run in zip(labels, runs, strict=True) for t in _trials(run, label)),
-        notes=(*_apart(runs), *(f"{label}: {note}" for label, run in zip(labels, runs, strict=True) for note in run.notes)),
+        notes=(
+            *_apart(runs),
+            *(f"{label}: {note}" for label, run in zip(labels, runs, strict=True) for note in run.notes),
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,13 +16,17 @@ LARGEST = 1e18
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One file; ``index`` is its trial's place in the Run, ``cost`` its size or latency, ``value`` its metric."""
+    """One file; ``index`` is its trial's place in the Run, ``cost`` its size or latency, ``value`` its metric.
+
+    ``spread``: what the cost is measured to, half the interquartile range; None where it is exact or was not measured.
+    """
 
     index: int
     label: str
     cost: float
     value: float
     breached: bool = False
+    spread: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,10 @@ def latency_plane(run: Run) -> Plane:
     name, unit = next(
         (pair for pair in _LATENCIES if any(t.value(pair[0]) is not None for t in run.trials)), _LATENCIES[0]
     )
-    found = _points(run, [trial.value(name) for trial in run.trials])
+    found = tuple(
+        dataclasses.replace(point, spread=run.trials[point.index].value(f"{name}_spread"))
+        for point in _points(run, [trial.value(name) for trial in run.trials])
+    )
     said = [m.where for t in run.trials for m in t.measurements if m.name == name and m.where]
     return _plane(run, "latency", unit, found, where="; ".join(dict.fromkeys(said)))
 
@@ -121,6 +129,4 @@ def _point(index: int, trial: Trial, cost: float | None, shown: Metric) -> Point
         return None
     if not math.isfinite(value) or not abs(value) < LARGEST or not 0 <= cost < LARGEST:
         return None
-    return Point(
-        index=index, label=trial.recipe, cost=float(cost), value=value, breached=bool(trial.artifact.breaches)
-    )
+    return Point(index=index, label=trial.recipe, cost=float(cost), value=value, breached=bool(trial.artifact.breaches))

@@ -10,7 +10,10 @@ from kompakt.records import Run
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One run: what was done, on what, where and with which programs (name, version); ``label`` where there are several."""
+    """One run: what was done, on what, where, and with which programs (name, version).
+
+    ``label``: of the run where there are several, else "".
+    """
 
     label: str
     title: str

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kompakt.report.facts import Plane, Point, is_baseline
 from kompakt.report.plots.labels import MARKER, NEAR, Box, merge_labels, near_end, place_labels
@@ -57,10 +57,10 @@ def plane_figure(plane: Plane, *, narrow: bool = False) -> Figure:
     return figure
 
 
-_QUIET = {"color": MUTED, "fontsize": LABEL_SIZE, "parse_math": False}
+_QUIET: dict[str, Any] = {"color": MUTED, "fontsize": LABEL_SIZE, "parse_math": False}
 
 
-def _pixels(axes: Axes) -> object:
+def _pixels(axes: Axes) -> Any:
     from matplotlib.transforms import Affine2D
 
     return Affine2D().translate(axes.bbox.x0, axes.bbox.y0)
@@ -89,7 +89,9 @@ def _draw_axes(axes: Axes, plane: Plane, scale: Scale) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     costs = [p.cost / scale.unit for p in plane.points]
-    axes.set_ylim(*_limits([p.value * scale.factor for p in plane.points], least=1.0 if plane.metric.is_accuracy else 0))
+    axes.set_ylim(
+        *_limits([p.value * scale.factor for p in plane.points], least=1.0 if plane.metric.is_accuracy else 0.0)
+    )
     if min(costs) > 0 and max(costs) / min(costs) > LOG_FROM:
         axes.set_xscale("log")
         axes.set_xlim(min(costs) / 1.5, max(costs) * 1.5)
@@ -114,9 +116,12 @@ def _draw_points(axes: Axes, plane: Plane, scale: Scale) -> None:
         xs, ys = _steps(axes, plane, scale)
         axes.plot(xs, ys, drawstyle="steps-post", color=ACCENT, linewidth=1.0, alpha=0.55)
     for point in plane.points:
+        x, y = point.cost / scale.unit, point.value * scale.factor
+        if point.spread:
+            axes.hlines(y, x - point.spread / scale.unit, x + point.spread / scale.unit, color=MUTED, linewidth=1.0)
         axes.plot(
-            point.cost / scale.unit,
-            point.value * scale.factor,
+            x,
+            y,
             marker="X" if point.breached else "o",
             markersize=MARKER,
             color=ACCENT if point in plane.front else MUTED,
@@ -153,7 +158,7 @@ def _draw_labels(axes: Axes, plane: Plane, shown: Sequence[Point], scale: Scale,
         return
     places = [(float(x), float(y)) for x, y in axes.transData.transform(points)]
     groups = merge_labels(places, [short(point.label, longest) for point in shown])
-    style = {"fontsize": LABEL_SIZE, "color": INK, "transform": None, "parse_math": False}
+    style: dict[str, Any] = {"fontsize": LABEL_SIZE, "color": INK, "transform": None, "parse_math": False}
     texts = [axes.text(0, 0, "\n".join(names), **style) for names in groups.values()]
     extents = [text.get_window_extent() for text in texts]
     frame = Box(4, axes.bbox.y0 + 2, width - 4, axes.bbox.y1 + 2)

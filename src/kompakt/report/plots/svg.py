@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # matplotlib takes colours only: these stand for the page's variables until the SVG is written.
-INK, MUTED, RULE, ACCENT, BAD = "#010101", "#020202", "#030303", "#040404", "#050505"
-VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent", BAD: "--bad"}
+INK, MUTED, RULE, ACCENT = "#010101", "#020202", "#030303", "#040404"
+VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent"}
 
 LABEL_SIZE = 12.5
 LABEL_LENGTH = 32
@@ -48,8 +48,8 @@ def new_figure(width: int, height: int, *, left: int, bottom: int, right: int, t
     """An empty figure of so many pixels, and its axes with these margins.
 
     Example:
-        >>> new_figure(100, 50, left=10, bottom=10, right=10, top=10)[1].bbox.width
-        80.0
+        >>> new_figure(100, 50, left=10, bottom=10, right=10, top=10)[1].bbox.width == 80
+        True
     """
     from matplotlib.figure import Figure
 

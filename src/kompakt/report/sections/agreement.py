@@ -8,9 +8,9 @@ from kompakt.report.facts import Facts
 from kompakt.report.sections.words import name, numbers, numeric
 
 LEGEND = (
-    "Argmax: samples with the same largest output. Equal: output values that are the same, to half a step of an integer "
-    "grid. Relative: root mean square difference over the spread of the output. With the model given: what the file "
-    "lost in all, where the first comparison is with a simulation of its integers."
+    "Argmax: samples with the same largest output. Equal: output values that are the same, to half a step of an "
+    "integer grid. Relative: root mean square difference over the spread of the output. With the model given: what "
+    "the file lost in all, where the first comparison is with a simulation of its integers."
 )
 
 

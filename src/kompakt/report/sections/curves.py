@@ -38,7 +38,7 @@ def _picture(index: int, panel: Panel) -> Picture:
     title = f"{panel.recipe}: {panel.name}"
     text = ". ".join(curve_text(curve) for curve in panel.curves) + "."
 
-    def draw(name: str, narrow: bool) -> str:
+    def draw(name: str, _narrow: bool) -> str:
         from kompakt.report.plots.curves import panel_svg
 
         return panel_svg(panel, name, title, text)

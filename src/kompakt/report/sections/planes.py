@@ -38,7 +38,10 @@ def plane_text(plane: Plane) -> str:
 def _cost(point: Point, plane: Plane) -> str:
     if plane.unit == "bytes":
         return f"{point.cost:,.0f} bytes"
-    return f"{point.cost:.3g} times float's latency" if plane.unit == "of float" else f"{point.cost:.4g} {plane.unit}"
+    spread = f" ± {point.spread:.2g}" if point.spread is not None else ""
+    if plane.unit == "of float":
+        return f"{point.cost:.3g}{spread} times float's latency"
+    return f"{point.cost:.4g}{spread} {plane.unit}"
 
 
 def _section(key: str, title: str, needed: str, plane: Plane) -> Section:
@@ -61,6 +64,8 @@ def _picture(key: str, title: str, plane: Plane) -> Picture:
     caption = "Accent points and the stepped line: the Pareto front."
     if any(point.breached for point in plane.points):
         caption += " A cross: a file that breaks a limit."
+    if any(point.spread is not None for point in plane.points):
+        caption += " Lines through points: half the interquartile range on both sides; less than that is no difference."
     if plane.where:
         caption += f" Measured in {plane.where}."
     return Picture(key=key, title=title, text=text, draw=draw, caption=caption, narrow=True)
@@ -70,11 +75,13 @@ def _table(title: str, plane: Plane) -> Table:
     unit = {"bytes": ("file size, bytes", "{:,.0f}"), "of float": ("latency / float", "{:.3f}")}
     head, pattern = unit.get(plane.unit, (f"{plane.cost}, {plane.unit}", "{:.4g}"))
     factor, shown = (100, "{:.2f}") if plane.metric.is_accuracy else (1, "{:.4g}")
+    measured = any(p.spread is not None for p in plane.points)
     lines = tuple(
         Line(
             cells=(
                 name(p.label),
                 numeric(p.cost, pattern),
+                *([numeric(p.spread, "{:.2g}")] if measured else []),
                 numeric(p.value, shown, factor),
                 Cell(text="yes" if p in plane.front else "no"),
                 Cell(text="yes", bad=True) if p.breached else Cell(text="no"),
@@ -82,7 +89,8 @@ def _table(title: str, plane: Plane) -> Table:
         )
         for p in plane.points
     )
-    columns = (Column(title="recipe"), *numbers(head, quality_title(plane.metric)))
+    heads = (head, *(["±"] if measured else []), quality_title(plane.metric))
+    columns = (Column(title="recipe"), *numbers(*heads))
     return Table(
         label=f"{title}: the numbers",
         columns=(*columns, Column(title="on the front"), Column(title="breaks a limit")),

@@ -22,7 +22,7 @@ def sensitivity(facts: Facts) -> Section:
     """A table for each run that has it."""
     title = "Sensitivity of layers"
     if not facts.sensitivity:
-        none = "Not measured. kompakt sensitivity --json measures it, and kompakt report --sensitivity shows it here."
+        none = "Not measured in this run; the command kompakt sensitivity does."
         return Section(key="sensitivity", title=title, blocks=(Words(text=none),))
     blocks: list[Block] = []
     for each in facts.sensitivity:

@@ -8,10 +8,10 @@ from kompakt.report.sections.words import numbers, quality_title
 from kompakt.report.table import cells
 
 LEGEND = (
-    "● on the Pareto front: no other file is smaller and as good, or as small and better. Differences are in LSB, steps "
-    "of the output's integer grid; where the output is float, in its own unit. Distinct values: the most in any one "
-    "channel of any weight. Latency: ratio to the float file, measured in turns, ± half the interquartile range; "
-    "below 1 is faster. – means not measured."
+    "● on the Pareto front: no other file is smaller and as good, or as small and better. Differences are in LSB, "
+    "steps of the output's integer grid; where the output is float, in its own unit. Distinct values: the most in "
+    "any one channel of any weight. Latency: ratio to the float file, measured in turns, ± half the interquartile "
+    "range; below 1 is faster. – means not measured."
 )
 
 
