@@ -12,12 +12,16 @@ Draw = Callable[[str, bool], str]
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """Heading of a column. ``group`` stands above it and its neighbours of the same group."""
+    """Heading of a column.
+
+    ``group`` stands above it and its neighbours of the same group. ``code``: digests and the like. ``drawn``: drawings.
+    """
 
     title: str
     group: str = ""
     numeric: bool = False
     code: bool = False
+    drawn: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +30,7 @@ class Cell:
 
     Attributes:
         value: what it is sorted by where that is not the text; None where there is none, which is sorted last.
-        bad: it needs attention. tag, tag_bad: a word behind the text, and whether that needs attention.
+        bad: it needs attention. tag: a word behind the text that needs attention.
         front: it is on a Pareto front. share: 0..1, drawn as a bar behind the text.
         svg: a drawing instead of the text, where drawings can be shown. name: it is someone's name, of any script.
     """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -52,6 +54,7 @@ def page(facts: Facts) -> str:
         style=Markup(_read(STYLE)),
         script=Markup(script),
         safe=Markup,  # of drawings alone: what makes them escapes the names in them
+        once=_once(),
     )
     return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text
 
@@ -68,6 +71,17 @@ def write(run: Run, path: str | Path) -> None:
     from kompakt.files import write_atomic
 
     write_atomic(path, render(run))
+
+
+def _once() -> Callable[[str], str]:
+    """What makes labels that were there before other ones: regions of a page must not be called the same."""
+    seen: Counter[str] = Counter()
+
+    def once(label: str) -> str:
+        seen[label] += 1
+        return label if seen[label] == 1 else f"{label} ({seen[label]})"
+
+    return once
 
 
 def _read(name: str) -> str:

@@ -35,8 +35,8 @@
   function sortable(table) {
     const body = table.tBodies[0];
     const original = [...body.rows];
-    const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
-    heads.forEach((head, column) => {
+    const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells].filter(each => !('fixed' in each.dataset));
+    heads.forEach(head => {
       const button = document.createElement('button');
       button.type = 'button';
       button.append(...head.childNodes);
@@ -46,7 +46,7 @@
         const order = ORDERS[head.getAttribute('aria-sort')];
         heads.forEach(each => each.setAttribute('aria-sort', 'none'));
         head.setAttribute('aria-sort', order);
-        const value = row => row.cells[column].dataset.v;
+        const value = row => row.cells[head.cellIndex].dataset.v;
         const sign = order === 'descending' ? -1 : 1;
         const numeric = head.classList.contains('n');
         const rows = [...original];

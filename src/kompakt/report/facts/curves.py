@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from kompakt.records import Run, Trial
+
+LARGEST = 1e18
+"""What is beyond this, infinite or NaN is no value that a plot shows."""
 
 VALIDATION = "val_"
 """How Keras begins the name of a metric on the validation data."""
@@ -53,7 +55,7 @@ def panels(run: Run) -> tuple[Panel, ...]:
 def _panels(trial: Trial) -> list[Panel]:
     groups: dict[str, list[Curve]] = {}
     for name, values in trial.history.items():
-        finite = [value for value in values if math.isfinite(value)]
+        finite = [value for value in values if abs(value) < LARGEST]
         if finite:
             groups.setdefault(name.removeprefix(VALIDATION), []).append(_curve(name, values, finite))
     return [Panel(recipe=trial.recipe, name=name, curves=tuple(curves)) for name, curves in groups.items()]

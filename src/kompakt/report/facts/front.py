@@ -68,7 +68,7 @@ def latency_plane(run: Run) -> Plane:
         (pair for pair in _LATENCIES if any(t.value(pair[0]) is not None for t in run.trials)), _LATENCIES[0]
     )
     found = tuple(
-        dataclasses.replace(point, spread=run.trials[point.index].value(f"{name}_spread"))
+        dataclasses.replace(point, spread=_spread(run.trials[point.index].value(f"{name}_spread")))
         for point in _points(run, [trial.value(name) for trial in run.trials])
     )
     said = [m.where for t in run.trials for m in t.measurements if m.name == name and m.where]
@@ -109,6 +109,10 @@ def pareto(candidates: Iterable[Point], *, lower_is_better: bool = False) -> tup
         if better or (point.cost, point.value) == (kept[-1].cost, kept[-1].value):
             kept.append(point)
     return tuple(kept)
+
+
+def _spread(value: float | None) -> float | None:
+    return value if value is not None and 0 <= value < LARGEST else None
 
 
 def _plane(run: Run, cost: str, unit: str, found: tuple[Point, ...], where: str = "") -> Plane:

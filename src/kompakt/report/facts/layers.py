@@ -115,5 +115,5 @@ def _row(site: SiteFact, size: int | None, total: int) -> LayerRow:
         asked_zeros=site.asked_zeros,
         asked_palette=site.asked_palette,
         held=None if site.asked_zeros is None and site.asked_palette is None else is_held(site),
-        histogram=site.histogram,
+        histogram=site.histogram if site.histogram is not None and site.histogram.counts else None,
     )

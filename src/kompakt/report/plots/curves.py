@@ -34,7 +34,7 @@ def panel_figure(panel: Panel) -> Figure:
     figure, axes = new_figure(*SIZE, left=52, bottom=26, right=10, top=10)
     longest = max(len(curve.values) for curve in panel.curves)
     for curve, color in zip(panel.curves, COLORS, strict=False):
-        values = [value if math.isfinite(value) else math.nan for value in curve.values]
+        values = [value if curve.lowest <= value <= curve.highest else math.nan for value in curve.values]
         marker = "o" if len(values) <= MARKED else ""
         style = "--" if color == MUTED else "-"
         axes.plot(range(1, len(values) + 1), values, style, marker=marker, markersize=3, color=color, linewidth=1.4)

@@ -78,7 +78,7 @@ def _scale(plane: Plane, narrow: bool) -> Scale:
 
 def _unit(plane: Plane) -> tuple[float, str]:
     if plane.unit != "bytes":
-        return 1.0, "of float's" if plane.unit == "of float" else plane.unit
+        return 1.0, "ratio to float's" if plane.unit == "of float" else plane.unit
     largest = max(point.cost for point in plane.points)
     if largest < 10_000:
         return 1.0, "bytes"
@@ -118,7 +118,8 @@ def _draw_points(axes: Axes, plane: Plane, scale: Scale) -> None:
     for point in plane.points:
         x, y = point.cost / scale.unit, point.value * scale.factor
         if point.spread:
-            axes.hlines(y, x - point.spread / scale.unit, x + point.spread / scale.unit, color=MUTED, linewidth=1.0)
+            half = point.spread / scale.unit
+            axes.errorbar(x, y, xerr=[[min(half, x)], [half]], capsize=3, ecolor=MUTED, elinewidth=0.8, capthick=0.8)
         axes.plot(
             x,
             y,
@@ -146,6 +147,18 @@ def _front_lines(axes: Axes, plane: Plane, scale: Scale) -> list[Box]:
     return lines
 
 
+def _spread_boxes(axes: Axes, plane: Plane, scale: Scale) -> list[Box]:
+    """The lines that say what a cost is measured to."""
+    boxes = []
+    for point in plane.points:
+        if point.spread:
+            x, y = point.cost / scale.unit, point.value * scale.factor
+            ends = [(max(x - point.spread / scale.unit, axes.get_xlim()[0]), y), (x + point.spread / scale.unit, y)]
+            (left, height), (right, _) = axes.transData.transform(ends).tolist()
+            boxes.append(Box(left, height - 3, right, height + 3))
+    return boxes
+
+
 def _scale_boxes(axes: Axes) -> list[Box]:
     """Where the numbers of the upright axis stand."""
     extents = [tick.get_window_extent() for tick in axes.get_yticklabels() if tick.get_text()]
@@ -162,7 +175,7 @@ def _draw_labels(axes: Axes, plane: Plane, shown: Sequence[Point], scale: Scale,
     texts = [axes.text(0, 0, "\n".join(names), **style) for names in groups.values()]
     extents = [text.get_window_extent() for text in texts]
     frame = Box(4, axes.bbox.y0 + 2, width - 4, axes.bbox.y1 + 2)
-    lines = [*_front_lines(axes, plane, scale), *_scale_boxes(axes)]
+    lines = [*_front_lines(axes, plane, scale), *_spread_boxes(axes, plane, scale), *_scale_boxes(axes)]
     anchors = list(groups)
     boxes = place_labels(anchors, [(extent.width + 2, extent.height) for extent in extents], frame, lines)
     for text, extent, anchor, box in zip(texts, extents, anchors, boxes, strict=True):

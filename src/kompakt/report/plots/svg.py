@@ -56,7 +56,7 @@ def new_figure(width: int, height: int, *, left: int, bottom: int, right: int, t
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
     axes = figure.add_axes(box)
-    axes.tick_params(colors=MUTED, labelsize=LABEL_SIZE, length=0, pad=6)
+    axes.tick_params(which="both", colors=MUTED, labelsize=LABEL_SIZE, length=0, pad=6)
     axes.grid(axis="both", color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)

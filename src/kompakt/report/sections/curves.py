@@ -14,7 +14,9 @@ def curves(facts: Facts) -> Section:
         return Section(key="curves", title=title, blocks=(Words(text="No recipe trained."),))
     gallery = Gallery(pictures=tuple(_picture(i, panel) for i, panel in enumerate(facts.curves)))
     table = Fold(summary="The numbers of these plots", blocks=(_table(facts),))
-    note = Words(text="By epoch, over all stages of a recipe. Dashed: on the validation data.", note=True)
+    note = Words(
+        text="By epoch, over the stages of a recipe that measured it. Dashed: on the validation data.", note=True
+    )
     return Section(key="curves", title=title, blocks=(note, gallery, table))
 
 

@@ -51,7 +51,7 @@ def _table(file: FileLayers) -> Table:
         *numbers("zeros", "%", "asked, at least", group="zeros"),
         *numbers("a channel", "asked, at most", group="distinct"),
         Column(title="held"),
-        *([Column(title="histogram")] if drawn else []),
+        *([Column(title="histogram", drawn=True)] if drawn else []),
     )
     lines = tuple(Line(cells=_cells(row, drawn)) for row in file.rows)
     return Table(label=f"Weights of {file.recipe}", columns=columns, lines=lines)

@@ -40,7 +40,7 @@ def _table(sensitive: Sensitive) -> Table:
         *numbers("weights"),
         *(column for bits in widths for column in numbers("dB", "lost", group=f"{bits} bits")),
         Column(title="output from, to", numeric=True),
-        Column(title="its values"),
+        Column(title="its values", drawn=True),
     )
     lines = tuple(Line(cells=_cells(row, widths)) for row in sensitive.rows)
     label = f"Sensitivity of the layers{' of ' + sensitive.label if sensitive.label else ''}"

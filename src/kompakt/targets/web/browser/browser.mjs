@@ -2,7 +2,7 @@
 //
 //   {"do": "open", "url", "width", "height", "scale", "dark"}  -> {"version"}
 //   {"do": "result", "timeout"}                 -> {"result"}   what the page put into globalThis.kompakt
-//   {"do": "screenshot", "file"}                -> {"width", "height"}
+//   {"do": "screenshot", "file", "whole"}       -> {"bytes"}    of the whole page, or of what the window shows
 //
 // There is no network: what a page asks of the public copy of the npm registry comes from the packages that lie in the
 // folders given as arguments, in the version that lies there; what it asks of its own server goes there; else nothing.
@@ -71,8 +71,8 @@ async function result({timeout}) {
   return {result: await page.evaluate(() => globalThis.kompakt), said};
 }
 
-async function screenshot({file}) {
-  const bytes = await page.screenshot({path: file, fullPage: true});
+async function screenshot({file, whole = true}) {
+  const bytes = await page.screenshot({path: file, fullPage: whole});
   return {bytes: bytes.length};
 }
 
