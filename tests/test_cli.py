@@ -22,7 +22,7 @@ from kompakt.recipe import load_recipe, recipe_names, to_dict
 from kompakt.records import Artifact, Run, from_json
 from kompakt.targets import TARGETS
 
-COMMANDS = ("demo", "optimize", "export", "verify", "recipes")
+COMMANDS = ("demo", "optimize", "export", "verify", "report", "recipes")
 X = np.random.default_rng(0).normal(size=(96, 6)).astype("float32")
 ARRAYS = {"x_train": X[:64], "y_train": X[:64, :3].argmax(-1), "x_test": X[64:], "y_test": X[64:, :3].argmax(-1)}
 
