@@ -90,6 +90,19 @@ def test_axe_finds_nothing_and_no_page_scrolls_sideways(browser, opened, golden_
     nothing_amiss(browser)
 
 
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_contrast_is_decided_of_all_text_but_that_of_plots(browser, opened, golden_run, dark) -> None:
+    """Axe does not look through gradients, nor into SVG; the colours there are those of the rest (see test_html)."""
+    ask = opened(golden_run, dark=dark)
+    ask(OPEN_ALL)
+    plain = ".scroll, .share { background: none !important; }"
+    ask(f"document.head.append(Object.assign(document.createElement('style'), {{textContent: '{plain}'}}))")
+    found = browser.ask(do="axe")
+    assert found["violations"] == [] and {each["id"] for each in found["undecided"]} <= {"color-contrast"}
+    where = [html for each in found["undecided"] for html in each["where"]]
+    assert not [html for html in where if not html.startswith(("<text ", '<span class="front" aria-hidden="true">'))]
+
+
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_odd_names_run_nothing_and_stay_inside(browser, opened, size) -> None:
     name = " ".join(ODD.values())

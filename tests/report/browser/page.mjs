@@ -4,7 +4,7 @@
 //   {"do": "open", "url", "width", "height", "scale", "dark"} -> {}
 //   {"do": "evaluate", "code"}  -> {"value"}     {"do": "press", "key"}, {"do": "click", "selector"} -> {}
 //   {"do": "media", "type"}     -> {}               "print" or "screen"
-//   {"do": "axe"}               -> {"violations"}
+//   {"do": "axe"}               -> {"violations", "undecided", "passes"}
 //   {"do": "said"}              -> {"errors", "requests"}   since the page was opened
 //   {"do": "screenshot", "file", "whole"}, {"do": "pdf", "file"} -> {}
 //
@@ -50,8 +50,8 @@ const DO = {
     const source = fs.readFileSync(path.join(axePackages, 'node_modules', 'axe-core', 'axe.min.js'), 'utf8');
     await page.evaluate(source);
     const found = await page.evaluate(() => axe.run());
-    const brief = list => list.map(({id, help, nodes}) => ({id, help, where: nodes.slice(0, 3).map(n => n.html.slice(0, 200))}));
-    return {violations: brief(found.violations), incomplete: brief(found.incomplete), passes: found.passes.length};
+    const brief = list => list.map(({id, help, nodes}) => ({id, help, where: nodes.map(n => n.html.slice(0, 200))}));
+    return {violations: brief(found.violations), undecided: brief(found.incomplete), passes: found.passes.length};
   },
   async said() { return {errors, requests}; },
   async screenshot({file, whole}) { await page.screenshot({path: file, fullPage: whole}); return {}; },
