@@ -371,7 +371,8 @@ def test_the_quick_demo(tmp_path):
     ran = child("demo", "--quick", "--out", "demo", "--json")
     assert ran.returncode == 0
     assert all(re.match(r" *\d+% ", line) for line in ran.stderr.splitlines())  # what is begun, a line each
-    assert " 30% float: measuring" in ran.stderr and " 95% which layers are sensitive" in ran.stderr and ran.stderr.count("calibrating") == 3
+    assert " 30% float: measuring" in ran.stderr and ran.stderr.count("calibrating") == 3
+    assert " 95% which layers are sensitive" in ran.stderr
     held = from_json(Run, ran.stdout)
     assert from_json(Run, (tmp_path / "demo" / "records.json").read_text()) == held
     assert {row.layer for row in held.sensitivity} >= {"conv1", "logits"}
