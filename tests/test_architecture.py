@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 LEVELS = (
-    ("errors", "compiled", "progress", "scopes"),
+    ("errors", "compiled", "progress", "scopes", "records_layers"),
     ("precision",),
     ("axes",),
     (
@@ -28,7 +28,7 @@ LEVELS = (
         "isolated",
         "intervals",
     ),
-    ("data", "centroids", "folders", "records_evaluation", "changes"),
+    ("data", "centroids", "folders", "records_evaluation", "changes", "histogram"),
     ("sites", "transform"),
     ("graph", "checks", "inference", "scores"),
     (
@@ -131,10 +131,26 @@ LEVELS = (
     ("run", "export_all", "evaluate"),
     ("versus",),
     ("contest",),
-    ("report.facts", "report.terminal"),
-    ("report.table", "report.plot", "report.contents"),
-    ("report.layers", "report.deployments", "report.comparison", "report.differences"),
-    ("report.html",),
+    ("report.facts.metric", "report.facts.layers", "report.facts.curves", "report.facts.provenance", "report.blocks"),
+    ("report.facts.front", "report.facts.combine", "report.facts.agreement", "report.facts.undone"),
+    ("report.facts.variants",),
+    ("report.facts.verdict",),
+    ("report.facts", "report.reading", "report.terminal"),
+    ("report.table", "report.contents"),
+    (
+        "report.layers",
+        "report.deployments",
+        "report.comparison",
+        "report.differences",
+        "report.plots.labels",
+        "report.plots.svg",
+        "report.plots.histogram",
+    ),
+    ("report.plots.*", "report.sections.words"),
+    ("report.sections.*", "report.plots"),
+    ("report.sections",),
+    ("report.html", "report.markdown", "report.sheet"),
+    ("report.formats",),
     ("report",),
     ("demo",),
     ("commands.shared",),
@@ -147,7 +163,7 @@ LEVELS = (
 ONLY_IN_TARGETS = {"tensorflow", "ai_edge_litert", "ai_edge_quantizer"}
 """Frameworks of deployment: everything else runs without them."""
 
-REPORT_READS = {"errors", "records", "records_evaluation", "contents", "changes", "files"}
+REPORT_READS = {"errors", "records", "records_evaluation", "records_layers", "contents", "changes", "files"}
 """A report renders records. It computes nothing that needs a model."""
 
 MAY_IMPORT_ANYTHING_LATE = {"commands.*", "cli", "demo"}

@@ -22,7 +22,7 @@ from kompakt.recipe import load_recipe, recipe_names, to_dict
 from kompakt.records import Artifact, Run, from_json
 from kompakt.targets import TARGETS
 
-COMMANDS = ("demo", "optimize", "export", "verify", "recipes")
+COMMANDS = ("demo", "optimize", "export", "verify", "report", "recipes")
 X = np.random.default_rng(0).normal(size=(96, 6)).astype("float32")
 ARRAYS = {"x_train": X[:64], "y_train": X[:64, :3].argmax(-1), "x_test": X[64:], "y_test": X[64:, :3].argmax(-1)}
 
@@ -371,8 +371,11 @@ def test_the_quick_demo(tmp_path):
     ran = child("demo", "--quick", "--out", "demo", "--json")
     assert ran.returncode == 0
     assert all(re.match(r" *\d+% ", line) for line in ran.stderr.splitlines())  # what is begun, a line each
-    assert " 31% float: measuring" in ran.stderr and ran.stderr.count("calibrating") == 3
+    assert " 30% float: measuring" in ran.stderr and ran.stderr.count("calibrating") == 3
+    assert " 95% which layers are sensitive" in ran.stderr
     held = from_json(Run, ran.stdout)
+    assert from_json(Run, (tmp_path / "demo" / "records.json").read_text()) == held
+    assert {row.layer for row in held.sensitivity} >= {"conv1", "logits"}
     assert [trial.recipe for trial in held.trials] == ["float", "ptq_int8", "qat_int8", "pcqat_int8"]
     assert {f"{trial.recipe}.tflite" for trial in held.trials} <= set(names(tmp_path / "demo"))
     assert {"digits.keras", "digits.npz", "records.json", "report.html"} <= set(names(tmp_path / "demo"))

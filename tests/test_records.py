@@ -52,6 +52,21 @@ def built(kind):
     return st.builds(kind, **{name: values(hint) for name, hint in typing.get_type_hints(kind).items()})
 
 
+def test_a_list_of_numbers_is_one_line_and_texts_are_left_alone():
+    text = "[\\n1,\\n 2]"
+    record = Trial(recipe=text + "\n[\n1\n]", history={text: (1.0, -2.5e-07, 3.0)}, applied=("[1,  2]", "3"))
+    lines = to_json(record).splitlines()
+    assert any(line.endswith(": [1.0, -2.5e-07, 3.0]") for line in lines)
+    assert from_json(Trial, to_json(record)) == record
+
+
+def test_brackets_without_end_are_one_clear_error():
+    with pytest.raises(InputError, match="not JSON"):
+        from_json(Run, "[" * 200_000)
+    with pytest.raises(InputError, match="not JSON"):
+        from_json(Run, '{"seed": ' + "1" * 5000 + "}")
+
+
 def artifact(**changes):
     census = Census(ops={"CONV_2D": 3, "ADD": 1}, tensors={"INT8": 9, "INT32": 3})
     known = {

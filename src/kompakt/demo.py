@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import keras
 import numpy as np
 from keras import layers
 
-from kompakt.data import Data, load_data
+from kompakt.data import CALIBRATION, Data, load_data, sample_rows
 from kompakt.files import writable_folder, write_atomic
 from kompakt.loading import save_model
 from kompakt.recipe import load_recipe, recipe_names
-from kompakt.records import Run
+from kompakt.records import Run, to_json
 from kompakt.run import BASELINE, Report, optimize_all, silent
+from kompakt.sensitivity import sensitivity
 
 QUICK = ("ptq_int8", "qat_int8", "pcqat_int8")
 """Recipes of ``--quick``."""
@@ -140,7 +142,12 @@ def demo(out: str | Path, *, quick: bool = False, seed: int = 0, report: Report 
         teacher=None if quick else model,  # it teaches its own integer form
         seed=seed,
         title=f"Handwritten digits: a small CNN through {'three recipes' if quick else 'every recipe'}",
-        report=lambda what, done: report(what, 0.1 + 0.9 * done),
+        report=lambda what, done: report(what, 0.1 + 0.85 * done),
     )
+    report("which layers are sensitive", 0.95)
+    samples = sample_rows(data.x_train, CALIBRATION)
+    found = sensitivity(model, (data.x_test, data.y_test), calibration=samples)
+    run = dataclasses.replace(run, sensitivity=tuple(found))
+    write_atomic(folder / "records.json", to_json(run))
     html.write(run, folder / "report.html")
     return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kompakt.errors import InputError
+from kompakt.records_layers import Histogram, LayerSensitivity
 
 R = TypeVar("R")
 
@@ -144,6 +146,7 @@ class SiteFact:
         asked_zeros: zeros that had to be kept, or None.
         asked_palette: the most distinct values a channel that were asked for, or None.
         sparse: whether the file stores it sparse.
+        histogram: of its values as they are stored, or None.
     """
 
     site: str
@@ -155,6 +158,7 @@ class SiteFact:
     asked_zeros: int | None = None
     asked_palette: int | None = None
     sparse: bool = False
+    histogram: Histogram | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,7 +302,8 @@ class Trial:
 class Run:
     """Everything one command found out: what ``records.json`` holds and a report renders.
 
-    The trial called "float" (where there is one) is what the others are compared with.
+    The trial called "float" (where there is one) is what the others are compared with. ``sensitivity`` is of the
+    float model's layers, where it was measured.
     """
 
     title: str
@@ -310,6 +315,7 @@ class Run:
     data: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sensitivity: tuple[LayerSensitivity, ...] = ()
 
     @property
     def artifact(self) -> Artifact | None:
@@ -324,8 +330,12 @@ def to_json(record: Any, *, indent: int | None = 2) -> str:
         >>> to_json(Deployment(target="tflm", refused="no GELU"), indent=None)[:62]
         '{"target": "tflm", "artifact": null, "refused": "no GELU", "fa'
     """
-    return json.dumps(_plain(record), indent=indent, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(_plain(record), indent=indent, allow_nan=False, ensure_ascii=False)
+    return _NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
 
+
+_NUMBERS = re.compile(r"\[\n[-+0-9.eE,\s]*\]")
+"""A list of numbers over several lines: a histogram is one line. No text has a line break of its own in JSON."""
 
 APART = {"apart": True}
 """Metadata of a field that is kept out of JSON: arrays with a value a sample."""
@@ -354,7 +364,9 @@ def from_json(kind: type[R], text: str) -> R:
 
     try:
         data = json.loads(text, parse_constant=refuse)
-    except json.JSONDecodeError as error:
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # the latter where brackets are nested without end
         raise InputError(f"not JSON ({error}): expected a {kind.__name__} record written by kompakt") from None
     return typing.cast(R, _build(kind, data, kind.__name__))
 

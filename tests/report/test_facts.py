@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -11,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kompakt.records import Agreement, Artifact, Census, Measurement, Run, SiteFact, Trial, from_json
+from kompakt.records import Agreement, Artifact, Census, Measurement, Run, SiteFact, Trial, from_json, to_json
 from kompakt.report import facts
+from kompakt.report.facts.layers import files
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -49,32 +49,6 @@ def run(*trials: Trial) -> Run:
 
 
 FLOAT = trial("float", 4000, 0.98)
-
-
-def point(index: int, size: float, value: float, breached: bool = False) -> facts.Point:
-    return facts.Point(index=index, label=str(index), size=size, value=value, breached=breached)
-
-
-@pytest.mark.parametrize(
-    ("candidates", "kept"),
-    [
-        ([], []),
-        ([point(0, 5, 0.9)], [0]),
-        ([point(0, 5, 0.9), point(1, 5, 0.95)], [1]),
-        ([point(0, 9, 0.9), point(1, 5, 0.9)], [1]),
-        ([point(0, 5, 0.9), point(1, 5, 0.9)], [0]),
-        ([point(0, 9, 0.95), point(1, 5, 0.9), point(2, 7, 0.89)], [1, 0]),
-        ([point(0, 9, 0.95), point(1, 5, 0.99, breached=True)], [0]),
-        ([point(0, 9, 0.95), point(1, 5, float("nan"))], [0]),
-    ],
-)
-def test_pareto_keeps_no_dominated_point(candidates: list[facts.Point], kept: list[int]) -> None:
-    assert [p.index for p in facts.pareto(candidates)] == kept
-
-
-def test_pareto_of_a_metric_where_lower_is_better() -> None:
-    candidates = [point(0, 5, 0.2), point(1, 9, 0.1), point(2, 10, 0.15), point(3, 5, 0.1)]
-    assert [p.index for p in facts.pareto(candidates, lower_is_better=True)] == [3]
 
 
 def test_verdict_names_the_smallest_file_within_half_a_point() -> None:
@@ -197,13 +171,19 @@ SITES = (
 
 
 def test_sites_are_held_against_what_was_asked() -> None:
-    tried = Trial(recipe="pcqat", artifact=artifact(sites=SITES))
-    assert [(row.asked, row.held) for row in facts.site_rows(tried)] == [
-        (True, True),
-        (True, False),
-        (False, True),
-    ]
-    assert facts.requests(tried) == (1, 2)
+    (file,) = files(run(Trial(recipe="pcqat", artifact=artifact(sites=SITES))))
+    assert [row.held for row in file.rows] == [True, False, None]
+    assert (file.held, file.asked) == (1, 2)
+
+
+def test_sizes_of_layers_are_values_times_bits_and_shares_of_the_file() -> None:
+    kinds = (("a", "INT4", 33), ("b", "float32", 8), ("c", "INT8", 51), ("d", "STRING", 5))
+    sites = tuple(
+        dataclasses.replace(site(name, 0, 1, None, None), dtype=dtype, size=size) for name, dtype, size in kinds
+    )
+    (file,) = files(run(Trial(recipe="x", artifact=artifact(sites=sites))))
+    assert [(row.bits, row.bytes) for row in file.rows] == [(4, 17), (32, 32), (8, 51), (None, None)]
+    assert [row.share for row in file.rows] == [0.17, 0.32, 0.51, None]
 
 
 def test_undone_lists_everything_worst_first_and_joins_recipes_that_say_the_same() -> None:
@@ -242,17 +222,11 @@ def test_versions_show_where_files_differ() -> None:
     assert facts.versions(found) == (("tensorflow", "2.21.0, 2.20.0"),)
 
 
-def test_rows_of_the_golden_run() -> None:
+def test_facts_of_the_golden_run() -> None:
     """UPDATE_GOLDEN=1 writes the file anew; read the difference before you commit it."""
     golden_run = from_json(Run, (GOLDEN / "report_run.json").read_text(encoding="utf-8"))
-    computed = {
-        "verdict": facts.verdict(golden_run),
-        "rows": [dataclasses.asdict(row) for row in facts.rows(golden_run)],
-        "undone": [item._asdict() for item in facts.undone(golden_run)],
-        "versions": facts.versions(golden_run),
-    }
-    text = json.dumps(computed, indent=2, ensure_ascii=False) + "\n"
-    pinned = GOLDEN / "report_rows.json"
+    text = to_json(facts.compute([golden_run])) + "\n"
+    pinned = GOLDEN / "report_facts.json"
     if os.environ.get("UPDATE_GOLDEN"):
         pinned.write_text(text, encoding="utf-8")
     assert text == pinned.read_text(encoding="utf-8")
@@ -260,7 +234,7 @@ def test_rows_of_the_golden_run() -> None:
 
 def test_importing_the_report_loads_no_renderer() -> None:
     code = (
-        "import sys, kompakt.report.facts, kompakt.report.table, kompakt.report.html, kompakt.report.plot;"
+        "import sys, kompakt.report.facts, kompakt.report.table, kompakt.report.formats, kompakt.report.plots.scatter;"
         "print([m for m in ('matplotlib', 'jinja2', 'rich', 'tensorflow', 'keras') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,6 +13,7 @@ COMMANDS = (
     "compare",
     "inspect",
     "view",
+    "report",
     "join",
     "sensitivity",
     "recipes",

@@ -14,6 +14,7 @@ import numpy as np
 from kompakt.compare import zeros_and_distinct
 from kompakt.errors import InputError
 from kompakt.files import sha256
+from kompakt.histogram import weight_histogram
 from kompakt.records import Encoding, SiteFact
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.inline import inline
@@ -141,6 +142,7 @@ class FloatTarget(Target):
             distinct=distinct,
             asked_zeros=asked.zeros,
             asked_palette=asked.palette,
+            histogram=weight_histogram(values),
         )
 
 

@@ -18,6 +18,7 @@ from keras import tree
 from kompakt.compare import zeros_and_distinct
 from kompakt.errors import InputError
 from kompakt.graph import symbolic_inputs
+from kompakt.histogram import weight_histogram
 from kompakt.isolated import begin
 from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Census, Encoding, SiteFact
@@ -273,6 +274,7 @@ def _fact(tensor: Tensor, encoding: Encoding | None, axis: int | None) -> SiteFa
         asked_zeros=encoding.zeros if encoding else None,
         asked_palette=encoding.palette if encoding else None,
         sparse=tensor.sparse,
+        histogram=weight_histogram(tensor.values, BITS.get(tensor.kind)),
     )
 
 

@@ -124,6 +124,17 @@ def take_screenshot(
     return dict(found)
 
 
+def photograph(page: str, path: str | Path, *, width: int, height: int, dark: bool = False) -> None:
+    """Open an HTML page without a network and write a picture of a window of this size (PNG, in pixels) to ``path``.
+
+    Raises:
+        InputError: there is no browser.
+    """
+    with _served({"index.html": page.encode()}) as (origin, _), _chromium() as browser:
+        browser.ask(do="open", url=f"{origin}/index.html", width=width, height=height, scale=1, dark=dark)
+        browser.ask(do="screenshot", file=str(Path(path).resolve()), whole=False)
+
+
 def chromium() -> str:
     """Path of a Chromium: what ``KOMPAKT_CHROMIUM`` names, else one on PATH, else "" for the one of the packages.
 

@@ -57,8 +57,8 @@ def _version(path: str) -> int:
     return int(number[1])
 
 
-def packages(which: str) -> Path:
-    """The folder with ``node_modules`` of ``web/<which>``; installed by ``npm ci`` where it is not there yet.
+def packages(which: str, root: Path = WEB) -> Path:
+    """The folder with ``node_modules`` of ``<root>/<which>``; installed by ``npm ci`` where it is not there yet.
 
     The lock file pins each package by version and digest, and its own digest is part of the folder's name: another
     release of kompakt with other packages has another folder. An installation that is stopped leaves none behind.
@@ -66,14 +66,14 @@ def packages(which: str) -> Path:
     Raises:
         InputError: there is no npm, the registry cannot be reached, or the cache cannot be written.
     """
-    lock = (WEB / which / "package-lock.json").read_bytes()
+    lock = (root / which / "package-lock.json").read_bytes()
     folder = cache_folder() / f"web-{which}-{sha256(lock)[:12]}"
     if folder.is_dir():
         return folder
     writable_folder(folder.parent)
     with alone(folder.parent):
         if not folder.is_dir():
-            _install(which, folder)
+            _install(root / which, folder)
     return folder
 
 
@@ -89,14 +89,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kompakt"
 
 
-def _install(which: str, folder: Path) -> None:
+def _install(source: Path, folder: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise InputError("npm was not found on PATH; it comes with Node.js (https://nodejs.org) or as the package npm")
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         for name in ("package.json", "package-lock.json"):
-            shutil.copyfile(WEB / which / name, beside / name)
+            shutil.copyfile(source / name, beside / name)
         _npm_ci(npm, beside)
         for unused in beside.rglob("*.map"):  # two thirds of it: where a line of the packed code was written
             unused.unlink()

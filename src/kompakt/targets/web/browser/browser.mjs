@@ -2,38 +2,21 @@
 //
 //   {"do": "open", "url", "width", "height", "scale", "dark"}  -> {"version"}
 //   {"do": "result", "timeout"}                 -> {"result"}   what the page put into globalThis.kompakt
-//   {"do": "screenshot", "file"}                -> {"width", "height"}
+//   {"do": "screenshot", "file", "whole"}       -> {"bytes"}    of the whole page, or of what the window shows
 //
 // There is no network: what a page asks of the public copy of the npm registry comes from the packages that lie in the
 // folders given as arguments, in the version that lies there; what it asks of its own server goes there; else nothing.
-import {createRequire} from 'node:module';
 import fs from 'node:fs';
 import path from 'node:path';
 import readline from 'node:readline';
-import {pathToFileURL} from 'node:url';
+import {launch} from './launch.mjs';
 
 const [executable, profile, ...folders] = process.argv.slice(2);
-const require = createRequire(path.join(folders[0], 'package.json'));
-const load = async name => (await import(pathToFileURL(require.resolve(name)))).default;
 const NPM = 'https://cdn.jsdelivr.net/npm/';
 const TYPES = {'.js': 'text/javascript', '.mjs': 'text/javascript', '.wasm': 'application/wasm'};
-const WEBGL = ['--use-gl=angle', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--ignore-gpu-blocklist'];
 
 console.log = console.info = console.warn = console.error; // stdout is for answers
-const puppeteer = await load('puppeteer-core');
 let browser = null, page = null, said = [];
-
-async function launch() {
-  const root = process.getuid?.() === 0 ? ['--no-sandbox'] : [];
-  const common = {pipe: true, protocolTimeout: 900000, userDataDir: profile};
-  if (executable) {
-    return puppeteer.launch({...common, args: [...WEBGL, ...root], executablePath: executable, headless: true});
-  }
-  const chromium = await load('@sparticuz/chromium');
-  chromium.setGraphicsMode = true;
-  const args = [...chromium.args.filter(arg => !/use-gl|use-angle|swiftshader|single-process/.test(arg)), ...WEBGL];
-  return puppeteer.launch({...common, args: [...args, ...root], executablePath: await chromium.executablePath(), headless: 'shell'});
-}
 
 // The file of an installed package that `url` names, with its version.
 function installed(url) {
@@ -65,7 +48,7 @@ function answer(request, origin) {
 }
 
 async function open({url, width, height, scale, dark}) {
-  browser ??= await launch();
+  browser ??= await launch(folders[0], executable, profile);
   await page?.close();
   said = [];
   page = await browser.newPage();
@@ -88,8 +71,8 @@ async function result({timeout}) {
   return {result: await page.evaluate(() => globalThis.kompakt), said};
 }
 
-async function screenshot({file}) {
-  const bytes = await page.screenshot({path: file, fullPage: true});
+async function screenshot({file, whole = true}) {
+  const bytes = await page.screenshot({path: file, fullPage: whole});
   return {bytes: bytes.length};
 }
 

@@ -1,0 +1,114 @@
+"""The run in one sentence."""
+
+from __future__ import annotations
+
+import math
+
+from kompakt.records import Artifact, Run, Trial
+from kompakt.report.facts.metric import POINTS, RELATIVE, Metric, metric, quality
+from kompakt.report.facts.variants import BASELINE
+
+FEW_SAMPLES = 5
+"""A change of accuracy on no more samples than this is also said in samples: it may be chance."""
+
+
+def verdict(run: Run) -> str:
+    """The run in one sentence: the smallest file that is as good as float, and what it costs.
+
+    Example:
+        >>> verdict(Run(title="empty", trials=()))
+        'No recipe was tried, so there is nothing to compare.'
+    """
+    tried = [trial for trial in run.trials if trial.recipe != BASELINE]
+    if not tried:
+        return "No recipe was tried, so there is nothing to compare."
+    files = [(trial, trial.artifact) for trial in tried if trial.artifact is not None]
+    if not files:
+        return "No recipe made a file, so there is nothing to compare."
+    sound = [(trial, artifact) for trial, artifact in files if not artifact.breaches]
+    left_out = _left_out(len(files) - len(sound))
+    if not sound:
+        return f"Every file breaks a limit, so none is recommended{left_out}."
+    return _choose(run, sound) + left_out + "."
+
+
+def _choose(run: Run, sound: list[tuple[Trial, Artifact]]) -> str:
+    shown = metric(run)
+    measured = [
+        (trial, artifact, value)
+        for trial, artifact in sound
+        if (value := quality(trial, shown, "litert")) is not None and math.isfinite(value)
+    ]
+    baseline = next((trial for trial in run.trials if trial.recipe == BASELINE), None)
+    if baseline is None or baseline.artifact is None:
+        trial, artifact = min(sound, key=lambda pair: pair[1].bytes)
+        return f"There is no float file to compare with; the smallest file is {trial.recipe} ({artifact.bytes:,} bytes)"
+    reference = quality(baseline, shown, "litert")
+    if reference is None:
+        reference = quality(baseline, shown, "keras")
+    if reference is None or not math.isfinite(reference) or not measured:
+        trial, artifact = min(sound, key=lambda pair: pair[1].bytes)
+        return (
+            f"The {shown.name} of the files was not measured; the smallest file is {trial.recipe}, "
+            f"{_smaller(baseline.artifact.bytes, artifact.bytes)}"
+        )
+    return _judge(shown, baseline.artifact, reference, measured)
+
+
+def _judge(shown: Metric, float_file: Artifact, reference: float, measured: list[tuple[Trial, Artifact, float]]) -> str:
+    def loss(item: tuple[Trial, Artifact, float]) -> float:
+        return shown.loss(baseline=reference, value=item[2])
+
+    limit = f"{POINTS} points" if shown.is_accuracy else f"{RELATIVE * 100:g} %"
+    # 1e-9: a loss of exactly 0.5 points is a little more in binary.
+    good = [item for item in measured if loss(item) <= shown.tolerance(reference) + 1e-9]
+    if not good:
+        best = min(measured, key=lambda item: (loss(item), item[1].bytes))
+        return (
+            f"No file is within {limit} of float {shown.name}; the closest is {best[0].recipe}, "
+            f"{_smaller(float_file.bytes, best[1].bytes)}, {_change(shown, loss(best), best[1])}"
+        )
+    best = min(good, key=lambda item: (item[1].bytes, loss(item)))
+    text = (
+        f"{best[0].recipe} is the smallest file within {limit} of float {shown.name}: "
+        f"{_smaller(float_file.bytes, best[1].bytes)} ({best[1].bytes:,} bytes instead of "
+        f"{float_file.bytes:,}), {_change(shown, loss(best), best[1])}"
+    )
+    ties = [item[0].recipe for item in good if item[1].bytes == best[1].bytes and item is not best]
+    if ties:
+        text += f"; {', '.join(ties)} {'is' if len(ties) == 1 else 'are'} as small"
+    packed = min(good, key=lambda item: (item[1].gzip_bytes, loss(item)))
+    if packed[1].gzip_bytes < best[1].gzip_bytes:
+        text += (
+            f"; gzipped, it is {packed[0].recipe}: "
+            f"{_smaller(float_file.gzip_bytes, packed[1].gzip_bytes)}, {_change(shown, loss(packed), packed[1])}"
+        )
+    return text
+
+
+def _smaller(float_bytes: int, file_bytes: int) -> str:
+    if not file_bytes or not float_bytes:
+        return f"{file_bytes:,} bytes instead of {float_bytes:,}"
+    if file_bytes > float_bytes:
+        return f"{file_bytes / float_bytes:.2f} times larger than float"
+    ratio = float_bytes / file_bytes
+    return f"{ratio:.1f} times smaller than float" if file_bytes < float_bytes else "as large as float"
+
+
+def _change(shown: Metric, loss: float, artifact: Artifact) -> str:
+    """What was lost or gained; where that is a handful of samples, how many."""
+    if abs(loss) < 5e-5 if shown.is_accuracy else loss == 0:
+        return f"no {shown.name} lost" if shown.is_accuracy else f"{shown.name} unchanged"
+    if shown.is_accuracy:
+        samples = artifact.agreement.samples if artifact.agreement is not None else 0
+        count = round(abs(loss) * samples)
+        told = f" ({count} of {samples:,} test samples)" if 0 < count <= FEW_SAMPLES else ""
+        return f"{abs(loss) * 100:.2f} points {'lost' if loss > 0 else 'gained'}{told}"
+    return f"{shown.name} {abs(loss):.3g} {'worse' if loss > 0 else 'better'}"
+
+
+def _left_out(breached: int) -> str:
+    if not breached:
+        return ""
+    noun, verb = ("file", "was") if breached == 1 else ("files", "were")
+    return f"; {breached} {noun} with a breach {verb} left out"

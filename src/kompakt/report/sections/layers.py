@@ -1,0 +1,102 @@
+"""What each file holds, layer by layer, beside what was asked."""
+
+from __future__ import annotations
+
+import functools
+
+from kompakt.report.blocks import Block, Bullets, Cell, Column, Fold, Line, Section, Table, Words
+from kompakt.report.facts import Facts, FileLayers, LayerRow
+from kompakt.report.layers import sparkline
+from kompakt.report.sections.words import name, numbers, numeric
+from kompakt.report.table import MISSING
+
+LEGEND = (
+    "Bytes: values times bits, without tables and scales; what is stored sparse takes another number. Zeros are exact, "
+    "distinct values the most in any one channel. Histograms: stored integers over the whole range of their type, "
+    "floats from the least to the largest."
+)
+
+
+def layers(facts: Facts) -> Section:
+    """A fold for each file."""
+    title = "Layers: what was asked and what each file holds"
+    if not facts.layers:
+        return Section(key="layers", title=title, blocks=(Words(text="No file was made."),))
+    folds = tuple(_fold(file) for file in facts.layers)
+    return Section(key="layers", title=title, blocks=(Words(text=LEGEND, note=True), *folds))
+
+
+def _fold(file: FileLayers) -> Fold:
+    missed = file.asked - file.held
+    if missed:
+        note = f"{missed} of {file.asked} requests not held"
+    else:
+        note = f"all {file.asked} requests held" if file.asked else "nothing asked of its weights"
+    blocks: list[Block] = [Bullets(lines=file.applied)] if file.applied else []
+    if file.rows:
+        blocks.append(_table(file))
+        if any(row.histogram for row in file.rows):
+            blocks.append(Fold(summary="The numbers of these histograms", blocks=(_counts(file),)))
+    else:
+        blocks.append(Words(text="The weights of this file were not read.", note=True))
+    return Fold(summary=file.recipe, note=note, bad=missed > 0, opened=missed > 0, blocks=blocks)
+
+
+def _table(file: FileLayers) -> Table:
+    drawn = any(row.histogram for row in file.rows)
+    columns = (
+        Column(title="weight"),
+        Column(title="type"),
+        *numbers("bits", "values", "bytes"),
+        *numbers("zeros", "%", "asked, at least", group="zeros"),
+        *numbers("a channel", "asked, at most", group="distinct"),
+        Column(title="held"),
+        *([Column(title="histogram", drawn=True)] if drawn else []),
+    )
+    lines = tuple(Line(cells=_cells(row, drawn)) for row in file.rows)
+    return Table(label=f"Weights of {file.recipe}", columns=columns, lines=lines)
+
+
+def _cells(row: LayerRow, drawn: bool) -> tuple[Cell, ...]:
+    size = numeric(row.bytes)
+    held = Cell(text=MISSING if row.held is None else "yes" if row.held else "no", bad=row.held is False)
+    return (
+        name(row.site),
+        Cell(text=f"{row.dtype}{', sparse' if row.sparse else ''}"),
+        numeric(row.bits),
+        numeric(row.values),
+        Cell(text=size.text, value=size.value, share=row.share),
+        numeric(row.zeros),
+        numeric(row.zero_share, "{:.1f}", 100),
+        numeric(row.asked_zeros),
+        numeric(row.distinct),
+        numeric(row.asked_palette),
+        held,
+        *([_histogram(row)] if drawn else []),
+    )
+
+
+def _histogram(row: LayerRow) -> Cell:
+    if row.histogram is None:
+        return Cell(text=MISSING)
+    from kompakt.report.plots.histogram import histogram_svg
+
+    return Cell(text=sparkline(row.histogram.counts), svg=functools.partial(histogram_svg, row.histogram))
+
+
+def _counts(file: FileLayers) -> Table:
+    from kompakt.report.plots.histogram import histogram_text
+
+    lines = tuple(
+        Line(
+            cells=(
+                name(row.site),
+                Cell(text=histogram_text(row.histogram)),
+                Cell(text=" ".join(map(str, row.histogram.counts))),
+            )
+        )
+        for row in file.rows
+        if row.histogram
+    )
+    columns = (Column(title="weight"), Column(title="in words"), Column(title="values in each part", code=True))
+    return Table(label=f"Histograms of {file.recipe}", columns=columns, lines=lines, sortable=False)
