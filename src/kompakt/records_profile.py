@@ -100,7 +100,7 @@ class Roofline:
     Attributes:
         macs: kind of arithmetic ("float32", "int8") -> multiply-accumulates of one run of the file.
         peak: kind -> multiply-accumulates a second, of a large matrix product in LiteRT.
-        traffic: bytes that have to be read or written once: weights, inputs and outputs.
+        traffic: bytes that have to be read once: weights and inputs.
         bandwidth: bytes a second, of copying as many bytes as ``traffic``, from whichever cache they fit into.
         compute, memory: milliseconds that follow from each. measured: the fastest run.
     """

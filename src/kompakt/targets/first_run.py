@@ -13,19 +13,19 @@ import numpy as np
 from kompakt.isolated import Answer, function_called
 
 
-def first_run(arrays: list[np.ndarray], *, function: str, values: dict[str, Any]) -> Answer:
-    """Import the module of ``function``, call it, and tell how long each took, and how much memory.
+def first_run(arrays: list[np.ndarray], *, called: str, values: dict[str, Any]) -> Answer:
+    """Import the module of ``called``, a "module:name", call it, and tell how long each took, and how much memory.
 
     Returns:
         {"runtime": seconds of the import, "first": of the call, "growth": bytes of memory that the call took at the
         most beyond what there was before it, "process": bytes of the whole process at the most}.
     """
     begin = time.perf_counter()
-    called = function_called(function)
+    function = function_called(called)
     imported = time.perf_counter()
     before = resident()
     reset_peak()
-    called(arrays, **values)
+    function(arrays, **values)
     end = time.perf_counter()
     peak = peak_resident()
     return [], {

@@ -26,11 +26,13 @@ class End:
 
     Attributes:
         integers: whether numbers in it are places in a table or the like, so that 0 is always one of them.
+        bytes: of one number.
     """
 
     name: str
     shape: tuple[int | None, ...]
     integers: bool = False
+    bytes: int = 4
 
     @property
     def batch(self) -> int:
@@ -116,33 +118,16 @@ class Profiler(ABC):
         return None
 
     @abstractmethod
-    def timed(self, data: bytes, inputs: Any, threads: int) -> Question:
-        """What runs the file ``times`` times and gives the seconds of each run."""
-
-    @abstractmethod
-    def run_once(self, data: bytes, inputs: Any) -> Question:
-        """What loads the file and runs it on one batch."""
-
     def laps(self, data: bytes, inputs: Any, *, threads: int = 1, process: str = "") -> Laps:
         """A function that runs the file n times and gives the seconds of each run.
 
         Args:
             process: a word; those with another one run in another process.
         """
-        asked = self.timed(data, to_time(inputs), threads)
-        word = f"{process} {threads} threads"
 
-        def run_times(n: int) -> np.ndarray:
-            return call(asked.function, asked.arrays, of=asked.of, process=word, times=n, **asked.values)[0][0]
-
-        return run_times
-
+    @abstractmethod
     def first_run(self, data: bytes, inputs: Any) -> FirstRun:
         """Begin a process, import the runtime, load the file and run it once."""
-        asked = self.run_once(data, inputs)
-        start = time.perf_counter()
-        _, told = once(FIRST, asked.arrays, of=asked.of, function=asked.function, values=asked.values)
-        return FirstRun(total=time.perf_counter() - start, **told)
 
     def arena(self, data: bytes) -> int | None:
         """Bytes of the arena that the runtime needs, where it has one."""
@@ -155,6 +140,33 @@ class Profiler(ABC):
             InputError: files of this target cannot be cut.
         """
         raise InputError("operators one by one: only TFLite files can be cut into them")
+
+
+class ServedProfiler(Profiler):
+    """One whose runtime works in a process of :mod:`kompakt.isolated`."""
+
+    @abstractmethod
+    def timed(self, data: bytes, inputs: Any, threads: int) -> Question:
+        """What runs the file ``times`` times and gives the seconds of each run."""
+
+    @abstractmethod
+    def run_once(self, data: bytes, inputs: Any) -> Question:
+        """What loads the file and runs it on one batch."""
+
+    def laps(self, data: bytes, inputs: Any, *, threads: int = 1, process: str = "") -> Laps:
+        asked = self.timed(data, to_time(inputs), threads)
+        word = f"{process} {threads} threads"
+
+        def run_times(n: int) -> np.ndarray:
+            return call(asked.function, asked.arrays, of=asked.of, process=word, times=n, **asked.values)[0][0]
+
+        return run_times
+
+    def first_run(self, data: bytes, inputs: Any) -> FirstRun:
+        asked = self.run_once(data, inputs)
+        start = time.perf_counter()
+        _, told = once(FIRST, asked.arrays, of=asked.of, called=asked.function, values=asked.values)
+        return FirstRun(total=time.perf_counter() - start, **told)
 
 
 PROFILERS: dict[str, str] = {

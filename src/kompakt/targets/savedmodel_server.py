@@ -115,6 +115,12 @@ def run(arrays: list[np.ndarray], *, inputs: Sequence[str] | None, outputs: Sequ
     return [column[: len(given[0])].astype("float32") for column in columns], None
 
 
+def ends(arrays: list[np.ndarray]) -> Answer:
+    """[name, shape with None for what is open, whether it takes integers] of each input of the signature, sorted."""
+    specs = load(arrays[0].tobytes()).specs
+    return [], [[name, specs[name].shape.as_list(), not specs[name].dtype.is_floating] for name in sorted(specs)]
+
+
 def ways(arrays: list[np.ndarray], *, inputs: Sequence[str], outputs: Sequence[str]) -> Answer:
     """Outputs for one batch, called by the signature, by ``.serve`` and through a TFSMLayer, and how many each has."""
     import keras  # here alone: what serves starts without

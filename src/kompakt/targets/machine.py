@@ -1,0 +1,47 @@
+"""What this machine can do at the best, by two simple measurements: multiply-accumulates and bytes a second."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from kompakt.isolated import call
+
+LITERT = "kompakt.targets.litert:seconds"
+BANDWIDTH = "kompakt.targets.bandwidth:copied"
+ROWS, INNER, COLUMNS = 256, 1024, 1024
+TIMES, READINGS = 40, 3
+"""Runs a reading, and readings: the fastest run counts, since what slows one down is not the machine's limit."""
+
+LEAST = 1 << 18
+"""Bytes from which on a copy takes so long that the call of it does not count."""
+
+
+@functools.lru_cache(maxsize=32)
+def peak(kind: str, threads: int) -> float:
+    """Multiply-accumulates a second of a 256 x 1024 by 1024 x 1024 product in LiteRT, "float32" or "int8".
+
+    A product of matrices is what linear algebra libraries are tuned for: little else reaches as much.
+    """
+    from kompakt.targets.tflite_build import product
+
+    file = np.frombuffer(product(kind, ROWS, INNER, COLUMNS), "uint8")
+    given = np.random.default_rng(0).standard_normal((ROWS, INNER)).astype("float32")
+    asked = {"names": None, "threads": threads, "times": TIMES}
+    laps = [call(LITERT, [file, given], of="LiteRT", **asked)[0][0] for _ in range(READINGS)]
+    return ROWS * INNER * COLUMNS / float(np.min(laps))
+
+
+@functools.lru_cache(maxsize=64)
+def _bandwidth(size: int, threads: int) -> float:
+    return float(call(BANDWIDTH, [], of="copying", size=size, threads=threads)[1])
+
+
+def bandwidth(size: int, threads: int) -> float:
+    """Bytes a second that are read or written when ``size`` bytes are touched again and again.
+
+    Half of them are copied to the other half, so that it is the bandwidth of the cache into which they fit, or of
+    memory. To a power of two, and of 256 KiB at the least.
+    """
+    return _bandwidth(max(LEAST, 1 << (size - 1).bit_length()), threads)
