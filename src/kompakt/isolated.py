@@ -132,6 +132,13 @@ def begin(function: str) -> None:
         process.send({"function": function}, [])
 
 
+def end(process: str) -> None:
+    """End the processes that calls with this word have begun: each keeps the memory of its runtime."""
+    with _LOCK:
+        for key in [key for key in _PROCESSES if key[1] == process and key[-1] == os.getpid()]:
+            _PROCESSES.pop(key).end()
+
+
 def echo(arrays: list[np.ndarray], **values: Any) -> Answer:
     """What was given."""
     return arrays, values

@@ -205,10 +205,16 @@ def compare_latency(
     """
     (count,) = _checked([threads], rounds)
     sides = [subject_at(each, inputs, seed) for each in (artifact, other)]
-    laps = [
-        side.profiler.laps(side.data, side.inputs, threads=count, process=f"side {i}") for i, side in enumerate(sides)
-    ]
-    found = latency_ratio(lambda n: float(laps[0](n).sum()), lambda n: float(laps[1](n).sum()), rounds=rounds)
+    words = [f"side {i}" for i in range(len(sides))]
+    try:
+        laps = [
+            side.profiler.laps(side.data, side.inputs, threads=count, process=word)
+            for side, word in zip(sides, words, strict=True)
+        ]
+        found = latency_ratio(lambda n: float(laps[0](n).sum()), lambda n: float(laps[1](n).sum()), rounds=rounds)
+    finally:
+        for side, word in zip(sides, words, strict=True):
+            side.profiler.end(threads=count, process=word)
     return LatencyRatio(
         path=sides[0].path,
         other=sides[1].path,

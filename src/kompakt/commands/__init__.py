@@ -4,5 +4,5 @@ A command's module has ``ABOUT``, one line; ``options(parser)``, which adds what
 does it and returns the exit code.
 """
 
-COMMANDS = ("demo", "optimize", "export", "verify", "sensitivity", "recipes")
+COMMANDS = ("demo", "optimize", "export", "verify", "bench", "sensitivity", "recipes")
 """Names of the modules here, in the order in which ``kompakt --help`` has them."""

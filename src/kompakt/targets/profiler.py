@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kompakt.errors import InputError
-from kompakt.isolated import call, once
+from kompakt.isolated import call, end, once
 from kompakt.measure import Laps
 from kompakt.records_profile import Operators
 from kompakt.targets.target import to_time
@@ -122,8 +122,11 @@ class Profiler(ABC):
         """A function that runs the file n times and gives the seconds of each run.
 
         Args:
-            process: a word; those with another one run in another process.
+            process: a word; those with another one run in another process, which stays until :meth:`end`.
         """
+
+    def end(self, *, threads: int, process: str) -> None:  # noqa: B027  most have nothing to end
+        """End the process that :meth:`laps` has begun for this word."""
 
     @abstractmethod
     def first_run(self, data: bytes, inputs: Any) -> FirstRun:
@@ -155,18 +158,26 @@ class ServedProfiler(Profiler):
 
     def laps(self, data: bytes, inputs: Any, *, threads: int = 1, process: str = "") -> Laps:
         asked = self.timed(data, to_time(inputs), threads)
-        word = f"{process} {threads} threads"
+        word = _word(process, threads)
 
         def run_times(n: int) -> np.ndarray:
             return call(asked.function, asked.arrays, of=asked.of, process=word, times=n, **asked.values)[0][0]
 
         return run_times
 
+    def end(self, *, threads: int, process: str) -> None:
+        end(_word(process, threads))
+
     def first_run(self, data: bytes, inputs: Any) -> FirstRun:
         asked = self.run_once(data, inputs)
         start = time.perf_counter()
         _, told = once(FIRST, asked.arrays, of=asked.of, called=asked.function, values=asked.values)
         return FirstRun(total=time.perf_counter() - start, **told)
+
+
+def _word(process: str, threads: int) -> str:
+    """TensorFlow is told the number of its threads once in the life of a process."""
+    return f"{process} {threads} threads"
 
 
 PROFILERS: dict[str, str] = {
