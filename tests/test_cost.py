@@ -223,8 +223,8 @@ PUBLISHED = {
     "ResNet50": (3.86e9, 25.5e6, 0),
     # Tan and Le 2019, "EfficientNet", arXiv 1905.11946, table 2: 0.39 B, 5.3 M parameters. Their program halves all
     # floating point operations of the graph, products of single values in it (efficientnet/utils.py,
-    # num_params_flops), and counts every variable that is trained. The multiply-accumulates alone are 0.386 G in torchvision's table of its weights
-    # (torchvision/models/efficientnet.py, _ops of EfficientNet_B0_Weights).
+    # num_params_flops), and counts every variable that is trained. The multiply-accumulates alone are 0.386 G in
+    # torchvision's table of its weights (torchvision/models/efficientnet.py, _ops of EfficientNet_B0_Weights).
     "EfficientNetB0": (0.386e9, 5.3e6, 2),
 }
 """Application of Keras -> (multiply-accumulates at 224 x 224, parameters) as published, and how many of the four values

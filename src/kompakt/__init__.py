@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from kompakt.export import export as export
     from kompakt.export_all import export_all as export_all
     from kompakt.loading import load_model as load_model
+    from kompakt.profile import compare_latency as compare_latency
+    from kompakt.profile import profile as profile
     from kompakt.quantization import quantize as quantize
     from kompakt.recipe import Recipe as Recipe
     from kompakt.recipe import load_recipe as load_recipe
@@ -78,6 +80,8 @@ _HOME = {
     "Deployment": "records",
     "Encoding": "records",
     "optimize": "run",
+    "compare_latency": "profile",
+    "profile": "profile",
     "quantize": "quantization",
     "reestimate_batchnorm": "repairs.batchnorm",
     "correct_bias": "repairs.bias",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kompakt.commands.shared import OK, data_option, loaded, progress, trust_option
 
 if TYPE_CHECKING:
-    from kompakt.records_profile import Bench
+    from kompakt.records_profile import Bench, LatencyRatio, Profile
 
 ABOUT = "measure latency, memory and size of files, with their physical limits"
 
@@ -59,25 +59,19 @@ def _measured(options: Namespace, report: Any) -> Bench:
         target_at(path)
     model = None if options.model is None else loaded(options.model, options)
     inputs = _inputs(options, model)
-    profiles = []
+    given: dict[str, Any] = {"inputs": inputs, "model": model, "threads": options.threads}
+    profiles: list[Profile] = []
     for path in options.files:
         report(f"measuring {path}", len(profiles) / len(options.files))
-        profiles.append(
-            profile(
-                path,
-                inputs=inputs,
-                model=model,
-                threads=options.threads,
-                rounds=options.rounds or ROUNDS,
-                operators=options.operators,
-            )
-        )
-    ratios = []
-    for path in options.files[1:]:
-        report(f"comparing {path}", len(ratios) / len(options.files))
-        threads = (options.threads or [1])[0]
-        pair = path, options.files[0]
-        ratios.append(compare_latency(*pair, inputs=inputs, threads=threads, rounds=options.rounds or PAIRED))
+        rounds = options.rounds or ROUNDS
+        profiles.append(profile(path, rounds=rounds, operators=options.operators, **given))
+    ratios: list[LatencyRatio] = []
+    for path, other in zip(options.files[1:], profiles[1:], strict=True):
+        for threads in dict.fromkeys(options.threads or [1]):
+            if profiles[0].timing(threads) and other.timing(threads):  # a runtime of one thread has no other
+                report(f"comparing {path}", len(ratios) / len(options.files))
+                rounds = options.rounds or PAIRED
+                ratios.append(compare_latency(path, options.files[0], inputs=inputs, threads=threads, rounds=rounds))
     return Bench(profiles=tuple(profiles), ratios=tuple(ratios))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kompakt.records_profile import Bench, LayerProfile, Operators, OperatorTime, Profile, Roofline
+from kompakt.records_profile import Bench, LatencyRatio, LayerProfile, Operators, OperatorTime, Profile, Roofline
 from kompakt.report.table import MISSING, printable
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ RATIOS = (
 )
 
 OPERATORS = (
-    "Each operator is cut out and run alone, in turn with the others and the whole file; ms ± half the interquartile "
-    "range. bound: by the roofline. A call costs {call} whatever is computed: of the sum, {calls}."
+    "Each operator is cut out and run alone, in turn with the others and the whole file: µs ± half the interquartile "
+    "range. bound: by the roofline. A call costs {call} µs whatever is computed."
 )
 
 
@@ -33,14 +34,17 @@ def bench_tables(bench: Bench) -> list[RenderableType]:
     """One file in full; several side by side, with what is missing or worth knowing of each below."""
     if len(bench.profiles) == 1:
         return profile_tables(bench.profiles[0])
-    lines = [f"{name(p)}: {line}" for p in bench.profiles for line in _said(p)]
-    return [comparison_table(bench), *(_text(line) for line in dict.fromkeys(lines))]
+    lines = ratio_lines(bench) + [f"{name(p)}: {line}" for p in bench.profiles for line in _said(p)]
+    apart = [
+        part for p in bench.profiles if p.operators for part in (_text(f"\n{p.path}"), operators_table(p.operators))
+    ]
+    return [comparison_table(bench), *(_text(line) for line in dict.fromkeys(lines)), *apart]
 
 
 def profile_tables(profile: Profile) -> list[RenderableType]:
     """Latency, what else is measured, and the layers; the operators where they were timed."""
     shown: list[RenderableType] = [_text(heading(profile)), latency_table(profile), _text("")]
-    shown += [_text(line) for line in fact_lines(profile)]
+    shown.append(facts_table(profile))
     if profile.layers:
         shown += [_text(""), layers_table(profile)]
     if profile.operators is not None:
@@ -54,39 +58,52 @@ def heading(profile: Profile) -> str:
     return f"{profile.path}: {profile.target}{many}\n{profile.machine}\n"
 
 
-def fact_lines(profile: Profile) -> list[str]:
-    """Start, memory, sizes and the limits of the machine, a line each.
+def facts_table(profile: Profile) -> Table:
+    """Start, memory, sizes and the limits of the machine, a word and a text each."""
+    table = _table(("", ""))
+    table.show_header = False
+    for column in table.columns:
+        column.justify, column.no_wrap = "left", False
+    for word, text in fact_lines(profile):
+        table.add_row(word, _cell(text))
+    return table
+
+
+def fact_lines(profile: Profile) -> list[tuple[str, str]]:
+    """(word, text) of each fact that is no table.
 
     Example:
         >>> sizes = dict(bytes=10, gzip_bytes=9, weight_bytes=6, other_bytes=4, entropy_bytes=3, table_bytes=1)
         >>> p = Profile(path="m", target="tflite", machine="", batch=1, macs=2, parameters=3, **sizes)
         >>> fact_lines(p)[0]
-        'size      10 bytes, 9 gzipped: weights 6, all else 4'
+        ('size', '10 bytes (9 gzipped): 6 of weights, 4 of all else')
     """
     p = profile
+    sizes = (
+        f"{p.bytes:,} bytes ({p.gzip_bytes:,} gzipped): {p.weight_bytes:,} of weights, {p.other_bytes:,} of all else"
+    )
+    bound = f"weights at their entropy {p.entropy_bytes:,} bytes; a table of all symbols {p.table_bytes:,}"
     lines = [
-        f"size      {p.bytes:,} bytes, {p.gzip_bytes:,} gzipped: weights {p.weight_bytes:,}, all else {p.other_bytes:,}",
-        f"          weights at the entropy of their symbols {p.entropy_bytes:,}, and a table of all {p.table_bytes:,}",
-        f"costs     {_count(p.macs)} multiply-accumulates a sample, {p.parameters:,} parameters",
+        ("size", sizes),
+        ("bound", bound),
+        ("costs", f"{_count(p.macs)} MACs a sample, {p.parameters:,} parameters"),
     ]
     if p.cold_start is not None:
         c = p.cold_start
-        lines.append(
-            f"start     {c.total:.0f} ms in a new process: runtime {c.runtime:.0f}, loading and first run {c.first:.1f}"
-            f" (median of {c.repeats})"
-        )
+        parts = f"runtime {c.runtime:.0f}, loading and first run {c.first:.1f} (median of {c.repeats})"
+        lines.append(("start", f"{c.total:.0f} ms in a new process: {parts}"))
     m = p.memory
     if m.growth is not None:
-        whole = "" if m.process is None else f"; the whole process {_bytes(m.process)}"
-        lines.append(f"memory    {_bytes(m.growth)} at the most for loading and running it{whole}")
+        whole = "" if m.process is None else f" (whole process {_bytes(m.process)})"
+        lines.append(("memory", f"{_bytes(m.growth)} at the most to load and run it{whole}"))
     if m.arena is not None:
-        lines.append(f"arena     {m.arena:,} bytes, the smallest in which it runs")
-    return lines + [_machine_line(roof) for roof in p.rooflines]
+        lines.append(("arena", f"{m.arena:,} bytes, the smallest in which it runs"))
+    return lines + [("machine", _machine_line(roof)) for roof in p.rooflines]
 
 
 def latency_table(profile: Profile) -> Table:
     """One row for each number of threads, the bound beside it."""
-    table = _table(("threads", "runs", "min ms", "median", "± ", "95 %", "bound ms", "of", "reached"), first="right")
+    table = _table(("threads", "runs", "min ms", "median", "±", "95 %", "bound ms", "of", "reached"))
     roofs = {roof.threads: roof for roof in profile.rooflines}
     for t in profile.latency:
         roof = roofs.get(t.threads)
@@ -120,33 +137,31 @@ def layers_table(profile: Profile) -> Table:
 
 
 def operators_table(operators: Operators) -> Table:
-    """One row an operator, their sum and the whole file."""
-    from rich.text import Text
-
-    table = _table(("operator", "makes", "MACs", "ms", "±", "bound", "% of sum"))
+    """One row an operator, their sum and the whole file, in microseconds."""
+    table = _table(("operator", "makes", "MACs", "µs", "±", "bound", "% of sum"))
     for row in operators.rows:
         table.add_row(_cell(row.name), _cell(row.output), *map(_cell, _operator_cells(row, operators.sum)))
     table.add_section()
-    table.add_row("sum", "", "", _ms(operators.sum))
-    table.add_row("without calls", "", "", _ms(operators.sum - operators.call))
-    table.add_row("whole file", "", "", _ms(operators.whole))
+    table.add_row("sum", "", "", _us(operators.sum))
+    table.add_row("less calls", "", "", _us(operators.sum - operators.call))
+    table.add_row("whole file", "", "", _us(operators.whole))
     count = sum(row.milliseconds is not None for row in operators.rows)
-    each = operators.call / count if count else 0.0
-    table.caption = Text(OPERATORS.format(call=f"{_ms(each)} ms", calls=f"{_ms(operators.call)} ms"))
+    told = OPERATORS.format(call=_us(operators.call / count if count else 0.0))
+    lost = [f"Not alone: {row.name} ({row.output}): {row.missing}." for row in operators.rows if row.missing]
+    table.caption = printable(" ".join([told, *lost]))
     return table
 
 
 def comparison_table(bench: Bench) -> Table:
-    """One row a file."""
+    """One row a file; the ratios are those on the first number of threads."""
     table = _table(("file", "ms", "latency / first", "bytes", "gzip", "entropy", "MACs", "memory", "start"))
-    ratios = {ratio.path: ratio for ratio in bench.ratios}
-    for p in bench.profiles:
+    ratios = _shown_ratios(bench)
+    for i, p in enumerate(bench.profiles):
         ratio = ratios.get(p.path)
-        compared = "1" if ratio is None else f"{ratio.ratio:.2f} ±{ratio.spread:.2f}\n{ratio.low:.2f}..{ratio.high:.2f}"
         table.add_row(
             _cell(name(p)),
             _ms(p.latency[0].median) if p.latency else MISSING,
-            compared,
+            "1" if i == 0 else MISSING if ratio is None else _ratio(ratio),
             f"{p.bytes:,}",
             f"{p.gzip_bytes:,}",
             f"{p.entropy_bytes:,}",
@@ -156,6 +171,25 @@ def comparison_table(bench: Bench) -> Table:
         )
     table.caption = RATIOS
     return table
+
+
+def ratio_lines(bench: Bench) -> list[str]:
+    """The ratios on further numbers of threads."""
+    return [
+        f"{os.path.basename(r.path)} on {r.threads} threads: {r.ratio:.3f} ±{r.spread:.3f} of "
+        f"{os.path.basename(r.other)}, {r.low:.3f}..{r.high:.3f}"
+        for r in bench.ratios
+        if r not in _shown_ratios(bench).values()
+    ]
+
+
+def _shown_ratios(bench: Bench) -> dict[str, LatencyRatio]:
+    """Path -> the ratio that is in the table: the one that was measured first."""
+    return {ratio.path: ratio for ratio in reversed(bench.ratios)}
+
+
+def _ratio(found: LatencyRatio) -> str:
+    return f"{found.ratio:.3f} ±{found.spread:.3f}\n{found.low:.3f}..{found.high:.3f}"
 
 
 def name(profile: Profile) -> str:
@@ -186,26 +220,26 @@ def _layer_cells(row: LayerProfile) -> list[str]:
 def _operator_cells(row: OperatorTime, total: float) -> list[str]:
     macs = MISSING if row.macs is None else _short(row.macs)
     if row.milliseconds is None or row.spread is None:
-        return [macs, MISSING, "", _ms(row.bound), printable(row.missing)[:24]]
+        return [macs, MISSING, "", _us(row.bound), ""]
     share = f"{row.milliseconds / total:.0%}" if total else MISSING
-    return [macs, _ms(row.milliseconds), _ms(row.spread, 1), _ms(row.bound), share]
+    return [macs, _us(row.milliseconds), _us(row.spread, 2), _us(row.bound), share]
 
 
 def _machine_line(roof: Roofline) -> str:
     peaks = ", ".join(f"{speed / 1e9:.3g} G {kind}" for kind, speed in roof.peak.items())
     threads = f"{roof.threads} thread{'s' * (roof.threads > 1)}"
-    return f"machine   {threads}: {peaks} MACs/s, {roof.bandwidth / 1e9:.3g} GB/s for {_bytes(roof.traffic)}"
+    return f"{threads}: {peaks} MACs/s, {roof.bandwidth / 1e9:.3g} GB/s for {_bytes(roof.traffic)}"
 
 
 def _kind(roof: Roofline) -> str:
     return "arithmetic" if roof.compute >= roof.memory else "memory"
 
 
-def _table(heads: Sequence[str], first: str = "left") -> Table:
+def _table(heads: Sequence[str]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, caption_justify="left", padding=(0, 1, 0, 0))
-    for i, head in enumerate(heads):
+    for head in heads:
         text = head in ("layer", "operator", "makes", "file", "of")
         table.add_column(head, justify="left" if text else "right", overflow="fold", no_wrap=not text)
     return table
@@ -234,10 +268,12 @@ def _ms(value: float | None, digits: int = 3) -> str:
         return MISSING
     if value <= 0.0:
         return "0"
-    import math
-
     places = max(0, digits - 1 - math.floor(math.log10(value)))
     return f"{value:.{places}f}"
+
+
+def _us(milliseconds: float | None, digits: int = 3) -> str:
+    return MISSING if milliseconds is None else _ms(1e3 * milliseconds, digits)
 
 
 def _count(value: int | None) -> str:
