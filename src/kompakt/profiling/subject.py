@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keras import tree
 
 from kompakt.errors import InputError
 from kompakt.records import Artifact
@@ -68,8 +69,18 @@ def subject_at(artifact: Artifact | str | Path, inputs: Any, seed: int) -> Subje
         shipped=tuple(place.shipped(data).values()),
         profiler=profiler,
         ends=ends,
-        inputs=drawn(ends, seed) if inputs is None else inputs,
+        inputs=drawn(ends, seed) if inputs is None else _counted(inputs, ends, str(path)),
     )
+
+
+def _counted(inputs: Any, ends: Sequence[End], path: str) -> Any:
+    """``inputs``, as many as the file takes, each with samples."""
+    sizes = [np.shape(leaf)[:1] for leaf in tree.flatten(inputs)]
+    if len(sizes) != len(ends):
+        raise InputError(f"inputs=: received {len(sizes)} arrays, {path} takes {len(ends)}")
+    if (0,) in sizes or () in sizes:
+        raise InputError("inputs=: expected arrays with at least one sample each, along the first axis")
+    return inputs
 
 
 def drawn(ends: Sequence[End], seed: int) -> list[np.ndarray]:

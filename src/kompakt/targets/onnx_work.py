@@ -11,7 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from kompakt.isolated import Answer
-from kompakt.targets.onnx_server import TYPES, parse, tensors
+from kompakt.targets.onnx_server import MOVES, TYPES, parse, tensors
 
 Shape = tuple[int, ...]
 
@@ -74,17 +74,39 @@ def work(arrays: list[np.ndarray]) -> Answer:
 
     Where the constant of a node comes off a grid of integers, so does its arithmetic.
     """
-    model = onnx.shape_inference.infer_shapes(parse(arrays[0].tobytes()))
-    graph = model.graph
+    graph = _with_shapes(parse(arrays[0].tobytes()))
     known = {t.name: tuple(t.dims) for t in tensors(graph)}
     for value in (*graph.input, *graph.output, *graph.value_info):
         sizes = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-        known.setdefault(value.name, (sizes[0] or 1, *sizes[1:]) if sizes else ())
-    grids = {n.output[0] for n in graph.node if n.op_type == GRIDS[1]}
+        known.setdefault(value.name, sizes)
+    grids = _on_grids(graph)
     held = {t.name for t in tensors(graph)}
     made = {n.output[0] for n in graph.node if n.op_type == GRIDS[1] and n.input[0] in held}
     rows = [_row(node, known, grids, held | made) for node in graph.node if node.output and node.output[0] not in made]
     return [], rows
+
+
+def _with_shapes(model: Any) -> Any:
+    """The graph with the shapes of its tensors, the open sizes of inputs set to 1."""
+    sized = onnx.ModelProto()
+    sized.CopyFrom(model)
+    for value in sized.graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            if not dim.dim_value:
+                dim.dim_value = 1
+    for value in sized.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    sized.graph.ClearField("value_info")
+    return onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
+
+
+def _on_grids(graph: Any) -> set[str]:
+    """Tensors whose numbers are those of a grid: taken off one, and only moved or pooled since."""
+    found: set[str] = set()
+    for node in graph.node:  # sorted by what they read
+        if node.op_type == GRIDS[1] or (node.op_type in (*MOVES, "MaxPool") and node.input[0] in found):
+            found.add(node.output[0])
+    return found
 
 
 def _row(node: Any, known: dict[str, Shape], grids: set[str], held: set[str]) -> list[Any]:

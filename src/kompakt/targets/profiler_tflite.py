@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from kompakt.targets.target import keys, with_bytes
 from kompakt.targets.tflite_build import nothing
 from kompakt.targets.tflite_file import FLOATS, NUMPY, TFLiteFile
 from kompakt.targets.tflite_runtime import NAME, RUNTIME
-from kompakt.targets.tflite_slices import Slice, slices
+from kompakt.targets.tflite_slices import slices
 from kompakt.targets.tflite_work import stored, work
 
 SECONDS = 0.004
@@ -48,7 +48,7 @@ class TFLiteProfiler(ServedProfiler):
 
     def operators(self, data: bytes, inputs: Any, *, threads: int, rounds: int) -> Operators:
         file, cut = TFLiteFile(data), list(slices(data))
-        seen = _captured(file, data, inputs, cut)
+        seen = captured(file, data, inputs, (i for each in cut for i in each.inputs))
         sides = [(each.data, [seen.get(i, _zeros(file, i)) for i in each.inputs]) for each in cut]
         sides += [(data, [seen.get(i, _zeros(file, i)) for i in file.inputs]), (nothing(), [np.ones((1, 1), "f4")])]
         arrays = [array for content, given in sides for array in (np.frombuffer(content, "uint8"), *given)]
@@ -92,12 +92,12 @@ def operators_of(rows: Sequence[Work], taken: np.ndarray, refused: Sequence[str]
     )
 
 
-def _captured(file: TFLiteFile, data: bytes, inputs: Any, cut: Sequence[Slice]) -> dict[int, np.ndarray]:
-    """Index -> what the tensor holds in a real run, numbers as they are stored, for all that slices are fed."""
+def captured(file: TFLiteFile, data: bytes, inputs: Any, tensors: Iterable[int]) -> dict[int, np.ndarray]:
+    """Index -> what the tensor holds in a real run of one batch, numbers as they are stored, where it can be read."""
     batch = max(1, file.tensors[file.inputs[0]].shape[0] if file.tensors[file.inputs[0]].shape else 1)
-    wanted = sorted({i for each in cut for i in each.inputs} | set(file.inputs))
     first = tree.map_structure(lambda leaf: np.asarray(leaf)[:batch], inputs)
-    return {i: values[0] for i, values in tflite_runtime.tensors(data, first, wanted, batch=batch).items()}
+    found = tflite_runtime.tensors(data, first, sorted({*tensors, *file.inputs}), batch=batch)
+    return {i: values[0] for i, values in found.items()}
 
 
 def _zeros(file: TFLiteFile, index: int) -> np.ndarray:

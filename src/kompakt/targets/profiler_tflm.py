@@ -17,6 +17,9 @@ from kompakt.targets.tflite_work import stored, work
 from kompakt.targets.tflm import MODEL, TFLM, WHOLE, stored_inputs
 from kompakt.targets.tflm_arena import NAME, RUNTIME, smallest_arena
 
+DECODE = "TFLM_DECODE"
+"""Operator that unpacks a weight: its inputs are indices into tables, and the tables."""
+
 
 class TFLMProfiler(ServedProfiler):
     """The reference kernels of TensorFlow Lite Micro on this machine, one thread: no microcontroller's time."""
@@ -58,9 +61,9 @@ def _arrays(data: bytes, inputs: Any) -> list[np.ndarray]:
 
 
 def _bytes_as_tables(ships: TFLiteFile, weight: Stored) -> int:
-    """Of what a DECODE operator reads to make the tensor, indices and tables; of the tensor where none makes it."""
+    """Of the indices and tables that are decoded; of the tensor itself where it is stored plainly."""
     for op in ships.ops:
-        if any(ships.tensors[i].name == weight.name for i in op.outputs):
+        if op.name == DECODE and ships.tensors[op.inputs[0]].name == weight.name:
             return sum(_buffer(ships, i) for i in op.inputs)
     return weight.bytes
 
