@@ -71,20 +71,7 @@ def test_a_file_in_full():
     assert "1  150   2.00   2.25 0.1 3.50     1.00 arithmetic     50%" in text
     assert row(lines, "size")[1:4] == ["1,050,000", "bytes", "(900,000"]
     assert row(lines, "bound")[1:6] == ["weights", "at", "their", "entropy", "812,500"]
-    assert row(lines, "machine") == [
-        "machine",
-        "1",
-        "thread:",
-        "4",
-        "G",
-        "int8",
-        "MACs/s,",
-        "10",
-        "GB/s",
-        "for",
-        "1.2",
-        "MB",
-    ]
+    assert " ".join(row(lines, "machine")) == "machine 1 thread: 4 G int8 MACs/s, 10 GB/s for 1.2 MB"
     assert row(lines, "memory")[1:3] == ["3.5", "MB"] and row(lines, "arena")[1] == "7,040"
     assert row(lines, "start")[1:3] == ["150", "ms"]
     assert row(lines, "conv[b]1") == ["conv[b]1", "1M", "4M", "1,000,000", "8.0", "25", "255", "6.50", "812,500"]
@@ -93,14 +80,18 @@ def test_a_file_in_full():
     assert row(lines, "all") == ["all", "1M", "4M", "1,000,000", "8.0", "812,500"]
     assert row(lines, "CONV_2D") == ["CONV_2D", "conv/output", "4M", "1500", "250", "1000", "100%"]
     assert row(lines, "less calls") == ["less", "calls", "1490"] and row(lines, "whole") == ["whole", "file", "1750"]
-    assert "Not alone: WHILE (" in text and "note: random" in lines and "not measured: arena: none" in lines
+    assert (
+        "Not alone: WHILE (a_very_long" in " ".join(text.split())
+        and "note: random" in lines
+        and "not measured: arena: none" in lines
+    )
 
 
 def test_what_is_not_there_is_not_shown():
     lines = printed(profile(cold_start=None, memory=Memory(), rooflines=(), macs=None, layers=()))
     assert not [line for line in lines if line.startswith(("start", "memory", "arena", "machine", "layer"))]
     assert row(lines, "costs")[1] == "unknown"
-    assert "1  150   2.00   2.25 0.1 3.50        – –            –" in lines
+    assert "1  150   2.00   2.25 0.1 3.50        – –        –" in "\n".join(lines)
 
 
 def ratio(path, threads=1):
@@ -113,20 +104,8 @@ def test_several_files():
     lines = printed(a, b, c, ratios=[ratio("b.tflite"), ratio("b.tflite", 2)])
     assert max(map(len, lines)) <= 80
     assert row(lines, "a.tflite")[:3] == ["a.tflite", "2.25", "1"]
-    assert row(lines, "b.tflite") == [
-        "b.tflite",
-        "2.25",
-        "0.500",
-        "±0.010",
-        "1,050,000",
-        "900,000",
-        "812,500",
-        "4M",
-        "3.5",
-        "MB",
-        "150",
-        "ms",
-    ]
+    told = "b.tflite 2.25 0.500 ±0.010 1,050,000 900,000 812,500 4M 3.5 MB 150 ms"
+    assert " ".join(row(lines, "b.tflite")) == told
     assert row(lines, "c_tfjs")[:3] == ["c_tfjs", "2.25", "–"]
     assert any("0.490..0.520" in line for line in lines)
     assert "b.tflite on 2 threads: 0.500 ±0.010 of a.tflite, 0.490..0.520" in lines
