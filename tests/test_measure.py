@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from kompakt.measure import half_iqr, latency_ratio, median_interval, timing
+from kompakt.measure import half_iqr, latency_ratio, median_interval, timing, typical
 
 
 class Clock:
@@ -98,3 +98,9 @@ def test_each_run_is_a_reading():
 
 def test_one_value_has_no_spread():
     assert half_iqr([2.0]) == 0.0
+
+
+def test_a_run_that_was_interrupted_changes_nothing():
+    laps = lambda n: np.array([0.001] * (n - 1) + [1.0]) if n > 2 else np.full(n, 0.001)  # noqa: E731
+    assert typical(laps)(10) == pytest.approx(0.01)
+    assert latency_ratio(typical(laps), typical(laps), rounds=4).ratio == 1.0

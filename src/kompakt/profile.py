@@ -14,7 +14,7 @@ import keras
 from kompakt.cost import LayerCost, layer_costs
 from kompakt.errors import InputError
 from kompakt.files import gzip_bytes
-from kompakt.measure import latency_ratio, timing
+from kompakt.measure import latency_ratio, timing, typical
 from kompakt.profiling.limits import macs_by_kind, roofline, with_bounds
 from kompakt.profiling.rows import layer_rows
 from kompakt.profiling.starts import cold_start, first_runs, memory
@@ -186,7 +186,8 @@ def compare_latency(
 ) -> LatencyRatio:
     """Latency of ``artifact`` over that of ``other``, run in turn, each in a process of its own.
 
-    They may be of different targets. The machine may become slower meanwhile: both do.
+    They may be of different targets. A reading is the median of its runs. The machine may become slower meanwhile: both
+    do.
 
     Args:
         inputs: samples that both take; numbers at random, for each its own, where there are none.
@@ -211,7 +212,7 @@ def compare_latency(
             side.profiler.laps(side.data, side.inputs, threads=count, process=word)
             for side, word in zip(sides, words, strict=True)
         ]
-        found = latency_ratio(lambda n: float(laps[0](n).sum()), lambda n: float(laps[1](n).sum()), rounds=rounds)
+        found = latency_ratio(*map(typical, laps), rounds=rounds)
     finally:
         for side, word in zip(sides, words, strict=True):
             side.profiler.end(threads=count, process=word)

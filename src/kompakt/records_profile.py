@@ -153,7 +153,7 @@ class Operators:
 
     Attributes:
         sum: milliseconds of all of them. call: of them, what one call costs whatever is computed, for each once.
-        whole: of the file, in the same rounds.
+        whole: of the file, in the same rounds. note: what is worth knowing, or "".
     """
 
     rows: tuple[OperatorTime, ...]
@@ -161,6 +161,7 @@ class Operators:
     call: float
     whole: float
     threads: int = 1
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from keras import layers as L
 
 import kompakt as kp
 from kompakt.targets import litert
-from kompakt.targets.profiler_tflite import captured
+from kompakt.targets.profiler_tflite import TFLiteProfiler, captured
 from kompakt.targets.tflite_file import TFLiteFile
 from kompakt.targets.tflite_slices import slices
 from kompakt.targets.tflite_work import work
@@ -74,3 +74,16 @@ def test_a_slice_holds_its_own_constants_alone(tmp_path):
     assert "conv1/kernel" in kept and "head/kernel" not in kept
     assert len(first.data) < len(data) / 2
     assert TFLiteFile(data).pack()  # the file itself is as it was
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*argmax agreement:UserWarning")
+def test_a_run_that_cannot_be_looked_into(tmp_path):
+    """Grids so fine that LiteRT's own kernels refuse a ReLU6 on them (untrained models have such); XNNPACK does not."""
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, L.ReLU(6.0, name="six")(L.Conv2D(4, 3, use_bias=False, name="conv")(inputs)))
+    x = 1e-12 * RNG.random((32, 8, 8, 3), "float32")
+    made = kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=x, on_breach="warn")
+    found = TFLiteProfiler().operators((tmp_path / made.path).read_bytes(), x, threads=1, rounds=2)
+    assert found.note.startswith("operators were fed zeros, a run could not be looked into (LiteRT refuses the file")
+    assert all(row.milliseconds > 0.0 for row in found.rows)

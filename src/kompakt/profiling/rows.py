@@ -100,14 +100,14 @@ def _of_model(costs: Sequence[LayerCost]) -> list[LayerProfile]:
 
 
 def _of_file(work: Sequence[Work]) -> list[LayerProfile]:
-    """Operators of one layer together, under the name of the one that multiplies most."""
+    """Operators of one layer together, called what the one is that multiplies most, or else moves most."""
     found: dict[str, LayerProfile] = {}
-    most: dict[str, int] = {}
+    most: dict[str, tuple[int, int]] = {}
     for each in work:
-        before, macs = found.get(each.layer), each.macs or 0
+        before, weight = found.get(each.layer), (each.macs or 0, each.traffic)
         total = each.macs if before is None else _sum([before.macs, each.macs])
-        kind = each.name if before is None or macs > most[each.layer] else before.kind
-        most[each.layer] = max(macs, most.get(each.layer, 0))
+        kind = each.name if before is None or weight > most[each.layer] else before.kind
+        most[each.layer] = max(weight, most.get(each.layer, weight))
         found[each.layer] = LayerProfile(layer=each.layer, kind=kind, macs=total)
     return list(found.values())
 

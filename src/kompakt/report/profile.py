@@ -148,7 +148,7 @@ def operators_table(operators: Operators) -> Table:
     count = sum(row.milliseconds is not None for row in operators.rows)
     told = OPERATORS.format(call=_us(operators.call / count if count else 0.0))
     lost = [f"Not alone: {row.name} ({row.output}): {row.missing}." for row in operators.rows if row.missing]
-    table.caption = printable(" ".join([told, *lost]))
+    table.caption = printable(" ".join([told, *lost, operators.note]).rstrip())
     return table
 
 

@@ -18,7 +18,7 @@ def lapped(run: Callable[[], object], times: int, *, before: Callable[[], object
 
     Example:
         >>> laps, total = lapped(lambda: None, 3)
-        >>> laps[0].shape, total == laps[0].sum()
+        >>> laps[0].shape, total == float(laps[0].sum())
         ((3,), True)
     """
     laps = np.empty(times)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from kompakt.errors import InputError
 from kompakt.isolated import Answer
+from kompakt.targets.laps import lapped
 from kompakt.targets.litert import load
 
 PROBES = 5
@@ -18,7 +18,8 @@ PROBES = 5
 def alternated(arrays: list[np.ndarray], *, inputs: Sequence[int], threads: int, rounds: int, seconds: float) -> Answer:
     """Seconds of one run, (rounds, files), NaN for a file that LiteRT does not run; and why, a text for each file.
 
-    Files take turns, forwards in one round and backwards in the next.
+    Files take turns, forwards in one round and backwards in the next. A reading is the median of its runs: one that the
+    system interrupts for another program counts as one.
 
     Args:
         arrays: the bytes of a file and its inputs, numbers as it stores them, then the next. inputs: how many each has.
@@ -38,7 +39,7 @@ def alternated(arrays: list[np.ndarray], *, inputs: Sequence[int], threads: int,
         order = range(len(loaded)) if turn % 2 == 0 else reversed(range(len(loaded)))
         for i in order:
             if loaded[i] is not None:
-                found[turn, i] = _seconds(loaded[i], counts[i]) / counts[i]
+                found[turn, i] = np.median(_laps(loaded[i], counts[i]))
     return [found], refused
 
 
@@ -58,13 +59,9 @@ def _ready(data: bytes, given: Sequence[np.ndarray], threads: int) -> Any:
     return interpreter
 
 
-def _seconds(interpreter: Any, times: int) -> float:
-    start = time.perf_counter()
-    for _ in range(times):
-        interpreter.invoke()
-    return time.perf_counter() - start
+def _laps(interpreter: Any, times: int) -> np.ndarray:
+    return lapped(interpreter.invoke, times)[0][0]
 
 
 def _enough(interpreter: Any, seconds: float) -> int:
-    once = min(_seconds(interpreter, 1) for _ in range(PROBES))
-    return max(1, round(seconds / max(once, 1e-9)))
+    return max(1, round(seconds / max(float(_laps(interpreter, PROBES).min()), 1e-9)))

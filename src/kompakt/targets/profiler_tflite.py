@@ -48,7 +48,7 @@ class TFLiteProfiler(ServedProfiler):
 
     def operators(self, data: bytes, inputs: Any, *, threads: int, rounds: int) -> Operators:
         file, cut = TFLiteFile(data), list(slices(data))
-        seen = captured(file, data, inputs, (i for each in cut for i in each.inputs))
+        seen, note = _fed(file, data, inputs, [i for each in cut for i in each.inputs])
         sides = [(each.data, [seen.get(i, _zeros(file, i)) for i in each.inputs]) for each in cut]
         sides += [(data, [seen.get(i, _zeros(file, i)) for i in file.inputs]), (nothing(), [np.ones((1, 1), "f4")])]
         arrays = [array for content, given in sides for array in (np.frombuffer(content, "uint8"), *given)]
@@ -63,7 +63,7 @@ class TFLiteProfiler(ServedProfiler):
         )
         if refused[-2]:
             raise InputError(f"LiteRT does not run the file: {refused[-2]}")
-        return operators_of(work(file), 1e3 * taken, refused, threads)
+        return replace(operators_of(work(file), 1e3 * taken, refused, threads), note=note)
 
 
 def operators_of(rows: Sequence[Work], taken: np.ndarray, refused: Sequence[str], threads: int) -> Operators:
@@ -90,6 +90,14 @@ def operators_of(rows: Sequence[Work], taken: np.ndarray, refused: Sequence[str]
         whole=float(np.median(taken[:, -2])),
         threads=threads,
     )
+
+
+def _fed(file: TFLiteFile, data: bytes, inputs: Any, tensors: Sequence[int]) -> tuple[dict[int, np.ndarray], str]:
+    """(what is captured, "") or (nothing, why): the kernels that can be looked into refuse what XNNPACK takes."""
+    try:
+        return captured(file, data, inputs, tensors), ""
+    except InputError as error:
+        return {}, f"operators were fed zeros, a run could not be looked into ({error})"
 
 
 def captured(file: TFLiteFile, data: bytes, inputs: Any, tensors: Iterable[int]) -> dict[int, np.ndarray]:
