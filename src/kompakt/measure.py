@@ -45,6 +45,11 @@ def latency_ratio(this: Timer, other: Timer, *, rounds: int = 15, seconds: float
         >>> latency_ratio(lambda n: n * 2.0, lambda n: n * 4.0, rounds=4).ratio
         0.5
     """
+    return ratio_of(*in_turn(this, other, rounds=rounds, seconds=seconds))
+
+
+def in_turn(this: Timer, other: Timer, *, rounds: int, seconds: float = 0.02) -> tuple[list[float], list[float]]:
+    """Seconds of one run on each side, one value a round: see :func:`latency_ratio`."""
     count_this, count_other = _enough(this, seconds), _enough(other, seconds)
     mine, others = [], []
     for turn in range(rounds):
@@ -53,6 +58,16 @@ def latency_ratio(this: Timer, other: Timer, *, rounds: int = 15, seconds: float
         mine.append(this(count_this) / count_this)
         if not turn % 2:
             others.append(other(count_other) / count_other)
+    return mine, others
+
+
+def ratio_of(mine: Sequence[float], others: Sequence[float]) -> Ratio:
+    """The record of seconds that were read in turn.
+
+    Example:
+        >>> ratio_of([1.0, 2.0, 3.0], [2.0, 2.0, 2.0]).ratio
+        1.0
+    """
     ratios = [a / b for a, b in zip(mine, others, strict=True)]
     low, high = median_interval(ratios)
     return Ratio(

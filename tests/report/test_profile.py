@@ -104,7 +104,7 @@ def test_several_files():
     lines = printed(a, b, c, ratios=[ratio("b.tflite"), ratio("b.tflite", 2)])
     assert max(map(len, lines)) <= 80
     assert row(lines, "a.tflite")[:3] == ["a.tflite", "2.25", "1"]
-    told = "b.tflite 2.25 0.500 ±0.010 1,050,000 900,000 812,500 4M 3.5 MB 150 ms"
+    told = "b.tflite 2.25 0.500 ±0.010 1.05 MB 900,000 812,500 4M 3.5 MB 150 ms"
     assert " ".join(row(lines, "b.tflite")) == told
     assert row(lines, "c_tfjs")[:3] == ["c_tfjs", "2.25", "–"]
     assert any("0.490..0.520" in line for line in lines)

@@ -21,7 +21,7 @@ LAYERS = (
 
 RATIOS = (
     "latency / first: median of paired, alternated rounds ± half their interquartile range; then the interval in which "
-    "the median lies with 95 % confidence. Where 1.00 is inside it, no difference is shown."
+    "the median lies with 95 % confidence. Less than 1 % is no difference."
 )
 
 OPERATORS = (
@@ -162,9 +162,7 @@ def comparison_table(bench: Bench) -> Table:
             _cell(name(p)),
             _ms(p.latency[0].median) if p.latency else MISSING,
             "1" if i == 0 else MISSING if ratio is None else _ratio(ratio),
-            f"{p.bytes:,}",
-            f"{p.gzip_bytes:,}",
-            f"{p.entropy_bytes:,}",
+            *map(_size, (p.bytes, p.gzip_bytes, p.entropy_bytes)),
             MISSING if p.macs is None else _short(p.macs),
             MISSING if p.memory.growth is None else _bytes(p.memory.growth),
             MISSING if p.cold_start is None else f"{p.cold_start.total:.0f} ms",
@@ -291,6 +289,11 @@ def _short(value: int) -> str:
         if value >= size:
             return f"{value / size:.3g}{word}"
     return str(value)
+
+
+def _size(value: int) -> str:
+    """Bytes, all digits of them below a million."""
+    return f"{value:,}" if value < 1e6 else _bytes(value)
 
 
 def _bytes(value: int) -> str:
