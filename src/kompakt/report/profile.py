@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kompakt.records_profile import Bench, LatencyRatio, LayerProfile, Operators, OperatorTime, Profile, Roofline
 from kompakt.report.table import MISSING, printable
+from kompakt.report.units import count, in_bytes, microseconds, milliseconds, short, size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -86,7 +86,7 @@ def fact_lines(profile: Profile) -> list[tuple[str, str]]:
     lines = [
         ("size", sizes),
         ("bound", bound),
-        ("costs", f"{_count(p.macs)} MACs a sample, {p.parameters:,} parameters"),
+        ("costs", f"{count(p.macs)} MACs a sample, {p.parameters:,} parameters"),
     ]
     if p.cold_start is not None:
         c = p.cold_start
@@ -94,8 +94,8 @@ def fact_lines(profile: Profile) -> list[tuple[str, str]]:
         lines.append(("start", f"{c.total:.0f} ms in a new process: {parts}"))
     m = p.memory
     if m.growth is not None:
-        whole = "" if m.process is None else f" (whole process {_bytes(m.process)})"
-        lines.append(("memory", f"{_bytes(m.growth)} at the most to load and run it{whole}"))
+        whole = "" if m.process is None else f" (whole process {in_bytes(m.process)})"
+        lines.append(("memory", f"{in_bytes(m.growth)} at the most to load and run it{whole}"))
     if m.arena is not None:
         lines.append(("arena", f"{m.arena:,} bytes, the smallest in which it runs"))
     return lines + [("machine", _machine_line(roof)) for roof in p.rooflines]
@@ -107,9 +107,15 @@ def latency_table(profile: Profile) -> Table:
     roofs = {roof.threads: roof for roof in profile.rooflines}
     for t in profile.latency:
         roof = roofs.get(t.threads)
-        bound = [MISSING] * 3 if roof is None else [_ms(roof.bound), _kind(roof), f"{roof.share:.0%}"]
+        bound = [MISSING] * 3 if roof is None else [milliseconds(roof.bound), _kind(roof), f"{roof.share:.0%}"]
         table.add_row(
-            str(t.threads), f"{t.runs:,}", _ms(t.minimum), _ms(t.median), _ms(t.spread, 1), _ms(t.p95), *bound
+            str(t.threads),
+            f"{t.runs:,}",
+            milliseconds(t.minimum),
+            milliseconds(t.median),
+            milliseconds(t.spread, 1),
+            milliseconds(t.p95),
+            *bound,
         )
     return table
 
@@ -125,8 +131,8 @@ def layers_table(profile: Profile) -> Table:
     table.add_section()
     table.add_row(
         "all",
-        _short(profile.parameters),
-        MISSING if profile.macs is None else _short(profile.macs),
+        short(profile.parameters),
+        MISSING if profile.macs is None else short(profile.macs),
         f"{profile.weight_bytes:,}",
         bits,
         *[""] * 3,
@@ -142,11 +148,11 @@ def operators_table(operators: Operators) -> Table:
     for row in operators.rows:
         table.add_row(_cell(row.name), _cell(row.output), *map(_cell, _operator_cells(row, operators.sum)))
     table.add_section()
-    table.add_row("sum", "", "", _us(operators.sum))
-    table.add_row("less calls", "", "", _us(operators.sum - operators.call))
-    table.add_row("whole file", "", "", _us(operators.whole))
-    count = sum(row.milliseconds is not None for row in operators.rows)
-    told = OPERATORS.format(call=_us(operators.call / count if count else 0.0))
+    table.add_row("sum", "", "", microseconds(operators.sum))
+    table.add_row("less calls", "", "", microseconds(operators.sum - operators.call))
+    table.add_row("whole file", "", "", microseconds(operators.whole))
+    timed = sum(row.milliseconds is not None for row in operators.rows)
+    told = OPERATORS.format(call=microseconds(operators.call / timed if timed else 0.0))
     lost = [f"Not alone: {row.name} ({row.output}): {row.missing}." for row in operators.rows if row.missing]
     table.caption = printable(" ".join([told, *lost, operators.note]).rstrip())
     return table
@@ -160,11 +166,11 @@ def comparison_table(bench: Bench) -> Table:
         ratio = ratios.get(p.path)
         table.add_row(
             _cell(name(p)),
-            _ms(p.latency[0].median) if p.latency else MISSING,
+            milliseconds(p.latency[0].median) if p.latency else MISSING,
             "1" if i == 0 else MISSING if ratio is None else _ratio(ratio),
-            *map(_size, (p.bytes, p.gzip_bytes, p.entropy_bytes)),
-            MISSING if p.macs is None else _short(p.macs),
-            MISSING if p.memory.growth is None else _bytes(p.memory.growth),
+            *map(size, (p.bytes, p.gzip_bytes, p.entropy_bytes)),
+            MISSING if p.macs is None else short(p.macs),
+            MISSING if p.memory.growth is None else in_bytes(p.memory.growth),
             MISSING if p.cold_start is None else f"{p.cold_start.total:.0f} ms",
         )
     table.caption = RATIOS
@@ -200,11 +206,11 @@ def _said(profile: Profile) -> list[str]:
 
 
 def _layer_cells(row: LayerProfile) -> list[str]:
-    macs = MISSING if row.macs is None else _short(row.macs)
+    macs = MISSING if row.macs is None else short(row.macs)
     if not row.stored:
-        return [_short(row.parameters), macs, *[MISSING] * 6]
+        return [short(row.parameters), macs, *[MISSING] * 6]
     return [
-        _short(row.parameters),
+        short(row.parameters),
         macs,
         f"{row.bytes:,}",
         f"{row.bits:.1f}",
@@ -216,17 +222,17 @@ def _layer_cells(row: LayerProfile) -> list[str]:
 
 
 def _operator_cells(row: OperatorTime, total: float) -> list[str]:
-    macs = MISSING if row.macs is None else _short(row.macs)
+    macs = MISSING if row.macs is None else short(row.macs)
     if row.milliseconds is None or row.spread is None:
-        return [macs, MISSING, "", _us(row.bound), ""]
+        return [macs, MISSING, "", microseconds(row.bound), ""]
     share = f"{row.milliseconds / total:.0%}" if total else MISSING
-    return [macs, _us(row.milliseconds), _us(row.spread, 2), _us(row.bound), share]
+    return [macs, microseconds(row.milliseconds), microseconds(row.spread, 2), microseconds(row.bound), share]
 
 
 def _machine_line(roof: Roofline) -> str:
     peaks = ", ".join(f"{speed / 1e9:.3g} G {kind}" for kind, speed in roof.peak.items())
     threads = f"{roof.threads} thread{'s' * (roof.threads > 1)}"
-    return f"{threads}: {peaks} MACs/s, {roof.bandwidth / 1e9:.3g} GB/s for {_bytes(roof.traffic)}"
+    return f"{threads}: {peaks} MACs/s, {roof.bandwidth / 1e9:.3g} GB/s for {in_bytes(roof.traffic)}"
 
 
 def _kind(roof: Roofline) -> str:
@@ -253,57 +259,3 @@ def _text(text: str) -> RenderableType:
     from rich.text import Text
 
     return Text(printable(text, keep="\n"))
-
-
-def _ms(value: float | None, digits: int = 3) -> str:
-    """Milliseconds to so many digits, without an exponent.
-
-    Example:
-        >>> _ms(0.0040372), _ms(1234.4), _ms(0.0000213, 1)
-        ('0.00404', '1234', '0.00002')
-    """
-    if value is None:
-        return MISSING
-    if value <= 0.0:
-        return "0"
-    places = max(0, digits - 1 - math.floor(math.log10(value)))
-    return f"{value:.{places}f}"
-
-
-def _us(milliseconds: float | None, digits: int = 3) -> str:
-    return MISSING if milliseconds is None else _ms(1e3 * milliseconds, digits)
-
-
-def _count(value: int | None) -> str:
-    return "unknown" if value is None else f"{value:,}"
-
-
-def _short(value: int) -> str:
-    """A count in at most six signs.
-
-    Example:
-        >>> _short(950), _short(13824), _short(568_740_352)
-        ('950', '13.8k', '569M')
-    """
-    for size, word in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{word}"
-    return str(value)
-
-
-def _size(value: int) -> str:
-    """Bytes, all digits of them below a million."""
-    return f"{value:,}" if value < 1e6 else _bytes(value)
-
-
-def _bytes(value: int) -> str:
-    """Bytes in a unit for people, of powers of ten.
-
-    Example:
-        >>> _bytes(950), _bytes(3_579_904)
-        ('950 B', '3.58 MB')
-    """
-    for size, word in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= size:
-            return f"{value / size:.3g} {word}"
-    return f"{value} B"
