@@ -172,10 +172,10 @@ def test_weights_inside_a_loop_are_asked_and_counted_too(tmp_path):
     [
         (
             "{",
-            "broken TFLite file: kompakt's note in it is no JSON (Expecting property name enclosed in double quotes: ",
+            "broken artifact: kompakt's note in it is no JSON (Expecting property name enclosed in double quotes: ",
         ),
-        ("[1]", "broken TFLite file: kompakt's note in it is '[1]'; make it again"),
-        ('{"asked":{"a":3}}', "kompakt's note in the file: 'asked' is not site -> [zeros, values]; make it again"),
+        ("[1]", "broken artifact: kompakt's note in it is [1]; make it again"),
+        ('{"asked":{"a":3}}', "broken artifact: 'asked' of kompakt's note in it is {'a': 3}; make it again"),
     ],
 )
 def test_a_broken_note(text, error, tmp_path):

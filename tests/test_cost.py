@@ -7,6 +7,7 @@ from keras import layers as L
 
 import kompakt as kp
 from kompakt.cost import RULES, LayerCost, layer_costs
+from kompakt.sites import TABLE
 
 CASES = {
     # 7 outputs, each a sum over 5 inputs
@@ -68,6 +69,26 @@ CASES = {
     L.SimpleRNN: (lambda: L.SimpleRNN(3), (6, 4), 6 * (4 + 3) * 3, (4 + 3 + 1) * 3),
     L.LSTM: (lambda: L.LSTM(3), (6, 4), 6 * 4 * (4 + 3) * 3, 4 * (4 + 3 + 1) * 3),
     L.GRU: (lambda: L.GRU(3), (6, 4), 6 * 3 * (4 + 3) * 3, 3 * (4 + 3 + 2) * 3),
+    # the same cells in a loop of their own
+    L.SimpleRNNCell: (lambda: L.RNN(L.SimpleRNNCell(3)), (6, 4), 6 * (4 + 3) * 3, (4 + 3 + 1) * 3),
+    L.LSTMCell: (lambda: L.RNN(L.LSTMCell(3)), (6, 4), 6 * 4 * (4 + 3) * 3, 4 * (4 + 3 + 1) * 3),
+    L.GRUCell: (lambda: L.RNN(L.GRUCell(3)), (6, 4), 6 * 3 * (4 + 3) * 3, 3 * (4 + 3 + 2) * 3),
+    # two cells one after the other: 4 inputs into 3 units, these into 2
+    L.RNN: (
+        lambda: L.RNN([L.SimpleRNNCell(3), L.SimpleRNNCell(2)]),
+        (6, 4),
+        6 * ((4 + 3) * 3 + (3 + 2) * 2),
+        (4 + 3 + 1) * 3 + (3 + 2 + 1) * 2,
+    ),
+    # once forwards, once backwards
+    L.Bidirectional: (
+        lambda: L.Bidirectional(L.LSTM(3)),
+        (6, 4),
+        2 * 6 * 4 * (4 + 3) * 3,
+        2 * 4 * (4 + 3 + 1) * 3,
+    ),
+    # 6 rows of the table are read, none is multiplied
+    L.Embedding: (lambda: L.Embedding(9, 4), (6,), 0, 9 * 4),
 }
 
 
@@ -79,7 +100,7 @@ def functional(*made, shape):
 
 
 def test_every_rule_has_a_case():
-    assert {*CASES, L.MultiHeadAttention} == set(RULES)
+    assert set(RULES) | set(TABLE) == {*CASES, L.MultiHeadAttention}
 
 
 def test_attention_by_hand():
@@ -90,13 +111,14 @@ def test_attention_by_hand():
     assert row.macs == projections + 2 * 6 * 5 * 3 + 2 * 6 * 5 * 7
 
 
-@pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", {**TABLE, **CASES}, ids=lambda kind: kind.__name__)
 def test_by_hand(kind):
+    """A layer kind that is new in ``sites.TABLE`` fails here until it is counted by hand."""
     make, shape, macs, parameters = CASES[kind]
     layer = make()
     layer.name = "it"
     assert layer_costs(functional(layer, shape=shape)) == (
-        LayerCost(layer="it", kind=kind.__name__, parameters=parameters, macs=macs),
+        LayerCost(layer="it", kind=type(layer).__name__, parameters=parameters, macs=macs),
     )
 
 
@@ -111,6 +133,21 @@ def test_by_hand(kind):
 def test_einsums_that_sum_over_several_axes(equation, shape, output_shape, macs):
     (row,) = layer_costs(functional(L.EinsumDense(equation, output_shape), shape=shape))
     assert row.macs == macs
+
+
+def test_a_cell_of_ones_own_is_not_counted():
+    class Own(L.Layer):
+        state_size = output_size = 3
+
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(shape[-1], 3))
+
+        def call(self, inputs, states):
+            made = keras.ops.matmul(inputs, self.kernel)
+            return made, [made]
+
+    (row,) = layer_costs(functional(L.RNN([L.SimpleRNNCell(4), Own()], name="it"), shape=(6, 4)))
+    assert row.macs is None
 
 
 def test_dense_on_every_position():
@@ -170,3 +207,46 @@ def test_a_wrapped_layer_costs_what_the_one_inside_costs():
     assert layer_costs(kp.prune(model, 0.5)) == layer_costs(model)
     quantized = kp.quantize(model, "int8", calibration=np.zeros((2, 8, 4), "float32"))
     assert layer_costs(quantized) == layer_costs(model)
+
+
+PUBLISHED = {
+    # Howard et al. 2017, "MobileNets", arXiv 1704.04861, table 4: 569 million mult-adds, 4.2 million parameters.
+    "MobileNet": (569e6, 4.2e6, 0),
+    # Sandler et al. 2018, "MobileNetV2", arXiv 1801.04381, table 4: 300 M multiply-adds, 3.4 M parameters. The table of
+    # the authors' checkpoints has a digit more, 300 and 3.47 (github.com/tensorflow/models, research/slim/nets/
+    # mobilenet/README.md): 3.4 is cut off, not rounded. It leaves the parameters of batch normalization out.
+    "MobileNetV2": (300e6, 3.47e6, 0),
+    # Hu et al. 2018, "Squeeze-and-Excitation Networks", arXiv 1709.01507, table 2: ResNet-50 3.86 GFLOPs, which are
+    # multiply-adds. He et al. 2015, arXiv 1512.03385, table 1, cut that off: 3.8. Both have the stride in the first
+    # 1x1 convolution of a block, as Keras has; with it in the 3x3 ("v1.5") it is 4.1. Parameters: Xie et al. 2017,
+    # "Aggregated Residual Transformations", arXiv 1611.05431, table 1: 25.5 million.
+    "ResNet50": (3.86e9, 25.5e6, 0),
+    # Tan and Le 2019, "EfficientNet", arXiv 1905.11946, table 2: 0.39 B, 5.3 M parameters. Their program halves all
+    # floating point operations of the graph, products of single values in it (efficientnet/utils.py,
+    # num_params_flops), and counts every variable that is trained. The multiply-accumulates alone are 0.386 G in
+    # torchvision's table of its weights (torchvision/models/efficientnet.py, _ops of EfficientNet_B0_Weights).
+    "EfficientNetB0": (0.386e9, 5.3e6, 2),
+}
+"""Application of Keras -> (multiply-accumulates at 224 x 224, parameters) as published, and how many of the four values
+that a batch normalization has for a channel are among them.
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_counts(name):
+    macs, parameters, of_four = PUBLISHED[name]
+    rows = layer_costs(getattr(keras.applications, name)(weights=None))
+    assert sum(row.macs for row in rows) == pytest.approx(macs, rel=0.01)
+    counted = sum(row.parameters for row in rows if "Normalization" not in row.kind)
+    counted += sum(row.parameters for row in rows if row.kind == "BatchNormalization") * of_four // 4
+    assert counted == pytest.approx(parameters, rel=0.01)
+
+
+@pytest.mark.slow
+def test_published_counts_of_two_digits():
+    """What the papers themselves have, rounded or cut off as they did."""
+    total = {name: sum(row.macs for row in layer_costs(getattr(keras.applications, name)(weights=None)))
+             for name in ("ResNet50", "EfficientNetB0")}  # fmt: skip
+    assert int(total["ResNet50"] / 1e8) / 10 == 3.8
+    assert round(total["EfficientNetB0"] / 1e9, 2) == 0.39

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kompakt.errors import InputError
-from kompakt.isolated import Limits, begin, call, lanes
+from kompakt.isolated import Limits, begin, call, end, lanes, once
 
 HERE = "badly"
 
@@ -130,3 +130,25 @@ def test_lanes_have_processes_of_their_own_which_end_with_them():
     for pid in found - {stays}:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_process_for_one_call_is_new_and_ended():
+    pids = [once(f"{HERE}:pid", [], of="the runtime")[1] for _ in range(2)]
+    assert len({*pids, asked("pid")[1]}) == 3
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def test_a_process_for_one_call_is_ended_by_an_error_too():
+    with pytest.raises(InputError, match="not this one"):
+        once(f"{HERE}:refuse", [], of="the runtime")
+
+
+def test_processes_of_a_word_are_ended():
+    pid = call(f"{HERE}:pid", [], of="the runtime", process="side")[1]
+    other = call(f"{HERE}:pid", [], of="the runtime", process="other side")[1]
+    end("side")
+    assert not os.path.exists(f"/proc/{pid}") and os.path.exists(f"/proc/{other}")
+    assert call(f"{HERE}:pid", [], of="the runtime", process="side")[1] != pid
+    end("side")
+    end("other side")
+    end("nothing of that name")

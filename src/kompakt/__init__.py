@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from kompakt.inspect import analyzer as analyzer
     from kompakt.inspect import inspect as inspect
     from kompakt.loading import load_model as load_model
+    from kompakt.profile import compare_latency as compare_latency
+    from kompakt.profile import profile as profile
     from kompakt.quantization import quantize as quantize
     from kompakt.recipe import Recipe as Recipe
     from kompakt.recipe import load_recipe as load_recipe
@@ -102,6 +104,8 @@ _HOME = {
     "analyzer": "inspect",
     "inspect": "inspect",
     "optimize": "run",
+    "compare_latency": "profile",
+    "profile": "profile",
     "quantize": "quantization",
     "reestimate_batchnorm": "repairs.batchnorm",
     "correct_bias": "repairs.bias",

@@ -74,11 +74,31 @@ def _attention(layer: Layer, size: Sizes, inputs: Inputs, _: Shape) -> int:
     return queries * at_queries + keys * at_keys + queries * keys * query[1] * (query[2] + value[2])
 
 
-def _recurrent(layer: Layer, size: Sizes, inputs: Inputs, _: Shape) -> int:
-    return inputs[0][0] * (math.prod(size(layer.cell.kernel)) + math.prod(size(layer.cell.recurrent_kernel)))
+def _recurrent(layer: Layer, size: Sizes, inputs: Inputs, _: Shape) -> int | None:
+    """Each step takes the inputs and the states into all gates."""
+    step = _cell(layer.cell, size)
+    return None if step is None else inputs[0][0] * step
 
 
-RULES: dict[type, Callable[[Layer, Sizes, Inputs, Shape], int]] = {
+def _cell(cell: Layer, size: Sizes) -> int | None:
+    """Multiply-accumulates of one step; None for a cell that is not known."""
+    if isinstance(cell, layers.StackedRNNCells):
+        steps = [_cell(each, size) for each in cell.cells]
+        return None if None in steps else sum(step for step in steps if step is not None)
+    if not isinstance(cell, CELLS):
+        return None
+    return math.prod(size(cell.kernel)) + math.prod(size(cell.recurrent_kernel))
+
+
+CELLS = (layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell)
+
+
+def _both_ways(layer: Layer, size: Sizes, inputs: Inputs, output: Shape) -> int | None:
+    ways = [_recurrent(each, size, inputs, output) for each in (layer.forward_layer, layer.backward_layer)]
+    return None if None in ways else sum(way for way in ways if way is not None)
+
+
+RULES: dict[type, Callable[[Layer, Sizes, Inputs, Shape], int | None]] = {
     layers.Dense: _each_output,
     layers.EinsumDense: _einsum,
     layers.Conv1D: _each_output,
@@ -95,6 +115,8 @@ RULES: dict[type, Callable[[Layer, Sizes, Inputs, Shape], int]] = {
     layers.SimpleRNN: _recurrent,
     layers.LSTM: _recurrent,
     layers.GRU: _recurrent,
+    layers.RNN: _recurrent,
+    layers.Bidirectional: _both_ways,
 }
 """Layer type -> (layer, shapes of its weights, shapes of its inputs, of its output), all without the batch ->
 multiply-accumulates a sample. The shapes of inputs and output are those of the layer as it is: a rule takes from them

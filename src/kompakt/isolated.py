@@ -98,7 +98,28 @@ def call(
     """
     limits = limits or Limits.set()
     server, _ = _process_of(function, limits, process)
-    found, answer = server.ask({"function": function, "values": values}, arrays, of, limits.seconds)
+    return _answer_of(server, function, arrays, of, limits.seconds, values)
+
+
+def once(function: str, arrays: Sequence[np.ndarray], *, of: str, **values: Any) -> Answer:
+    """As :func:`call`, in a process that is begun for it and ended after it.
+
+    Example:
+        >>> once("kompakt.isolated:echo", [], of="echo", word="hello")
+        ([], {'word': 'hello'})
+    """
+    limits = Limits.set()
+    server = _Process(limits)
+    try:
+        return _answer_of(server, function, arrays, of, limits.seconds, values)
+    finally:
+        server.end()
+
+
+def _answer_of(
+    server: _Process, function: str, arrays: Sequence[np.ndarray], of: str, seconds: float, values: Any
+) -> Answer:
+    found, answer = server.ask({"function": function, "values": values}, arrays, of, seconds)
     if "refused" in answer:
         raise InputError(answer["refused"])
     if "error" in answer:
@@ -111,6 +132,13 @@ def begin(function: str) -> None:
     process, new = _process_of(function, Limits.set())
     if new:
         process.send({"function": function}, [])
+
+
+def end(process: str) -> None:
+    """End the processes that calls with this word have begun: each keeps the memory of its runtime."""
+    with _LOCK:
+        for key in [key for key in _PROCESSES if key[1] == process and key[-1] == os.getpid()]:
+            _PROCESSES.pop(key).end()
 
 
 def echo(arrays: list[np.ndarray], **values: Any) -> Answer:
@@ -292,13 +320,14 @@ def _serve(gigabytes: float) -> None:
         sizes = HEAD.unpack(head)
         asked = json.loads(questions.read(sizes[0]))
         arrays = _arrays(questions.read(sizes[1]))
-        function = _found(asked["function"])
+        function = function_called(asked["function"])
         if "values" in asked:
             found, answer = _answered(function, arrays, asked["values"])
             _write(answers, answer, found)
 
 
-def _found(name: str) -> Callable[..., Answer]:
+def function_called(name: str) -> Callable[..., Answer]:
+    """The function called "module:name"."""
     module, function = name.split(":")
     made: Callable[..., Answer] = getattr(importlib.import_module(module), function)
     return made

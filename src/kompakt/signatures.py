@@ -16,7 +16,7 @@ from kompakt.files import gzip_bytes, read_file, writable_folder
 from kompakt.targets import find_target
 from kompakt.targets.tflite_file import NUMPY, TFLiteFile
 from kompakt.targets.tflite_runtime import run, run_signature
-from kompakt.targets.tflite_signatures import ends_of, joined
+from kompakt.targets.tflite_signatures import ends_of, joined, taken_out
 
 SAMPLES = 16
 """Random inputs a signature is compared on where none are given."""
@@ -109,6 +109,8 @@ def join_signatures(
 def signature_differs(data: bytes, name: str, part: bytes, inputs: Any) -> str:
     """In which output the signature ``name`` of a file differs from ``part``, that file alone, or ""."""
     takes, gives = ends_of(part)
+    if ends_of(taken_out(data, name)) != (takes, gives):
+        return f"signature {name!r}: its inputs and outputs are not called as in its own file"
     expected = run(part, inputs)
     found = run_signature(data, name, inputs, input_names=takes, output_names=gives)
     for i, (e, f) in enumerate(zip(expected.values, found.values, strict=True)):

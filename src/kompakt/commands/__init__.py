@@ -11,6 +11,7 @@ COMMANDS = (
     "verify",
     "evaluate",
     "compare",
+    "bench",
     "inspect",
     "view",
     "report",

@@ -127,7 +127,7 @@ class FloatTarget(Target):
         ]
 
     def _fact(self, data: bytes, site: str, values: np.ndarray, asked: Encoding, channels: Sequence[int]) -> SiteFact:
-        if not set(channels) <= set(range(values.ndim)) or len(set(channels)) < len(channels):
+        if not set(channels) <= set(range(-values.ndim, values.ndim)):
             raise InputError(
                 f"broken artifact: {site} has no axes {channels}, of which the note says so; make it again"
             )

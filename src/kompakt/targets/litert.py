@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from kompakt.errors import InputError, first_line
 from kompakt.isolated import Answer
 from kompakt.targets.batches import filled
+from kompakt.targets.laps import lapped
 from kompakt.targets.quiet import quiet
 
 KERNELS: dict[str, Any] = {
@@ -153,7 +153,7 @@ MOST_TIMED = 4
 
 
 def seconds(arrays: list[np.ndarray], *, names: Sequence[str] | None, threads: int, times: int) -> Answer:
-    """Seconds that a file takes ``times`` times on the first sample of its inputs."""
+    """Seconds of each of ``times`` runs of a file on the first sample of its inputs, and of all."""
     data, *given = arrays
     digest = hashlib.sha256(data.tobytes())
     for values in given:
@@ -168,11 +168,7 @@ def seconds(arrays: list[np.ndarray], *, names: Sequence[str] | None, threads: i
             feed(interpreter, detail, filled(values[:batch], batch))
         _invoke(interpreter)
         _TIMED[key] = interpreter
-    interpreter = _TIMED[key]
-    start = time.perf_counter()
-    for _ in range(times):
-        interpreter.invoke()
-    return [], time.perf_counter() - start
+    return lapped(_TIMED[key].invoke, times)
 
 
 def feed(interpreter: Any, detail: dict[str, Any], values: np.ndarray) -> None:

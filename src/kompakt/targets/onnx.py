@@ -65,25 +65,25 @@ class ONNX(FloatTarget):
         return Converted(data=made.tobytes())
 
     def run(self, data: bytes, inputs: Any, *, at: Sequence[str] | None = None) -> Outputs:
-        known = _noted(data, "at") or {}
+        known = noted(data, "at") or {}
         if at is not None and not set(at) <= set(known):
             raise InputError(f"the ONNX file has no tensor for {', '.join(site for site in at if site not in known)}")
         tensors = None if at is None else [known[site][0] for site in at]
         values, steps = call(
-            f"{SERVER}:run", with_bytes(data, inputs), of="onnxruntime", inputs=_names(data, inputs), at=tensors
+            f"{SERVER}:run", with_bytes(data, inputs), of="onnxruntime", inputs=input_names(data, inputs), at=tensors
         )
         if at is not None:
             values = [v.transpose(known[site][1]) if known[site][1] else v for v, site in zip(values, at, strict=True)]
         return Outputs(values=tuple(values), lsb=tuple(steps))
 
     def activations(self, data: bytes) -> list[str]:
-        return list(_noted(data, "at") or ())
+        return list(noted(data, "at") or ())
 
     def has(self, data: bytes, site: str) -> bool:
-        return site in (_noted(data, "at") or ())
+        return site in (noted(data, "at") or ())
 
     def grid(self, data: bytes, site: str) -> Encoding | None:
-        tensor = (_noted(data, "at") or {}).get(site, [site])[0]
+        tensor = (noted(data, "at") or {}).get(site, [site])[0]
         scale, zero = _look(data)[1]["grids"].get(tensor, ((), 0))
         return Encoding(bits=8, scale=tuple(scale), zero_point=(zero - OFFSET,) * len(scale)) if scale else None
 
@@ -92,7 +92,7 @@ class ONNX(FloatTarget):
 
     def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
         arrays = with_bytes(data, to_time(inputs))
-        names = _names(data, inputs)
+        names = input_names(data, inputs)
 
         def run_times(n: int) -> float:
             answer = call(f"{SERVER}:seconds", arrays, of="onnxruntime", inputs=names, threads=threads, times=n)
@@ -124,12 +124,12 @@ class ONNX(FloatTarget):
         return Census(ops=about["ops"], tensors=about["tensors"])
 
     def weights(self, data: bytes) -> Mapping[str, np.ndarray]:
-        held, layouts = _look(data)[0], _noted(data, "layouts")
+        held, layouts = _look(data)[0], noted(data, "layouts")
         named = {site: each for site, each in (layouts or {}).items() if each["tensor"] in held}
         return {site: _laid_out(held[each["tensor"]], each) for site, each in named.items()}
 
     def dtype(self, data: bytes, site: str) -> str:
-        return str(dict(_look(data)[1]["names"])[_noted(data, "layouts")[site]["tensor"]])
+        return str(dict(_look(data)[1]["names"])[noted(data, "layouts")[site]["tensor"]])
 
 
 def _off_grid(site: str, held: Encoding | None, asked: Encoding) -> list[str]:
@@ -154,12 +154,13 @@ def _laid_out(values: np.ndarray, layout: Mapping[str, Any]) -> np.ndarray:
     return np.concatenate([parts[i] for i in np.argsort(gates)], axis=-1)
 
 
-def _names(data: bytes, inputs: Any) -> list[str] | None:
+def input_names(data: bytes, inputs: Any) -> list[str] | None:
     """Names of the inputs in the order in which they are flattened, where that is known."""
-    return _noted(data, "inputs") or keys(inputs)
+    return noted(data, "inputs") or keys(inputs)
 
 
-def _noted(data: bytes, what: str) -> Any:
+def noted(data: bytes, what: str) -> Any:
+    """What kompakt noted in the file under this word; None where there is none."""
     return read_note(_look(data)[1]["note"]).get(what)
 
 

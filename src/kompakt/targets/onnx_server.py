@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from kompakt.errors import InputError, first_line
 from kompakt.files import sha256
 from kompakt.isolated import Answer
 from kompakt.targets.batches import filled
+from kompakt.targets.laps import lapped
 from kompakt.targets.onnx_layout import graphs
 from kompakt.targets.protobuf import parsed
 
@@ -196,16 +196,13 @@ def _batches(named: Mapping[str, np.ndarray], size: int, *, full: bool) -> Itera
 
 
 def seconds(arrays: list[np.ndarray], *, inputs: Sequence[str] | None, threads: int, times: int) -> Answer:
-    """Seconds that a file takes ``times`` times on the smallest batch it takes, of the first of its inputs."""
+    """Seconds of each of ``times`` runs on the smallest batch a file takes, of the first of its inputs, and of all."""
     data, *given = arrays
     runs = session(data.tobytes(), threads)
     named, batch = _fed(runs, given, inputs)
     first = next(_batches(named, batch or 1, full=True))
     _run(runs, first)
-    start = time.perf_counter()
-    for _ in range(times):
-        runs.run(None, first)
-    return [], time.perf_counter() - start
+    return lapped(lambda: runs.run(None, first), times)
 
 
 def look(arrays: list[np.ndarray]) -> Answer:

@@ -70,7 +70,7 @@ class SavedModel(FloatTarget):
     def run(self, data: bytes, inputs: Any, *, at: Sequence[str] | None = None) -> Outputs:
         if at is not None:
             raise InputError("a SavedModel shows its outputs only")
-        values, _ = _ask("run", data, inputs, outputs=_noted(data, "outputs"))
+        values, _ = _ask("run", data, inputs, outputs=noted(data, "outputs"))
         return Outputs(values=tuple(values), lsb=(None,) * len(values))
 
     def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
@@ -92,23 +92,23 @@ class SavedModel(FloatTarget):
 
     def census(self, data: bytes) -> Census:
         ops: dict[str, int] = _ask("census", data)[1]
-        return Census(ops=ops, tensors=dict(Counter(kind for kind, _ in _variables(data).values())))
+        return Census(ops=ops, tensors=dict(Counter(kind for kind, _ in variables(data).values())))
 
     def is_ours(self, data: bytes) -> bool:
         return any(name.startswith(f"{WEIGHTS}/") for name, _ in _ask("variables", data)[1])
 
     def weights(self, data: bytes) -> Mapping[str, np.ndarray]:
         """As in the base class; what Keras stores in integers is left out."""
-        return {site: values for site, (_, values) in _variables(data).items() if values.dtype.kind == "f"}
+        return {site: values for site, (_, values) in variables(data).items() if values.dtype.kind == "f"}
 
     def dtype(self, data: bytes, site: str) -> str:
-        return _variables(data)[site][0]
+        return variables(data)[site][0]
 
 
 def _ask(function: str, data: bytes, inputs: Any = None, **values: Any) -> Answer:
     """What a function of the server gives for the artifact and ``inputs``."""
     if inputs is not None:
-        values["inputs"] = _noted(data, "inputs") or keys(inputs)
+        values["inputs"] = noted(data, "inputs") or keys(inputs)
     arrays = with_bytes(data, [] if inputs is None else inputs)
     return call(f"{SERVER}:{function}", arrays, of="TensorFlow", **values)
 
@@ -139,14 +139,14 @@ def _disagreements(data: bytes, samples: Sequence[np.ndarray], ends: Endpoints) 
     return lines
 
 
-def _noted(data: bytes, what: str) -> list[str] | None:
+def noted(data: bytes, what: str) -> list[str] | None:
     """Names of the "inputs" or "outputs" in the model's order, as kompakt noted them; None where it did not."""
     names = read_note(unpacked(data).get(NOTE)).get(what)
     return names if names and all(isinstance(name, str) for name in names) else None
 
 
 @functools.lru_cache(maxsize=2)
-def _variables(data: bytes) -> dict[str, tuple[str, np.ndarray]]:
+def variables(data: bytes) -> dict[str, tuple[str, np.ndarray]]:
     """Site (else path of the object) -> type of the variable there, and its values."""
     values, about = _ask("variables", data)
     return {_plain(name): (kind, held) for (name, kind), held in zip(about, values, strict=True)}

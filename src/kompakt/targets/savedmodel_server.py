@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from kompakt.errors import InputError, first_line
 from kompakt.folders import unpacked, write_folder
 from kompakt.isolated import Answer
 from kompakt.targets.batches import filled
+from kompakt.targets.laps import lapped
 from kompakt.targets.savedmodel_graph import PB, operations, parse, refuse_dangers
 from kompakt.targets.warm_up import SIGNATURE
 
@@ -115,6 +115,12 @@ def run(arrays: list[np.ndarray], *, inputs: Sequence[str] | None, outputs: Sequ
     return [column[: len(given[0])].astype("float32") for column in columns], None
 
 
+def ends(arrays: list[np.ndarray]) -> Answer:
+    """[name, shape with None for what is open, whether it takes integers] of each input of the signature, sorted."""
+    specs = load(arrays[0].tobytes()).specs
+    return [], [[name, specs[name].shape.as_list(), not specs[name].dtype.is_floating] for name in sorted(specs)]
+
+
 def ways(arrays: list[np.ndarray], *, inputs: Sequence[str], outputs: Sequence[str]) -> Answer:
     """Outputs for one batch, called by the signature, by ``.serve`` and through a TFSMLayer, and how many each has."""
     import keras  # here alone: what serves starts without
@@ -132,7 +138,7 @@ def ways(arrays: list[np.ndarray], *, inputs: Sequence[str], outputs: Sequence[s
 
 
 def seconds(arrays: list[np.ndarray], *, inputs: Sequence[str] | None, threads: int, times: int) -> Answer:
-    """Seconds that the signature takes ``times`` times on the first batch of its inputs, the smallest it takes."""
+    """Seconds of each of ``times`` calls of the signature on the smallest batch it takes, and of all."""
     if tf.config.threading.get_intra_op_parallelism_threads() != threads:  # once in the life of a process
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -142,11 +148,7 @@ def seconds(arrays: list[np.ndarray], *, inputs: Sequence[str] | None, threads: 
     batch = next(model.batches(model.named(first, inputs)))
     if times == 1:
         model.signature(**batch)
-    start = time.perf_counter()
-    for _ in range(times):
-        made = model.signature(**batch)
-        next(iter(made.values())).numpy()
-    return [], time.perf_counter() - start
+    return lapped(lambda: next(iter(model.signature(**batch).values())).numpy(), times)
 
 
 def census(arrays: list[np.ndarray]) -> Answer:

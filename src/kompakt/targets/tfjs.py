@@ -94,58 +94,60 @@ class TFJS(FloatTarget):
         return Converted(data=packed(whole), notes=(*notes, *_lost(request, held), *large))
 
     def run(self, data: bytes, inputs: Any, *, at: Sequence[str] | None = None) -> Outputs:
-        files, model = _opened(data)
+        files, model = opened(data)
         given = tfjs_runtime.fed(model.inputs, inputs)
         with session(files, model) as place:
-            found = tfjs_runtime.on_backends(place, given, _backends(files))
+            found = tfjs_runtime.on_backends(place, given, backends_of(files))
         values = tuple(np.asarray(each, "float32") for each in found[BACKENDS[0]])
         return Outputs(values=values, lsb=(None,) * len(values), breaches=tuple(tfjs_runtime.apart(found)))
 
     def ends(self, data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        _, model = _opened(data)
+        _, model = opened(data)
         return tuple(end.name for end in model.inputs), tuple(end.name for end in model.outputs)
 
     def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
-        files, model = _opened(data)
+        files, model = opened(data)
         given = tfjs_runtime.fed(model.inputs, inputs)
-        return tfjs_runtime.timer(Session(files, model), given, _backends(files)[-1])
+        return tfjs_runtime.timer(Session(files, model), given, backends_of(files)[-1])
 
     def graph(self, data: bytes) -> View:
-        return view_of(_opened(data)[1])
+        return view_of(opened(data)[1])
 
     def census(self, data: bytes) -> Census:
-        _, model = _opened(data)
+        _, model = opened(data)
         ops = Counter(str(node["op"]) for node in model.nodes if node["op"] not in ("Const", "Placeholder", "NoOp"))
         tensors = Counter((weight.compression or weight.dtype).upper() for weight in model.weights)
         return Census(ops=dict(ops), tensors=dict(tensors))
 
     def is_ours(self, data: bytes) -> bool:
-        return "kompakt" in _opened(data)[1].metadata
+        return "kompakt" in opened(data)[1].metadata
 
     def weights(self, data: bytes) -> dict[str, np.ndarray]:
-        _, model = _opened(data)
+        _, model = opened(data)
         by_name = {weight.name: weight for weight in model.weights}
-        return {site: held.keras_weight(by_name[held.weight].values) for site, held in _held(model).items()}
+        return {site: held.keras_weight(by_name[held.weight].values) for site, held in held_sites(model).items()}
 
     def dtype(self, data: bytes, site: str) -> str:
-        _, model = _opened(data)
-        weight = _held(model)[site].weight
+        _, model = opened(data)
+        weight = held_sites(model)[site].weight
         return next((w.compression or w.dtype).upper() for w in model.weights if w.name == weight)
 
 
 @functools.lru_cache(maxsize=2)
-def _opened(data: bytes) -> tuple[dict[str, bytes], GraphModel]:
+def opened(data: bytes) -> tuple[dict[str, bytes], GraphModel]:
+    """The files of an artifact, and the model in them."""
     files = unpacked(data)
     return files, unpacked_model(files)
 
 
-def _held(model: GraphModel) -> dict[str, Held]:
+def held_sites(model: GraphModel) -> dict[str, Held]:
+    """Site -> the constant that holds its weight, as kompakt noted it."""
     own = model.metadata.get("kompakt")
     sizes = {weight.name: int(weight.stored.size) for weight in model.weights}
     return from_json(own.get("sites", {}) if isinstance(own, dict) else {}, sizes)
 
 
-def _backends(files: Mapping[str, bytes]) -> Sequence[str]:
+def backends_of(files: Mapping[str, bytes]) -> Sequence[str]:
     """The backends that a model runs on, as its note says; both where it has none."""
     said = read_note(files.get(NOTE)).get("backends")
     return BACKENDS if said is None or BACKENDS[0] not in said else [b for b in BACKENDS if b in said]

@@ -47,14 +47,15 @@ class _Shared:
         if self._node is not None and not (self._node.alive and self._node.limits == Limits.set()):
             self._node.close()
             self._node = None
-        self._node = self._node or _process()
+        self._node = self._node or new_process()
         return self._node
 
 
 _SHARED = _Shared()
 
 
-def _process() -> NodeProcess:
+def new_process() -> NodeProcess:
+    """A Node process with TF.js, of its own."""
     return NodeProcess(WEB / "node" / "run.mjs", str(packages("node")))
 
 
@@ -77,7 +78,7 @@ class Session:
     """
 
     def __init__(self, files: Mapping[str, bytes], model: GraphModel, node: NodeProcess | None = None) -> None:
-        self._node = node or _process()
+        self._node = node or new_process()
         self._model = model
         self._folder = tempfile.TemporaryDirectory(prefix="kompakt-tfjs-")
         for name, content in files.items():

@@ -143,7 +143,7 @@ class TFLM(TFLite):
         leaves = [np.asarray(leaf) for leaf in tree.flatten(inputs)]
         if len(leaves) != len(file.inputs):
             raise InputError(f"the file takes {len(file.inputs)} inputs, received {len(leaves)}")
-        given = _stored(file, leaves)
+        given = stored_inputs(file, leaves)
         arrays = [np.frombuffer(ships, "uint8"), *given]
         try:
             return given, call(f"{RUNTIME}:run", arrays, of=NAME, outputs=len(file.outputs))[0]
@@ -166,7 +166,7 @@ class TFLM(TFLite):
         file, ships = TFLiteFile(self.flatbuffer(data)), unpacked(data)[MODEL]
         batch = file.tensors[file.inputs[0]].shape[0]
         leaves = [np.asarray(leaf)[:batch] for leaf in tree.flatten(inputs)]
-        arrays = [np.frombuffer(ships, "uint8"), *_stored(file, leaves)]
+        arrays = [np.frombuffer(ships, "uint8"), *stored_inputs(file, leaves)]
         return lambda n: float(call(f"{RUNTIME}:seconds", arrays, of=NAME, times=n)[1])
 
     def measure(self, data: bytes, inputs: Any) -> list[Measurement]:
@@ -202,7 +202,7 @@ def _unpacking(whole: bytes, ships: bytes) -> str:
     )
 
 
-def _stored(file: TFLiteFile, leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
+def stored_inputs(file: TFLiteFile, leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Inputs as the file takes them."""
     ends = [file.tensors[i] for i in file.inputs]
     return [np.ascontiguousarray(on_grid(leaf, _detail(end))) for leaf, end in zip(leaves, ends, strict=True)]

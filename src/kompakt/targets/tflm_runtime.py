@@ -11,7 +11,6 @@ import os
 import re
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from kompakt.errors import InputError
 from kompakt.isolated import Answer
 from kompakt.targets.batches import filled
+from kompakt.targets.laps import lapped
 
 ARENAS = (1 << 20, 1 << 24, 1 << 28)
 """Bytes of arena to try one after the other; all of it is address space alone until it is written."""
@@ -55,7 +55,7 @@ def run(arrays: list[np.ndarray], *, outputs: int) -> Answer:
 
 
 def seconds(arrays: list[np.ndarray], *, times: int) -> Answer:
-    """Seconds that a file takes ``times`` times on the first of its inputs.
+    """Seconds of each of ``times`` runs of a file on the first of its inputs, and of all.
 
     These are set anew before each run, as an application has to: the arena's plan has other tensors in their place
     once they are read. That is not timed.
@@ -65,14 +65,12 @@ def seconds(arrays: list[np.ndarray], *, times: int) -> Answer:
     batch = _batch(interpreter)
     first = [filled(values[:batch], batch) for values in inputs]
     invoke(interpreter, first)
-    taken = 0.0
-    for _ in range(times):
+
+    def feed() -> None:
         for i, values in enumerate(first):
             interpreter.set_input(values, i)
-        start = time.perf_counter()
-        interpreter.invoke()
-        taken += time.perf_counter() - start
-    return [], taken
+
+    return lapped(interpreter.invoke, times, before=feed)
 
 
 def counted(arrays: list[np.ndarray]) -> Answer:

@@ -54,6 +54,11 @@ class NodeProcess:
         """Whether it waits for requests."""
         return self._finalizer.alive and self._child.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._child.pid
+
     def ask(self, **request: Any) -> dict[str, Any]:
         """The answer to ``request``.
 
