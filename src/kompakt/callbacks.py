@@ -132,12 +132,12 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
     Example:
         >>> class Print(Watch):
         ...     def show(self, told, logs):
-        ...         print(told.totals)
+        ...         print(told.values["sparsity"])
         >>> import kompakt as kp, numpy as np
         >>> p = kp.prune(keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)]), 0.5)
         >>> p.compile("sgd", "mse")
         >>> _ = p.fit(np.zeros((8, 4)), np.zeros((8, 8)), verbose=0, callbacks=[Print()])
-        {'sparsity': 0.5, 'sparsity_asked': 0.5}
+        0.5
     """
 
     def __init__(self, update_freq: str | int = "epoch", data: Any = None) -> None:

@@ -19,6 +19,19 @@ from kompakt.files import writable_folder
 VERSION = "brain.Event:2"
 
 
+def log_folder(folder: str | Path) -> Path:
+    """``folder``, made where it is missing.
+
+    Raises:
+        InputError: TensorBoard is not installed, or the folder cannot be written.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise InputError("TensorBoard is not installed: pip install 'kompakt[tensorboard]'")
+    if "://" in str(folder):
+        raise InputError(f"log_dir {str(folder)!r}: expected a folder on this machine; copy it to where it shall be")
+    return writable_folder(folder)
+
+
 class EventFile:
     """A file of its own in ``folder``, which TensorBoard shows as a run, beside those of earlier trainings.
 
@@ -39,13 +52,10 @@ class EventFile:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        if importlib.util.find_spec("tensorboard") is None:
-            raise InputError("TensorBoard is not installed: pip install 'kompakt[tensorboard]'")
-        if "://" in str(folder):
-            raise InputError(f"log_dir {str(folder)!r}: expected a folder on this machine; copy it from there")
-        self.folder = writable_folder(folder)
-        unique = f"{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
-        self.path = self.folder / f"events.out.tfevents.{unique}"
+        folder = log_folder(folder)
+        # TensorBoard reads the files of a folder in the order of their names.
+        unique = f"{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+        self.path = folder / f"events.out.tfevents.{unique}"
 
     def begin(self, step: int) -> None:
         """Say that training begins at ``step``: of an earlier run that got further, that is not shown any more."""
