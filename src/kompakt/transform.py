@@ -213,9 +213,9 @@ class Chain(keras.layers.Layer):  # type: ignore[misc]
 
     def inputs(self, value: Tensor) -> Iterator[tuple[Transform, Tensor]]:
         """Each transform with what it is given where the chain is given ``value``."""
-        for transform in self.transforms:
+        for before, transform in zip([None, *self.transforms], self.transforms, strict=False):
+            value = value if before is None else before(value)  # the last one's output is nobody's input
             yield transform, value
-            value = transform(value)
 
     def bake(self, value: Tensor) -> tuple[Tensor, Encoding]:
         """The transformed tensor as it is deployed, and what a file must honour there."""

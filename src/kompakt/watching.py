@@ -17,6 +17,9 @@ from kompakt.summaries import Fact, Histogram, pool
 
 SAMPLES = "samples to watch"
 
+AT_ONCE = 256
+"""Samples that go through a model together."""
+
 
 Where = tuple[str, str]
 """(name of a fact, site); the site is "" for all sites together."""
@@ -87,7 +90,8 @@ class Watcher:
     def _seen(self, model: keras.Model) -> Mapping[str, np.ndarray]:
         if self._batches is None:  # kept: an iterator is gone through once
             shapes = [tuple(t.shape) for t in model.inputs] if is_graph(model) else None
-            self._batches = [by_name(model, each, SAMPLES) for each in batches(self._data, shapes=shapes, what=SAMPLES)]
+            given = batches(self._data, AT_ONCE, shapes=shapes, what=SAMPLES)
+            self._batches = [by_name(model, each, SAMPLES) for each in given]
         return activations(model, self._batches)
 
 
