@@ -9,13 +9,14 @@ import pytest
 from kompakt.demo import digits
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = {"docs/distillation.md", "docs/pruning.md", "docs/quantization.md", "docs/ranges.md"}
+DOCUMENTS = {"docs/distillation.md", "docs/pruning.md", "docs/quantization.md", "docs/ranges.md", "docs/watching.md"}
 """Those with Python in them."""
 
 MADE = {
     "docs/quantization.md": "chosen.tflite",
     "docs/ranges.md": "learned.tflite",
     "docs/distillation.md": "student.tflite",
+    "docs/watching.md": "watched.tflite",
 }
 """Document -> the last file that its code writes, where that is another."""
 
