@@ -19,12 +19,12 @@ from kompakt.transform import Chain
 from kompakt.watching import Told, Watcher
 
 
-def trained(model: Any) -> keras.Model:
+def _trained(model: Any) -> keras.Model:
     """The model that has the transforms: of a distillation the student."""
     return model.student if isinstance(model, keras.distillation.Distiller) else model
 
 
-def synced(model: Any) -> None:
+def _synced(model: Any) -> None:
     """Take the weights back from the JAX trainer, which keeps them to itself between batches."""
     if keras.backend.backend() == "jax":
         model.jax_state_sync()
@@ -54,7 +54,7 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
         self._chains: list[tuple[Chain, Any]] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._chains = [(chain, variable) for _, chain, variable in chains_of(trained(self.model))]
+        self._chains = [(chain, variable) for _, chain, variable in chains_of(_trained(self.model))]
         self._drive(True)
         self.step = None
         self._epoch = 0
@@ -80,8 +80,8 @@ class Update(keras.callbacks.Callback):  # type: ignore[misc]
         assert self.step is not None
         for step in range(self.step, last + 1):
             if any(chain.acts(step) for chain, _ in self._chains):
-                synced(self.model)
-                drive(trained(self.model), step)
+                _synced(self.model)
+                drive(_trained(self.model), step)
         self.step = max(self.step, last + 1)
 
     def _check_plan(self, first: int, batch: int) -> None:
@@ -173,12 +173,12 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
 
     def look(self, logs: Any = None) -> None:
         """Look now."""
-        synced(self.model)  # before anything is read
-        self.show(self._watcher.read(trained(self.model)), {} if logs is None else logs)
+        _synced(self.model)  # before anything is read
+        self.show(self._watcher.read(_trained(self.model)), {} if logs is None else logs)
 
     def step(self) -> int:
         """Steps that the optimizer has made; without one, those that were counted here."""
-        synced(self.model)
+        _synced(self.model)
         optimizer = getattr(self.model, "optimizer", None)
         return self._done if optimizer is None else int(ops.convert_to_numpy(optimizer.iterations))
 

@@ -339,16 +339,17 @@ def test_an_interrupt_leaves_files_that_are_read_and_what_was_lost_is_not_shown(
 
 
 WITHOUT = """
-import sys, numpy as np, keras, kompakt as kp
+import sys
+sys.modules["tensorflow"] = None  # as where it is not installed; Keras itself imports it where it is
+import numpy as np, keras, kompakt as kp
 model = kp.prune(keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, name="d")]), 0.5)
 model.compile("sgd", "mse")
 model.fit(np.zeros((8, 4)), np.zeros((8, 8)), verbose=0, callbacks=[kp.callbacks.TensorBoard(sys.argv[1])])
-assert not [name for name in sys.modules if name.split(".")[0] == "tensorflow"]
 """
 
 
-@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="there it is loaded anyway")
-def test_tensorflow_is_not_loaded(tmp_path):
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="Keras runs on it")
+def test_tensorflow_is_not_needed(tmp_path):
     subprocess.run([sys.executable, "-c", WITHOUT, str(tmp_path)], check=True)
     assert read(tmp_path)[0]["sparsity/d/kernel"] == {0: 0.5, 1: 0.5}
 
