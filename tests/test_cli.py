@@ -516,6 +516,10 @@ BAD = {
         "optimize {m} --recipe ptq_int8 --data {d} --out text.keras/out",
         "cannot write to the folder text.keras/out: Not a directory; choose a folder you may write to",
     ),
+    "unwritable folder, tensorboard": (
+        "optimize {m} --recipe ptq_int8 --data {d} --tensorboard text.keras/logs",
+        "cannot write to the folder text.keras/logs: Not a directory; choose a folder you may write to",
+    ),
     "unwritable folder, export": (
         "export {m} text.keras/m.tflite --data {d}",
         "cannot write to the folder text.keras: File exists; choose a folder you may write to",

@@ -16,6 +16,7 @@ DOCUMENTS = {
     "docs/pruning.md",
     "docs/quantization.md",
     "docs/ranges.md",
+    "docs/watching.md",
 }
 """Those with Python in them."""
 
@@ -25,6 +26,7 @@ MADE = {
     "docs/ranges.md": "learned.tflite",
     "docs/distillation.md": "student.tflite",
     "docs/inspecting.md": "int8.tflite",
+    "docs/watching.md": "watched.tflite",
 }
 """Document -> the last file that its code writes, where that is another."""
 

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 
 import keras
 import numpy as np
@@ -497,3 +498,26 @@ def test_what_a_target_has_not_is_told_before_training(change, error, tmp_path):
     with pytest.raises(InputError, match=error):
         kp.optimize(tiny(), arrays(), {**PTQ, **change}, tmp_path, report=log)
     assert log == []
+
+
+@pytest.mark.slow
+def test_training_is_written_for_tensorboard_and_is_the_same(finished, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, run, _ = finished
+    watched = kp.optimize(tiny(), arrays(), RECIPE, tmp_path / "out", tensorboard=tmp_path / "logs")
+    assert watched.artifact.sha256 == run.artifact.sha256
+    for stage, site in {"stage_1": "sparsity/a/kernel", "stage_2": "clipping/a/kernel"}.items():
+        read = EventAccumulator(str(tmp_path / "logs" / "small" / stage)).Reload()
+        assert [event.step for event in read.Tensors(site)] == [0, 2]  # an epoch each
+        assert [event.step for event in read.Tensors("fit/loss")] == [2]
+    assert "clipping/a/output" in read.Tags()["tensors"]
+
+
+def test_tensorboard_is_missed_before_training(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(InputError, match=r"TensorBoard is not installed: pip install 'kompakt\[tensorboard\]'"):
+        kp.optimize(
+            tiny(), {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y}, RECIPE, tmp_path, tensorboard="logs"
+        )
+    assert not list(tmp_path.iterdir())

@@ -129,6 +129,19 @@ def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     return (q - zero_point) * scale
 
 
+def inside_grid(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, symmetric: bool) -> Tensor:
+    """Where ``x`` is not clipped; half a step beyond the last integer still rounds onto it.
+
+    Example:
+        >>> inside = inside_grid(ops.array([3.7, 3.8]), ops.array(0.5), ops.array(0.0), 4, symmetric=True)
+        >>> ops.convert_to_numpy(inside).tolist()
+        [True, False]
+    """
+    q_min, q_max = integer_limits(bits, symmetric=symmetric)
+    low, high = (q_min - zero_point - 0.5) * scale, (q_max - zero_point + 0.5) * scale
+    return ops.logical_and(x >= low, x <= high)
+
+
 def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, symmetric: bool) -> Tensor:
     """``dequantize(quantize(x))``, straight through inside the grid's range, gradient zero outside it.
 
@@ -139,14 +152,11 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, *, sy
         >>> ops.convert_to_numpy(y).tolist()
         [0.5, 3.5]
     """
-    q_min, q_max = integer_limits(bits, symmetric=symmetric)
 
     def forward(x: Tensor, scale: Tensor, zero_point: Tensor) -> Any:
         def backward(*args: Tensor, upstream: Tensor = None) -> tuple[Tensor, Tensor, Tensor]:
             gradient = incoming(args, upstream)
-            # Half a step more on either side: what rounds onto the grid has not been clipped.
-            low, high = (q_min - zero_point - 0.5) * scale, (q_max - zero_point + 0.5) * scale
-            inside = ops.logical_and(x >= low, x <= high)
+            inside = inside_grid(x, scale, zero_point, bits, symmetric=symmetric)
             return ops.where(inside, gradient, 0.0), ops.zeros_like(scale), ops.zeros_like(zero_point)
 
         integers = quantize(x, scale, zero_point, bits, symmetric=symmetric)
@@ -222,7 +232,6 @@ def fake_quantize_learned(
         >>> ops.convert_to_numpy(y).tolist()
         [0.5, 3.5]
     """
-    q_min, q_max = integer_limits(bits, symmetric=symmetric)
     shape = tuple(scale.shape)
     summed = tuple(i for i, n in enumerate(shape) if n == 1) if shape else None
 
@@ -237,8 +246,7 @@ def fake_quantize_learned(
 
         def backward(*args: Tensor, upstream: Tensor = None) -> tuple[Tensor, Tensor, Tensor]:
             gradient = incoming(args, upstream)
-            low, high = (q_min - zero - 0.5) * scale, (q_max - zero + 0.5) * scale
-            inside = ops.logical_and(x >= low, x <= high)
+            inside = inside_grid(x, scale, zero, bits, symmetric=symmetric)
             to_scale = gradient * (level - ops.where(inside, x / scale, 0.0))
             to_zero = ops.where(inside, 0.0, -gradient * scale)
             return ops.where(inside, gradient, 0.0), total(to_scale), total(to_zero)

@@ -20,12 +20,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from kompakt.callbacks import Update
+from kompakt.callbacks import TensorBoard, Update
 from kompakt.data import CALIBRATION, Data, load_data, sample_rows
 from kompakt.deploy import make_job, quantized_mode
 from kompakt.distill import distill
 from kompakt.distillation.model import Distillation
 from kompakt.errors import InputError
+from kompakt.event_file import log_folder
 from kompakt.examine import versions
 from kompakt.export import export
 from kompakt.export_options import io_for
@@ -52,6 +53,9 @@ def silent(_what: str, _done: float) -> None:
 
 BASELINE = "float"
 
+WATCHED = 64
+"""Samples that go through the model at the end of an epoch where TensorBoard is asked for."""
+
 
 def optimize(
     model: keras.Model,
@@ -66,6 +70,7 @@ def optimize(
     seed: int = 0,
     resume: bool = True,
     target: str | None = None,
+    tensorboard: str | Path | None = None,
     report: Report = silent,
 ) -> Run:
     """Carry out ``recipe`` on ``model`` and write a verified file, beside the float file it is compared with.
@@ -79,6 +84,7 @@ def optimize(
         teacher: built model that a recipe with ``distill`` needs; not changed.
         seed: of shuffling, starts and noise. resume: take up finished trials and stages found in ``out``.
         target: to export to in place of the recipe's, in the mode there that comes nearest.
+        tensorboard: folder where training is written for TensorBoard, a run a stage (``callbacks.TensorBoard``).
         report: told what goes on.
 
     Returns:
@@ -107,6 +113,7 @@ def optimize(
         teacher=teacher,
         seed=seed,
         resume=resume,
+        tensorboard=tensorboard,
         report=report,
     )
 
@@ -123,6 +130,7 @@ def optimize_all(
     teacher: keras.Model | None = None,
     seed: int = 0,
     resume: bool = True,
+    tensorboard: str | Path | None = None,
     report: Report = silent,
     title: str = "",
 ) -> Run:
@@ -145,6 +153,7 @@ def optimize_all(
         batch_size=batch_size,
         seed=seed,
         resume=resume,
+        tensorboard=None if tensorboard is None else log_folder(tensorboard),
     )
     trials: list[Trial] = []
     for i, recipe in enumerate(recipes):
@@ -256,6 +265,7 @@ class _Job:
     batch_size: int
     seed: int
     resume: bool
+    tensorboard: Path | None
 
     def trial(self, recipe: Recipe, before: Sequence[Trial], report: Report) -> Trial:
         """The trial of ``recipe``: taken up from the folder where it is finished there, else carried out."""
@@ -296,7 +306,13 @@ class _Job:
             part = 0.9 / len(recipe.stages)
             doing = functools.partial(_doing, report, recipe, i, done, part)
             started, model, curves = self._stage(
-                model, stage, epochs, f"{recipe.name}-{key}-{i}", doing, seed=self.seed + i
+                model,
+                stage,
+                epochs,
+                f"{recipe.name}-{key}-{i}",
+                doing,
+                f"{recipe.name}/stage_{i + 1}",
+                seed=self.seed + i,
             )
             done += part
             applied += started.applied
@@ -331,7 +347,15 @@ class _Job:
         )
 
     def _stage(
-        self, model: keras.Model, stage: Stage, epochs: int, key: str, report: Callable[..., None], *, seed: int
+        self,
+        model: keras.Model,
+        stage: Stage,
+        epochs: int,
+        key: str,
+        report: Callable[..., None],
+        place: str,
+        *,
+        seed: int,
     ) -> tuple[Started, keras.Model, dict[str, tuple[float, ...]]]:
         """A stage as it started, the model after it, and the training curves."""
         steps = epochs * math.ceil(len(self.data.y_train) / self.batch_size)
@@ -370,12 +394,17 @@ class _Job:
             batch_size=self.batch_size,
             verbose=0,
             validation_data=None if self.data.x_val is None else (self.data.x_val, self.data.y_val),
-            callbacks=[Update(), progress],
+            callbacks=[Update(), progress, *self._watch(place)],
         ).history
         curves = {name: tuple(map(float, values)) for name, values in history.items()}
         write_atomic(known, json.dumps(curves))  # before the model: where that is, the stage is finished
         save_model(attached, file)
         return started, attached, curves
+
+    def _watch(self, place: str) -> list[TensorBoard]:
+        """What shows the training of a stage, where that is wanted: at ``place``, a run of its own in TensorBoard."""
+        samples = sample_rows(self.data.x_train, WATCHED)
+        return [] if self.tensorboard is None else [TensorBoard(self.tensorboard / place, data=samples)]
 
     def _taught(self, trained: Distillation) -> tuple[str, ...]:
         """What a distillation learns from, a line each."""

@@ -13,13 +13,14 @@ The laws every transform keeps (checked by ``kompakt.testing`` over each one in 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 
 from kompakt.errors import InputError
 from kompakt.records import Encoding
+from kompakt.summaries import Fact
 
 Tensor = Any
 Members = Sequence[tuple[Any, Tensor]]
@@ -129,6 +130,14 @@ class Transform(keras.layers.Layer):  # type: ignore[misc]
         """``so_far`` with what this transform asks of a deployed file added; ``value`` is its output."""
         return so_far
 
+    def summaries(self, value: Tensor | None) -> Mapping[str, Fact]:
+        """Name -> what is worth watching now; ``value`` is the transform's input, None where nobody has seen one.
+
+        Names are shared by all techniques (``sparsity``, ``distinct``, ``clipping``, ...): what is told of different
+        sites under one name is shown together.
+        """
+        return {}
+
     def check_driven(self, training: bool) -> None:
         """Refuse to train where nobody drives the state, rather than do nothing in silence.
 
@@ -159,6 +168,8 @@ class Chain(keras.layers.Layer):  # type: ignore[misc]
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.transforms = list(transforms)
+        self.look: Callable[[Tensor], None] | None = None
+        """What is shown each input in an uncompiled call; not saved."""
         self.built = True
 
     def __iter__(self) -> Iterator[Transform]:
@@ -171,6 +182,8 @@ class Chain(keras.layers.Layer):  # type: ignore[misc]
                 transform.build(tuple(shape))
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
+        if self.look is not None:
+            self.look(x)
         for transform in self.transforms:
             x = transform(x, training=training)
         return x
@@ -200,9 +213,9 @@ class Chain(keras.layers.Layer):  # type: ignore[misc]
 
     def inputs(self, value: Tensor) -> Iterator[tuple[Transform, Tensor]]:
         """Each transform with what it is given where the chain is given ``value``."""
-        for transform in self.transforms:
+        for before, transform in zip([None, *self.transforms], self.transforms, strict=False):
+            value = value if before is None else before(value)  # the last one's output is nobody's input
             yield transform, value
-            value = transform(value)
 
     def bake(self, value: Tensor) -> tuple[Tensor, Encoding]:
         """The transformed tensor as it is deployed, and what a file must honour there."""

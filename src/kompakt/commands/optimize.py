@@ -25,6 +25,7 @@ def options(command: ArgumentParser) -> None:
     command.add_argument("--batch-size", type=int, default=32, metavar="N", help="of training (default: 32)")
     command.add_argument("--out", default="build", metavar="DIR", help="folder (default: build)")
     command.add_argument("--seed", type=seed, default=0, metavar="S", help="of all that is random (default: 0)")
+    command.add_argument("--tensorboard", metavar="DIR", help="write what training does there, for TensorBoard")
     command.add_argument("--restart", action="store_true", help="do not take up what an earlier run finished")
     trust_option(command)
 
@@ -49,6 +50,7 @@ def run(options: Namespace) -> int:
             seed=options.seed,
             target=options.target,
             resume=not options.restart,
+            tensorboard=options.tensorboard,
             report=report,
         )
     html.write(run, Path(options.out) / "report.html")

@@ -19,6 +19,7 @@ from kompakt.distillation.outputs import Form, agreed, forms, to_logits
 from kompakt.distillation.terms import OUTPUTS, PLACES, Term, Weight, check_share
 from kompakt.errors import InputError
 from kompakt.schedules import Schedule
+from kompakt.summaries import LossTerms
 
 FEATURES = "kompakt_features"
 ANSWERS = "kompakt_teacher"
@@ -26,7 +27,7 @@ ANSWERS = "kompakt_teacher"
 
 
 @keras.saving.register_keras_serializable(package="kompakt")
-class Distillation(Distiller):  # type: ignore[misc]
+class Distillation(Distiller, LossTerms):  # type: ignore[misc]
     r"""A student that learns from labels and from a frozen teacher; compile and fit it as any Keras model.
 
     .. math:: L = (1 - \alpha) L_{labels} + \alpha \sum_k w_k L_k
@@ -310,6 +311,14 @@ class Distillation(Distiller):  # type: ignore[misc]
             seen[name] = seen.get(name, 0) + 1
             names[i] = name if names.count(name) == 1 and seen[name] == 1 else f"{name}_{seen[name]}"
         return names
+
+    def loss_terms(self, logs: Mapping[str, float]) -> dict[str, float]:
+        """The terms as they are in ``logs``, and the factors of now: "alpha", and "weight_" with a term's name."""
+        share, *weights = ops.convert_to_numpy(self.factors).tolist()
+        trackers = (self.student_loss_tracker, self.distillation_loss_tracker, *self.term_trackers)
+        found = {tracker.name: float(logs[tracker.name]) for tracker in trackers if tracker.name in logs}
+        factors = {f"weight_{name}": weight for name, weight in zip(self.term_names, weights, strict=True)}
+        return {**found, "alpha": share, **factors}
 
     def _validate_models(self, teacher: Any, student: Any) -> None:
         """Instead of Keras' checks, which demand one dtype and symbolic outputs."""

@@ -12,11 +12,12 @@ import numpy as np
 from keras import ops
 
 from kompakt.axes import along_channels, channels_back, channels_first
-from kompakt.centroids import attend_centroids, share_values
+from kompakt.centroids import attend_centroids, nearest_centroid, share_values
 from kompakt.codebook import STARTS, starting_codebook
 from kompakt.errors import InputError
 from kompakt.records import Encoding
 from kompakt.schedules import is_whole
+from kompakt.summaries import Assigned, Count, Fact
 from kompakt.transform import Tensor, Transform
 
 GRADIENTS = ("mean", "sum")
@@ -208,6 +209,17 @@ class Cluster(Transform):
 
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
         return dataclasses.replace(so_far, palette=self.asked or self.clusters)
+
+    def summaries(self, value: Tensor | None) -> dict[str, Fact]:
+        """How many values there are (in a channel, where each has its own), and which weight has which."""
+        if value is None:
+            return {}
+        table = self._table(self.centroids * self.movable, value.shape)
+        index = ops.convert_to_numpy(nearest_centroid(ops.cast(value, "float32"), table))
+        rows = ops.convert_to_numpy(channels_first(ops.convert_to_tensor(index), self._axis))
+        books = np.sort(ops.convert_to_numpy(self.centroids * self.movable), axis=-1)
+        used = (len(np.unique(book[np.unique(row)])) for book, row in zip(books, rows, strict=True))
+        return {"distinct": Count(max(used)), "cluster_change": Assigned(index)}
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -14,6 +14,7 @@ from keras import ops
 from kompakt.errors import InputError
 from kompakt.records import Encoding
 from kompakt.schedules import Schedule, from_config, is_share, is_whole
+from kompakt.summaries import Assigned, Fact, Share
 from kompakt.topk import share_out
 from kompakt.transform import Members, Tensor, Transform
 from kompakt.transforms.patterns import Pattern, dropped, find_pattern, rounded
@@ -304,6 +305,22 @@ class Prune(Transform):
         if kept > 1 or int(self.limits[1] * groups) < groups:
             return ""
         return f"{text}, the least in scope 'global': give lower limits= to keep more"
+
+    def summaries(self, value: Tensor | None) -> dict[str, Fact]:
+        """The share of zeros that there is and that was asked by now (all over in scope "global"), and the mask."""
+        if value is None:
+            return {}
+        zeros = ops.convert_to_numpy(value * self.mask) == 0
+        told: dict[str, Fact] = {"sparsity": Share(float(zeros.mean()))}
+        if not self.keeps:
+            told["sparsity_asked"] = Share(self._asked())
+        if not self.frozen:
+            told["mask_change"] = Assigned(ops.convert_to_numpy(self.mask) > 0)
+        return told
+
+    def _asked(self) -> float:
+        """The sparsity of the schedule where it acted last, or the one asked."""
+        return self.sparsity or 0.0 if self.schedule is None else self.schedule(self.last_step())
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -19,11 +19,14 @@ from kompakt.numerics import (
     fake_quantize,
     fake_quantize_learned,
     fake_quantize_weight,
+    inside_grid,
     integer_limits,
     own_reach,
+    quantize,
     scale_from_range,
 )
 from kompakt.records import Encoding
+from kompakt.summaries import Fact, Moving, Number, Share, histogram
 from kompakt.transform import Tensor, Transform
 
 RANGES = ("minmax", "moving_average", "lsq")
@@ -285,6 +288,32 @@ class FakeQuant(Transform):
             axis=self.axis or () if self.on_weights else (),
             symmetric=self.centered,
         )
+
+    def summaries(self, value: Tensor | None) -> dict[str, Fact]:
+        """The scale and how it moves, an activation's range, and of values the share clipped and their integers."""
+        if not self.on_weights and not ops.convert_to_numpy(self.seen) > 0:
+            later = {"scale": Number(None), "range_low": Number(None), "range_high": Number(None)}
+            return {**later, **({} if value is None else {"clipping": Share(None)})}
+        scale, zero_point = self._scale_for(value)
+        steps = ops.convert_to_numpy(scale)
+        told: dict[str, Fact] = {"scale": Number(float(steps.mean())), "scale_change": Moving(steps)}
+        if not self.on_weights:
+            low, high = self.range_now()
+            told |= {"range_low": Number(low), "range_high": Number(high)}
+        return told if value is None else {**told, **self._told_of(ops.cast(value, "float32"), scale, zero_point)}
+
+    def _told_of(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> dict[str, Fact]:
+        inside = inside_grid(x, scale, zero_point, self.bits, symmetric=self.centered)
+        integers = quantize(x, scale, zero_point, self.bits, symmetric=self.centered)
+        clipped = 1.0 - float(ops.convert_to_numpy(inside).mean())
+        return {"clipping": Share(clipped), "grid": histogram(ops.convert_to_numpy(integers))}
+
+    def _scale_for(self, value: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(scale, zero point) that ``value`` meets: a weight without a learned step has that of its own reach."""
+        if value is None or not self.on_weights or self.learns or self.frozen:
+            return self._scale()
+        reach = own_reach(ops.cast(value, "float32"), self.axis or ())
+        return scale_from_range(-reach, reach, self.bits, symmetric=True)
 
     def get_config(self) -> dict[str, Any]:
         return {
