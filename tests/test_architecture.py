@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 LEVELS = (
-    ("errors", "compiled", "progress"),
-    ("precision",),
+    ("errors", "compiled", "progress", "isolated_messages"),
+    ("precision", "isolated_limits"),
+    ("isolated_process", "isolated_child"),
     ("axes",),
     ("numerics", "topk", "codebook", "requantize", "schedules", "records", "files", "images", "isolated", "intervals"),
     ("data", "centroids", "folders", "records_evaluation"),

@@ -50,7 +50,7 @@ def estimate(data: bytes, accelerator: str) -> list[Measurement]:
     """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "model.tflite").write_bytes(data)
-        command = [sys.executable, "-m", "ethosu.vela", f"{folder}/model.tflite", "--output-dir", folder]
+        command = [sys.executable, "-P", "-m", "ethosu.vela", f"{folder}/model.tflite", "--output-dir", folder]
         command += ["--accelerator-config", accelerator]
         limit = Limits.set().seconds
         try:
