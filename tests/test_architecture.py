@@ -38,7 +38,7 @@ LEVELS = (
     ("rewrite.channel_rules",),
     ("rewrite.channel_groups",),
     ("rewrite.remove_channels",),
-    ("ranking", "gauges", "targets.protobuf", "keras_modes"),
+    ("ranking", "gauges", "targets.protobuf", "targets.owned", "keras_modes"),
     ("selection",),
     (
         "targets.target",

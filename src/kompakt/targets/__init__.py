@@ -46,9 +46,12 @@ def target_at(path: str | Path) -> Target:
         >>> target_at(file).name
         'tflite'
     """
-    if not Path(path).exists():
-        raise InputError(f"cannot read {path}: No such file or directory; give the path of an exported file or folder")
-    found = next((place for name in TARGETS if (place := find_target(name)).claims(Path(path))), None)
+    try:
+        Path(path).stat()
+        found = next((place for name in TARGETS if (place := find_target(name)).claims(Path(path))), None)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"cannot read {path}: {why}; give the path of an exported file or folder") from None
     if found is None:
         raise InputError(f"{path}: expected an artifact of one of {', '.join(TARGETS)}, such as 'model.tflite'")
     return found

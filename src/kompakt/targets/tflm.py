@@ -7,7 +7,6 @@ import importlib.util
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -54,6 +53,7 @@ class TFLM(TFLite):
     name = "tflm"
     modes = ("float", "int8", "w4a8", "int16x8")
     suffix = ""
+    main = MODEL
     stores_sparse = False
     rounds_twice = True
     kernels = "reference"
@@ -72,9 +72,6 @@ class TFLM(TFLite):
                 "TensorFlow Lite Micro is not installed: pip install 'kompakt[tflm]' (wheels for Linux on x86-64)"
             )
         ethos_u.ready()
-
-    def claims(self, path: Path) -> bool:
-        return (path / MODEL).is_file()
 
     def flatbuffer(self, data: bytes) -> bytes:
         """The file that LiteRT can read too."""
