@@ -31,8 +31,8 @@ def check_ours(folder: Path, main: str, target: str) -> None:
     if others:
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
         raise InputError(
-            f"{folder}: replacing it would delete {', '.join(others[:NAMED])}{more}, which kompakt did not write (a {NOTE} "
-            "lists what it did); name a new folder"
+            f"{folder}: replacing it would delete {', '.join(others[:NAMED])}{more}, which kompakt did not write "
+            f"(a {NOTE} lists what it did); name a new folder"
         )
     if ours and main not in ours:
         raise InputError(f"{folder} holds an artifact of another target than {target!r}; name a new folder")
