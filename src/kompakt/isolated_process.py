@@ -41,12 +41,15 @@ def _command(gigabytes: float, folder: str) -> list[str]:
     return [sys.executable, "-P", "-c", START, json.dumps([path, root]), str(gigabytes), folder]
 
 
+def python_path() -> str:
+    """``PYTHONPATH`` without its empty places, which stand for the folder that the user is in."""
+    return os.pathsep.join(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
+
+
 def _environment(folder: str) -> dict[str, str]:
-    path = os.pathsep.join(
-        filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    )  # none is the user's folder
     places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder)
-    return {**os.environ, **places, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    return {**os.environ, **places, **quiet, "PYTHONPATH": python_path()}
 
 
 class Process:

@@ -1,6 +1,7 @@
 """Arm's Vela: what an int8 file would take on an Ethos-U."""
 
 import importlib.util
+import os
 
 import keras
 import numpy as np
@@ -63,4 +64,5 @@ def test_vela_is_missed_before_anything_is_made(monkeypatch):
 def test_vela_imports_nothing_from_the_folder_that_one_is_in(data, tmp_path, monkeypatch):
     (tmp_path / "csv.py").write_text("raise SystemExit('not the csv that was meant')")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", "") + os.pathsep)
     assert estimate(data, "ethos-u55-128")

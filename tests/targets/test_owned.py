@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -11,8 +12,9 @@ import pytest
 import kompakt as kp
 from kompakt.errors import InputError
 from kompakt.files import there
-from kompakt.folders import read_folder
+from kompakt.folders import packed, read_folder
 from kompakt.targets import TARGETS, find_target, target_at
+from kompakt.targets.float_target import sealed
 
 FOLDERS = ("tfjs", "tflm", "savedmodel")
 X = np.random.default_rng(0).random((8, 4), dtype="float32")
@@ -129,3 +131,27 @@ def test_a_folder_that_one_may_not_enter(closed):
     for path in (closed, closed / "m"):
         with pytest.raises(InputError, match="Permission denied"):
             find_target("savedmodel").check_place(path)
+
+
+def test_several_exports_to_one_place_do_not_take_each_other_for_strangers(tmp_path):
+    place, folder = find_target("savedmodel"), tmp_path / "m"
+    packs = [packed(sealed({"saved_model.pb": b"1", f"variables/{n}.bin": b"2" * 1000}, {})) for n in range(4)]
+
+    def write(pack):
+        for _ in range(100):
+            place.write(folder, pack)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, packs))
+    assert place.read(folder) in packs
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_link_to_a_folder_stays(model, copy, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(copy, target_is_directory=True)
+    kp.export(model, link, target="savedmodel", verify=X)
+    assert link.is_symlink() and sorted(path.name for path in tmp_path.iterdir()) == ["link", "m"]
+    (copy / "app.js").write_text("mine")
+    with pytest.raises(InputError, match=r"link: replacing it would delete app\.js"):
+        kp.export(model, link, target="savedmodel", verify=X)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kompakt.errors import InputError
 from kompakt.isolated import Limits
+from kompakt.isolated_process import python_path
 from kompakt.records import Measurement
 
 ACCELERATOR = "KOMPAKT_ETHOS_U"
@@ -54,7 +55,8 @@ def estimate(data: bytes, accelerator: str) -> list[Measurement]:
         command += ["--accelerator-config", accelerator]
         limit = Limits.set().seconds
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+            environment = {**os.environ, "PYTHONPATH": python_path()}
+            done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False, env=environment)
         except subprocess.TimeoutExpired:
             raise InputError(f"Vela had not finished after {limit:g} s and was stopped") from None
         summary = next(Path(folder).glob("*summary*.csv"), None)

@@ -18,6 +18,10 @@ NAMED = 3
 """Files that an error names; it counts the others."""
 
 
+TRIES = 100
+"""How often a folder is looked at anew that others replace at that moment."""
+
+
 def check_ours(folder: Path, main: str, target: str) -> None:
     """Raise where ``folder`` may not be replaced by an artifact of ``target``, which is told by its file ``main``.
 
@@ -25,7 +29,7 @@ def check_ours(folder: Path, main: str, target: str) -> None:
         InputError: there is what kompakt did not write, or an artifact of another target; or it cannot be looked at.
     """
     try:
-        others, ours = foreign(folder), listed(folder)
+        others, ours = _looked_at(folder)
     except OSError as error:
         raise InputError(f"cannot read {error.filename}: {error.strerror}; name a new folder") from None
     if others:
@@ -36,6 +40,29 @@ def check_ours(folder: Path, main: str, target: str) -> None:
         )
     if ours and main not in ours:
         raise InputError(f"{folder} holds an artifact of another target than {target!r}; name a new folder")
+
+
+def _looked_at(folder: Path) -> tuple[list[str], set[str]]:
+    """``foreign`` and ``listed`` of one folder: another export may put its own in this place at any moment."""
+    for _ in range(TRIES):
+        before = _which(folder)
+        try:
+            found = foreign(folder), listed(folder)
+        except OSError:
+            if before is not None and _which(folder) == before:
+                raise
+        else:
+            if _which(folder) == before:
+                return found
+    return foreign(folder), listed(folder)
+
+
+def _which(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_ctime_ns  # numbers of folders that are gone are given again
 
 
 def listed(folder: Path) -> set[str]:
