@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 LEVELS = (
-    ("errors", "compiled", "progress", "scopes", "records_layers"),
-    ("precision",),
+    ("errors", "compiled", "progress", "scopes", "records_layers", "isolated_messages"),
+    ("precision", "isolated_limits"),
+    ("isolated_process", "isolated_child"),
     ("axes",),
     (
         "numerics",
@@ -51,7 +52,7 @@ LEVELS = (
     ("rewrite.channel_rules",),
     ("rewrite.channel_groups",),
     ("rewrite.remove_channels",),
-    ("ranking", "gauges", "targets.protobuf", "targets.graph_view", "keras_modes"),
+    ("ranking", "gauges", "targets.protobuf", "targets.graph_view", "targets.owned", "keras_modes"),
     ("selection",),
     (
         "targets.target",

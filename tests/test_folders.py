@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kompakt.errors import InputError
-from kompakt.folders import _exchanged, packed, read_folder, unpacked, write_folder
+from kompakt.folders import _exchanged, _replaced, packed, read_folder, unpacked, write_folder
 
 OLD = {"saved_model.pb": b"old" * 1000, "variables/one.bin": b"old" * 100_000}
 NEW = {"saved_model.pb": b"new" * 1000, "variables/two.bin": b"new" * 200_000}
@@ -50,6 +51,46 @@ def test_without_an_exchange_two_renames_do(tmp_path, monkeypatch):
     monkeypatch.setattr("kompakt.folders._exchanged", lambda one, other: False)
     write_folder(tmp_path / "m", OLD)
     assert read_folder(write_folder(tmp_path / "m", NEW)) == NEW
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_without_an_exchange_a_second_rename_that_fails_puts_the_old_one_back(tmp_path):
+    write_folder(tmp_path / "m", OLD)
+    with pytest.raises(FileNotFoundError):
+        _replaced(tmp_path / ".m.0.tmp", tmp_path / "m")  # what is to be put there was taken away
+    assert read_folder(tmp_path / "m") == OLD
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_several_that_write_one_new_folder_at_once(tmp_path, monkeypatch, exchange):
+    if not exchange:
+        monkeypatch.setattr("kompakt.folders._exchanged", lambda one, other: False)
+    with ThreadPoolExecutor(4) as pool:
+        for count in range(60):
+            place = tmp_path / str(count)
+            list(pool.map(write_folder, [place] * 4, [OLD, NEW] * 2))
+            assert read_folder(place) in (OLD, NEW)
+    assert len(list(tmp_path.iterdir())) == 60
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path, there):
+    place, link = tmp_path / "disk/m", tmp_path / "m"
+    (tmp_path / "disk").mkdir()
+    if there:
+        write_folder(place, OLD)
+    link.symlink_to(place, target_is_directory=True)
+    assert write_folder(link, NEW) == link
+    assert link.is_symlink() and read_folder(place) == NEW
+    assert [path.name for path in place.parent.iterdir()] == ["m"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "m"]
+
+
+def test_a_file_is_not_replaced_by_a_folder(tmp_path):
+    (tmp_path / "m").write_bytes(b"1")
+    with pytest.raises(InputError, match=r"^cannot write .*m: Not a directory"):
+        write_folder(tmp_path / "m", NEW)
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 

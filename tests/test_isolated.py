@@ -2,20 +2,24 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import kompakt
 from kompakt.errors import InputError
 from kompakt.isolated import Limits, begin, call, end, lanes, once
 
 HERE = "badly"
+ROOT = str(Path(kompakt.__file__).parents[1])
 
 BADLY = """
-import ctypes, os, signal, sys, time
+import ctypes, os, pathlib, signal, sys, tempfile, time
 from kompakt.errors import InputError
 kept = []
 
@@ -30,6 +34,33 @@ def fill(arrays): kept.append(bytearray(3 << 30)); return [], None
 def talk(arrays, word):
     print("noise"); sys.stdout.flush(); return arrays, word
 def pid(arrays): return [], os.getpid()
+def keep(arrays):
+    kept.append(tempfile.TemporaryDirectory()); return [], kept[-1].name
+def leave_pid(path):
+    pathlib.Path(path + ".new").write_text(f"{os.getpid()} {tempfile.mkdtemp()}"); os.replace(path + ".new", path)
+def spin(arrays, path):
+    leave_pid(path)
+    while True: pass
+def hold(arrays, path):
+    leave_pid(path)
+    ctypes.PyDLL(None).sleep(300)  # no other thread of Python's runs
+"""
+
+CALLER = """
+import sys
+from kompakt.isolated import Limits, call
+function, path = sys.argv[1:]
+call(f"badly:{function}", [], of="the runtime", limits=Limits(seconds=2.0), path=path)
+"""
+
+CAREFUL = """
+import os, sys
+from pathlib import Path
+sys.path.append(sys.argv[1])
+os.environ["PYTHONPATH"] += sys.argv[2]
+from kompakt.isolated import call
+assert call("plugged:word", [], of="it")[1] == "found"
+assert not Path("ran").exists(), Path("ran").read_text()
 """
 
 
@@ -152,3 +183,91 @@ def test_processes_of_a_word_are_ended():
     end("side")
     end("other side")
     end("nothing of that name")
+
+
+def test_one_that_waits_for_a_call_that_hangs_is_served():
+    begun = threading.Event()
+    errors = []
+
+    def hang():
+        begun.set()
+        with pytest.raises(InputError, match=r"had not finished after 1\.5 s"):
+            asked("hang", seconds=1.5)
+        errors.append(None)
+
+    first = threading.Thread(target=hang)
+    asked("pid")
+    first.start()
+    begun.wait()
+    time.sleep(0.5)
+    assert asked("talk", word="mine")[1] == "mine"
+    first.join()
+    assert errors == [None]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows stops no processes")
+def test_the_limit_of_time_counts_what_is_sent():
+    os.kill(asked("pid")[1], signal.SIGSTOP)
+    start = time.monotonic()
+    with pytest.raises(InputError, match=r"^the runtime had not finished after 1 s and was stopped"):
+        asked("talk", np.zeros(16 << 20, "uint8"), word="", seconds=1.0)
+    assert time.monotonic() - start < 10.0
+
+
+def test_no_limit_is_too_long():
+    assert asked("talk", word="", seconds=1e300)[1] == ""
+
+
+@pytest.mark.parametrize("how", ["hang", "abort", "killed"])
+def test_temporary_files_go_with_the_process(how):
+    folder = Path(asked("keep")[1])
+    assert folder.is_dir()
+    if how == "killed":
+        os.kill(asked("pid")[1], signal.SIGKILL)
+        time.sleep(0.5)
+        asked("pid")
+    else:
+        with pytest.raises(InputError):
+            asked(how, seconds=1.0)
+    assert not folder.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads what Linux says of processes")
+@pytest.mark.parametrize(("function", "seconds"), [("spin", 4.0), pytest.param("hold", 15.0, marks=pytest.mark.slow)])
+def test_a_process_does_not_outlive_a_caller_that_is_killed(function, seconds, tmp_path):
+    command, places = [sys.executable, "-c", CALLER, function, str(tmp_path / "pid")], {"TMPDIR": str(tmp_path)}
+    caller = subprocess.Popen(command, env={**os.environ, **places})
+    _until(lambda: (tmp_path / "pid").exists(), 30.0)
+    caller.kill()
+    caller.wait()
+    pid, folder = (tmp_path / "pid").read_text().split()
+    _until(lambda: not _runs(int(pid)), seconds)
+    if function == "spin":
+        assert not Path(folder).exists()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _until(true, seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("end", ["", os.pathsep], ids=["", "an empty place in PYTHONPATH"])
+def test_nothing_is_imported_from_the_folder_that_one_is_in(tmp_path, end):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    for name in ("random", "numpy", "onnx", "kompakt", "json", "importlib"):
+        (here / f"{name}.py").write_text(f"open('ran', 'a').write('{name} ')")
+    (there / "plugged.py").write_text("import random, onnx\ndef word(arrays): return [], 'found'")
+    (there / "onnx.py").write_text("")  # where there is none
+    command = [sys.executable, "-P", "-c", CAREFUL, str(there), end]
+    subprocess.run(command, cwd=here, env={**os.environ, "PYTHONPATH": ROOT}, check=True)

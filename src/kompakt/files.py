@@ -99,6 +99,36 @@ def writable_folder(folder: str | Path) -> Path:
     return folder
 
 
+def there(path: str | Path) -> bool:
+    """Whether there is something at ``path``.
+
+    Raises:
+        InputError: that cannot be told, and so nothing can be written there: a name is too long, a folder closed.
+
+    Example:
+        >>> there("/"), there("/no such folder/file")
+        (True, False)
+    """
+    path = Path(path)
+    if _stands(path):
+        return True
+    above = next((folder for folder in path.parents if _stands(folder)), Path())
+    for name in path.relative_to(above).parts:
+        _stands(above / name)  # of a folder that is missing the system does not say that names in it are too long
+    return False
+
+
+def _stands(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"cannot write {path}: {why}; choose another place") from None
+    return True
+
+
 def sha256(data: bytes) -> str:
     """Hexadecimal SHA-256 of ``data``."""
     return hashlib.sha256(data).hexdigest()

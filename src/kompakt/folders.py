@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import io
 import os
 import secrets
@@ -22,6 +23,9 @@ EXCHANGE = 2
 """RENAME_EXCHANGE of Linux (renameat2(2)) and RENAME_SWAP of macOS (renamex_np(2)) are both 2."""
 
 AT_FDCWD = -100
+
+TRIES = 100
+"""How often a folder is put in its place anew where others do the same at that moment."""
 
 
 def packed(files: Mapping[str, bytes]) -> bytes:
@@ -67,8 +71,9 @@ def read_folder(path: str | Path) -> dict[str, bytes]:
 def write_folder(path: str | Path, files: Mapping[str, bytes]) -> Path:
     """Write ``files`` as the folder ``path``: into a new folder beside it, then put in its place at once.
 
-    What stands there is replaced whole; the caller has made sure that it may be. Where the system can exchange two
-    folders (Linux, macOS) a reader finds the old or the new one at every moment; elsewhere, for one moment, none.
+    What stands there is replaced whole; the caller has made sure that it may be. Of a link it is what that leads to.
+    Where the system can exchange two folders (Linux, macOS) a reader finds the old or the new one at every moment;
+    elsewhere, for one moment, none.
 
     Raises:
         InputError: the place cannot be written.
@@ -79,12 +84,13 @@ def write_folder(path: str | Path, files: Mapping[str, bytes]) -> Path:
         ['model.json']
     """
     path = Path(path)
-    writable_folder(path.parent)
-    beside = path.parent / f".{path.name[:40]}.{secrets.token_hex(4)}.tmp"
+    place = Path(os.path.realpath(path))
+    writable_folder(place.parent)
+    beside = place.parent / f".{place.name[:40]}.{secrets.token_hex(4)}.tmp"
     try:
         for name, content in files.items():
             _write(beside / PurePosixPath(name), content)
-        _put(beside, path)
+        _put(beside, place)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from None
     finally:
@@ -102,13 +108,44 @@ def _write(path: Path, content: bytes) -> None:
 
 def _put(new: Path, path: Path) -> None:
     """Rename ``new`` to ``path``; what was there is then where ``new`` was, or gone."""
-    if not path.exists():
+    for _ in range(TRIES):
+        if _moved(new, path) or _exchanged(new, path) or _replaced(new, path):
+            return
+    raise FileExistsError(errno.EEXIST, "others write there all the time")
+
+
+def _moved(new: Path, path: Path) -> bool:
+    """Rename ``new`` to ``path`` where there is nothing, which may change at any moment; whether that was so."""
+    try:
         new.rename(path)
-    elif not _exchanged(new, path):
-        old = new.with_suffix(".old")
+    except OSError as error:
+        if _taken(error) or path.is_dir():
+            return False
+        raise
+    return True
+
+
+def _taken(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+
+
+def _replaced(new: Path, path: Path) -> bool:
+    """Put ``new`` in the place of ``path`` in two steps; False where another process was there between them."""
+    old = new.with_suffix(".old")
+    try:
         path.rename(old)
+    except FileNotFoundError:
+        return False
+    try:
         new.rename(path)
+    except BaseException as error:
+        if _taken(error):
+            return False
+        old.rename(path)
+        raise
+    finally:
         shutil.rmtree(old, ignore_errors=True)
+    return True
 
 
 def _exchanged(one: Path, other: Path) -> bool:

@@ -67,7 +67,7 @@ def graph_file(path: str | Path) -> Path:
     path = Path(path)
     if path.is_file():
         return path
-    return path / target_at(path).shown
+    return path / target_at(path).main
 
 
 @contextlib.contextmanager

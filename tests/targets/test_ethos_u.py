@@ -1,6 +1,7 @@
 """Arm's Vela: what an int8 file would take on an Ethos-U."""
 
 import importlib.util
+import os
 
 import keras
 import numpy as np
@@ -57,3 +58,11 @@ def test_vela_is_missed_before_anything_is_made(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"KOMPAKT_ETHOS_U=ethos-u55-32: Arm's Vela is not installed: pip install"):
         ethos_u.ready()
+
+
+@needs_vela
+def test_vela_imports_nothing_from_the_folder_that_one_is_in(data, tmp_path, monkeypatch):
+    (tmp_path / "csv.py").write_text("raise SystemExit('not the csv that was meant')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", "") + os.pathsep)
+    assert estimate(data, "ethos-u55-128")

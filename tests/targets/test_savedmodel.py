@@ -1,6 +1,10 @@
 """SavedModels: what servers call, in every way they can be called, and what is never loaded."""
 
+import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -296,3 +300,24 @@ def test_the_note_says_where_it_comes_from(tmp_path):
     assert note["recipe"] == "by hand" and note["inputs"] == ["numbers"] and note["outputs"] == ["kind"]
     files = {PLACE, "saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"}
     assert set(note["sha256"]) == files
+
+
+EXPORTS = """
+import sys
+import keras, numpy as np
+import kompakt as kp
+m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+for target in sys.argv[2:]:
+    suffix = ".onnx" if target == "onnx" else ""
+    kp.export(m, f"{sys.argv[1]}/m{suffix}", target=target, verify=np.zeros((8, 4), "float32"))
+"""
+
+
+@pytest.mark.slow  # TensorFlow starts once more
+def test_no_copy_of_a_model_is_left_where_temporary_files_are(tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    targets = ["savedmodel"] + ["onnx"] * all(map(importlib.util.find_spec, ("onnx", "tf2onnx", "onnxruntime")))
+    command = [sys.executable, "-c", EXPORTS, str(tmp_path), *targets]
+    subprocess.run(command, env={**os.environ, "TMPDIR": str(temporary)}, check=True)
+    assert list(temporary.iterdir()) == []

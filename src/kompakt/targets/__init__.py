@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kompakt.errors import InputError
-from kompakt.sites import one_of
 
 if TYPE_CHECKING:
     from kompakt.targets.target import Target
@@ -29,6 +28,8 @@ def find_target(name: str) -> Target:
         InputError: there is none.
     """
     if name not in TARGETS:
+        from kompakt.sites import one_of  # not before: it imports Keras, and processes of runtimes begin here
+
         raise InputError(f"target {name!r}: {one_of(name, TARGETS)}")
     module, cls = TARGETS[name].split(":")
     made: Target = getattr(importlib.import_module(module), cls)()
@@ -47,14 +48,16 @@ def target_at(path: str | Path) -> Target:
         >>> target_at(file).name
         'tflite'
     """
-    if not Path(path).exists():
-        raise InputError(f"cannot read {path}: No such file or directory; give the path of an exported file or folder")
-    name = _claimed(Path(path))
+    try:
+        Path(path).stat()
+        name = _claimed(Path(path))
+        inside = [] if name or not Path(path).is_dir() else _inside(Path(path))
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"cannot read {path}: {why}; give the path of an exported file or folder") from None
+    if inside:
+        raise InputError(f"{path} is no artifact, and holds some: name one of {', '.join(inside)}")
     found = None if name is None else find_target(name)
-    if found is None and Path(path).is_dir():
-        inside = sorted(f"{each.name} ({of})" for each in Path(path).iterdir() if (of := _claimed(each)))
-        if inside:
-            raise InputError(f"{path} holds several artifacts: name one of {', '.join(inside)}")
     if found is None:
         raise InputError(f"{path}: expected an artifact of one of {', '.join(TARGETS)}, such as 'model.tflite'")
     return found
@@ -63,3 +66,8 @@ def target_at(path: str | Path) -> Target:
 def _claimed(path: Path) -> str | None:
     """The target that an artifact is of; None for what is none."""
     return next((name for name in TARGETS if find_target(name).claims(path)), None)
+
+
+def _inside(folder: Path) -> list[str]:
+    """The artifacts in ``folder``."""
+    return sorted(f"{each.name} ({of})" for each in folder.iterdir() if (of := _claimed(each)))

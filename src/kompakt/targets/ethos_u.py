@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kompakt.errors import InputError
 from kompakt.isolated import Limits
+from kompakt.isolated_process import python_path
 from kompakt.records import Measurement
 
 ACCELERATOR = "KOMPAKT_ETHOS_U"
@@ -50,11 +51,12 @@ def estimate(data: bytes, accelerator: str) -> list[Measurement]:
     """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "model.tflite").write_bytes(data)
-        command = [sys.executable, "-m", "ethosu.vela", f"{folder}/model.tflite", "--output-dir", folder]
+        command = [sys.executable, "-P", "-m", "ethosu.vela", f"{folder}/model.tflite", "--output-dir", folder]
         command += ["--accelerator-config", accelerator]
         limit = Limits.set().seconds
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+            environment = {**os.environ, "PYTHONPATH": python_path()}
+            done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False, env=environment)
         except subprocess.TimeoutExpired:
             raise InputError(f"Vela had not finished after {limit:g} s and was stopped") from None
         summary = next(Path(folder).glob("*summary*.csv"), None)

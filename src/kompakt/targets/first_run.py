@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kompakt.isolated import Answer, function_called
+from kompakt.isolated import Answer
+from kompakt.isolated_child import function_called
 
 
 def first_run(arrays: list[np.ndarray], *, called: str, values: dict[str, Any]) -> Answer:

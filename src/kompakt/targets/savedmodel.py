@@ -7,7 +7,6 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,12 +45,9 @@ class SavedModel(FloatTarget):
     name = "savedmodel"
     modes = ("float", "float16", *KERAS_MODES)
     suffix = ""
-    shown = PB
+    main = PB
     rounds = ("float16",)
     nearest = dict.fromkeys(("int8", "w4a8", "int16x8", "mixed", "dynamic_int8", "weight_only_int8"), "float")
-
-    def claims(self, path: Path) -> bool:
-        return (path / PB).is_file()
 
     def convert(self, request: Request) -> Converted:
         check_mode(self, request.quantization)

@@ -13,10 +13,11 @@ import keras
 import numpy as np
 
 from kompakt.errors import InputError
-from kompakt.files import read_file, write_atomic
+from kompakt.files import read_file, there, write_atomic
 from kompakt.folders import packed, read_folder, unpacked, write_folder
 from kompakt.records import Census, Encoding, Measurement, SiteFact
 from kompakt.targets.graph_view import View
+from kompakt.targets.owned import check_ours
 
 MODES = ("float", "float16", "dynamic_int8", "weight_only_int8", "int8", "w4a8", "int16x8", "mixed")
 """What a TFLite file may be quantized to."""
@@ -163,20 +164,20 @@ class Target(ABC):
     Attributes:
         modes: words for its quantization. io: mode -> what inputs and outputs may be, first the usual; float32 for
             modes that are not named.
-        suffix: of its file, "" for a folder.
+        suffix: of its file, "" for a folder. main: the file by which a folder is told, and
+            which a viewer of graphs opens.
         nearest: mode of another target -> the one here that comes nearest to it.
         rounds: modes in which ``convert`` itself rounds the weights of a float model. A file of these is compared with
             the model that holds the weights read back from it.
         usual_batch: its batch size where none is asked for. fixed_sizes: sizes that a model leaves open must be set.
         rounds_twice: it requantizes as TFLite's reference kernels do, rather than as XNNPACK.
-        shown: the file of a folder that a viewer of graphs opens, "" for an artifact of one file.
         stores_sparse, stores_tables: it has a form for weights with many zeros, and for weights of few values.
     """
 
     name: ClassVar[str]
     modes: ClassVar[tuple[str, ...]]
     suffix: ClassVar[str]
-    shown: ClassVar[str] = ""
+    main: ClassVar[str] = ""
     io: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     nearest: ClassVar[Mapping[str, str]] = {}
     rounds: ClassVar[tuple[str, ...]] = ()
@@ -193,9 +194,9 @@ class Target(ABC):
             InputError: the text says how to get it.
         """
 
-    @abstractmethod
     def claims(self, path: Path) -> bool:
-        """Whether what lies at ``path`` looks like one of its artifacts, by names alone."""
+        """Whether what lies at ``path`` looks like one of its artifacts, by names alone, whoever wrote it."""
+        return path.suffix == self.suffix and path.is_file() if self.suffix else (path / self.main).is_file()
 
     def read(self, path: str | Path) -> bytes:
         """The artifact at ``path``.
@@ -221,17 +222,18 @@ class Target(ABC):
         """Raise where ``path`` holds what must not be replaced by an artifact.
 
         Raises:
-            InputError: a file where a folder is written, or a folder with other things in it.
+            InputError: a file where a folder is written, a folder with a file that kompakt's note there does not list,
+                or a place that cannot be.
         """
         path = Path(path)
+        if not there(path):
+            return
         if self.suffix and path.is_dir():
             raise InputError(f"{path} is a folder; name a {self.suffix} file")
-        if self.suffix or not path.exists():
-            return
-        if not path.is_dir():
+        if not self.suffix and not path.is_dir():
             raise InputError(f"{path} is a file: the target {self.name!r} writes a folder; name another")
-        if any(path.iterdir()) and not self.claims(path):
-            raise InputError(f"{path}: the folder holds other things than a {self.name} artifact; name a new one")
+        if not self.suffix:
+            check_ours(path, self.main, self.name)
 
     def part(self, data: bytes, signature: str | None) -> bytes:
         """The artifact, or of one that has several signatures the part that is ``signature``.

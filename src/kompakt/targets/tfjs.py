@@ -6,7 +6,6 @@ import functools
 import importlib.metadata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
@@ -45,7 +44,7 @@ class TFJS(FloatTarget):
     name = "tfjs"
     modes = ("float", *COMPRESSED)
     suffix = ""
-    shown = MODEL
+    main = MODEL
     rounds = tuple(COMPRESSED)
     nearest: ClassVar[Mapping[str, str]] = {
         "int8": "uint8",
@@ -60,9 +59,6 @@ class TFJS(FloatTarget):
     def ready(self) -> None:
         node()
         packages("node")
-
-    def claims(self, path: Path) -> bool:
-        return (path / MODEL).is_file()
 
     def shipped(self, data: bytes) -> Mapping[str, bytes]:
         files = self.files(data)

@@ -8,7 +8,6 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
@@ -60,9 +59,6 @@ class TFLite(Target):
         MIXED: ("float32", "int8", "uint8"),
     }
     nearest: ClassVar[Mapping[str, str]] = {"uint8": "weight_only_int8", "uint16": "float16"}
-
-    def claims(self, path: Path) -> bool:
-        return path.suffix == self.suffix and path.is_file()
 
     def convert(self, request: Request) -> Converted:
         if request.quantization not in MODES:

@@ -55,7 +55,7 @@ class TFLM(TFLite):
     name = "tflm"
     modes = ("float", "int8", "w4a8", "int16x8")
     suffix = ""
-    shown = MODEL
+    main = MODEL
     stores_sparse = False
     rounds_twice = True
     kernels = "reference"
