@@ -466,14 +466,15 @@ def test_a_recipe_for_another_place(tmp_path):
     made = run.trials[-1]
     assert made.artifact.target == "savedmodel" and made.artifact.breaches == ()
     assert (tmp_path / "ptq_savedmodel" / "saved_model.pb").is_file()
+    judged = next(m for m in made.measurements if m.name == "accuracy_litert")
+    assert 0.0 <= judged.low <= judged.value <= judged.high <= 1.0 and judged.interval
     assert made.value("accuracy_litert") == pytest.approx(made.value("accuracy_keras"))
     assert made.value("latency_ms") > 0 and made.value("latency_ratio") is None
     log = Log()
     again = kp.optimize(*given, target="savedmodel", report=log)
     assert again.trials[-1] == made
     assert any("ptq_savedmodel: taken up" in what for what, _ in log)
-    (tmp_path / "ptq_savedmodel" / "fingerprint.pb").unlink(missing_ok=True)
-    (tmp_path / "ptq_savedmodel" / "kompakt.json").write_text("{}")
+    (tmp_path / "ptq_savedmodel" / "saved_model.pb").write_bytes(b"spoiled")
     log = Log()
     kp.optimize(*given, target="savedmodel", report=log)
     assert not any("ptq_savedmodel: taken up" in what for what, _ in log)

@@ -32,6 +32,7 @@ from kompakt.export import export
 from kompakt.export_options import io_for
 from kompakt.files import sha256, writable_folder, write_atomic
 from kompakt.graph import reseed
+from kompakt.intervals import mean_interval
 from kompakt.loading import save_model
 from kompakt.measure import latency, latency_ratio
 from kompakt.progress import in_words
@@ -427,10 +428,12 @@ class _Job:
         if artifact.quantization == "dynamic_int8":  # its inputs are rounded at run time: as the file does it
             model = make_job(model, "dynamic_int8", None).reference
         keras_score = self.task.score(simulate(model, inputs), labels)
-        file_score = self.task.score(place.run(data, inputs).values, labels)
+        each = self.task.each(place.run(data, inputs).values, labels)
+        sure = mean_interval(each, seed=self.seed)
+        span: dict[str, Any] = {} if sure is None else {"low": sure.low, "high": sure.high, "interval": sure.how}
         measured = [
             Measurement(name=f"{name}_keras", value=keras_score, unit=unit, where=self.task.metric),
-            Measurement(name=f"{name}_litert", value=file_score, unit=unit, where=self.task.metric),
+            Measurement(name=f"{name}_litert", value=float(each.mean()), unit=unit, where=self.task.metric, **span),
         ]
         other = next((t.artifact for t in before if t.recipe == BASELINE and t.artifact), artifact)
         if other.target != artifact.target:

@@ -36,13 +36,21 @@ class Task:
 
     def score(self, outputs: Sequence[np.ndarray], labels: Any) -> float:
         """The metric of ``outputs`` (one array an output) against ``labels``: class numbers, one-hot or values."""
+        return float(self.each(outputs, labels).mean())
+
+    def each(self, outputs: Sequence[np.ndarray], labels: Any) -> np.ndarray:
+        """The metric of each sample, (samples,): their mean is :meth:`score`."""
+        values = np.asarray(self._values(outputs, labels), "float64")
+        return values.reshape(len(np.asarray(labels)), -1).mean(1)
+
+    def _values(self, outputs: Sequence[np.ndarray], labels: Any) -> np.ndarray:
         found, wanted = np.asarray(outputs[0]), np.asarray(labels)
         if self.metric != "accuracy":
-            return float(np.abs(found.reshape(wanted.shape) - wanted).mean())
+            return np.abs(found.reshape(wanted.shape) - wanted)
         if found.ndim < 2 or found.shape[-1] < 2:
-            return float(((found.ravel() > self.threshold) == (wanted.ravel() > 0.5)).mean())
+            return (found.ravel() > self.threshold) == (wanted.ravel() > 0.5)
         classes = wanted.argmax(-1) if wanted.shape == found.shape else wanted.reshape(found.shape[:-1])
-        return float((found.argmax(-1) == classes).mean())
+        return np.asarray(found.argmax(-1) == classes)
 
 
 def data_for(model: keras.Model, data: Data, output_units: int | None = None) -> Data:

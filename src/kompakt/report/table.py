@@ -80,6 +80,19 @@ def cells(row: facts.Row, metric: facts.Metric) -> Cells:
     )
 
 
+def interval(row: facts.Row, metric: facts.Metric) -> str:
+    """The interval of the file's metric as text; "–" where none was measured.
+
+    Example:
+        >>> interval(facts.Row(recipe="float", low=0.9, high=0.95), facts.Metric())
+        '90.00..95.00'
+    """
+    if row.low is None or row.high is None:
+        return "–"
+    pattern, factor = ("{:.2f}", 100) if metric.is_accuracy else ("{:.4g}", 1)
+    return f"{pattern.format(factor * row.low)}..{pattern.format(factor * row.high)}"
+
+
 LEAST_FIRST = ("keras", "distinct", "argmax", "zeros", "gzip_bytes", "latency", "difference")
 """Columns in the order in which a narrow terminal goes without them."""
 

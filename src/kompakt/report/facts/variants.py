@@ -20,6 +20,7 @@ class Row:
         recipe: the recipe's name.
         keras: the metric of the Keras model (accuracy: 0..1).
         litert: the metric of the file, run in its runtime.
+        low, high: of the interval in which that lies by 95 %, where it was measured.
         argmax: share of samples with the same largest output as the reference.
         difference: largest difference of an output, in ``difference_unit``.
         difference_unit: "LSB" for an integer output; "" (the output's own unit) for a float one.
@@ -38,6 +39,8 @@ class Row:
     recipe: str
     keras: float | None = None
     litert: float | None = None
+    low: float | None = None
+    high: float | None = None
     argmax: float | None = None
     difference: float | None = None
     difference_unit: str = ""
@@ -81,10 +84,13 @@ def _row(trial: Trial, shown: Metric, on_front: bool) -> Row:
     artifact = trial.artifact
     agreement = artifact.agreement if artifact is not None else None
     difference, unit = _difference(agreement)
+    measured = next((m for m in trial.measurements if m.name == f"{shown.prefix}_litert"), None)
     return Row(
         recipe=trial.recipe,
         keras=quality(trial, shown, "keras"),
         litert=quality(trial, shown, "litert"),
+        low=None if measured is None else measured.low,
+        high=None if measured is None else measured.high,
         argmax=agreement.argmax if agreement is not None else None,
         difference=difference,
         difference_unit=unit,
