@@ -629,11 +629,12 @@ def test_bad_input_is_one_line_in_a_process_of_its_own(case, given, bad_files):
 
 
 def test_debug_shows_where_it_was(run, given):
+    Path("no.keras").write_text("no zip")
     code, out, err = run("export", "no.keras", "m.tflite", "--data", given / "d.npz", "--debug")
     assert (code, out) == (2, "")
     lines = err.splitlines()
     assert lines[0] == "Traceback (most recent call last):" and any("in load_model" in line for line in lines)
-    assert lines[-1] == "kompakt: model file no.keras does not exist; give the path of a .keras file"
+    assert lines[-1].startswith("kompakt: no.keras: not a .keras file")
 
 
 def test_a_lambda_runs_only_for_who_trusts_the_file(run, given):

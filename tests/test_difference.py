@@ -123,7 +123,7 @@ def test_metadata_that_came(changed):
 
 
 def test_names_of_a_signature(changed):
-    (change,) = changed(lambda file: file.name_inputs({"x": "y"})).ends
+    (change,) = changed(lambda file: file.name_ends("inputs", {"x": "y"})).ends
     assert (change.name, change.before, change.after) == ("signature serving_default, inputs", "x", "y")
 
 

@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
     file.put_metadata("kompakt", json.dumps({"quantization": WEIRD, "versions": {WEIRD: WEIRD}}))
     for signature in file.model.signatureDefs:
         signature.signatureKey = WEIRD.encode()
-    file.name_inputs({"x": WEIRD})
+    file.name_ends("inputs", {"x": WEIRD})
     (place / "weird.tflite").write_bytes(file.pack())
     return place
 

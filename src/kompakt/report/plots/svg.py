@@ -48,8 +48,8 @@ def new_figure(width: int, height: int, *, left: int, bottom: int, right: int, t
     """An empty figure of so many pixels, and its axes with these margins.
 
     Example:
-        >>> new_figure(100, 50, left=10, bottom=10, right=10, top=10)[1].bbox.width == 80
-        True
+        >>> float(new_figure(100, 50, left=10, bottom=10, right=10, top=10)[1].bbox.width)
+        80.0
     """
     from matplotlib.figure import Figure
 
