@@ -100,7 +100,7 @@ def functional(*made, shape):
 
 
 def test_every_rule_has_a_case():
-    assert set(RULES) | set(TABLE) == {*CASES, L.MultiHeadAttention}
+    assert set(RULES) | set(TABLE) == {*CASES, L.MultiHeadAttention, L.Attention, keras.src.ops.numpy.Matmul}
 
 
 def test_attention_by_hand():
@@ -109,6 +109,24 @@ def test_attention_by_hand():
     (row,) = layer_costs(keras.Model([queries, memory], attention(queries, memory)))
     projections = 6 * 4 * (2 * 3) + 5 * 8 * (2 * 3) + 5 * 8 * (2 * 7) + 6 * (2 * 7) * 9
     assert row.macs == projections + 2 * 6 * 5 * 3 + 2 * 6 * 5 * 7
+
+
+def test_attention_over_one_axis_by_hand():
+    places = keras.Input((5, 7, 8))
+    attention = L.MultiHeadAttention(2, 4, attention_axes=(2,), use_bias=False, name="it")
+    (row,) = layer_costs(keras.Model(places, attention(places, places)))
+    assert row.macs == 5 * 7 * 8 * (2 * 4) * 4 + 5 * (7 * 7) * 2 * (4 + 4)
+
+
+def test_what_multiplies_without_weights_has_a_row():
+    queries, memory = keras.Input((6, 4)), keras.Input((5, 4))
+    rows = layer_costs(keras.Model([queries, memory], L.Attention(name="it")([queries, memory])))
+    assert [(row.layer, row.parameters, row.macs) for row in rows] == [("it", 0, 6 * 5 * (4 + 4))]
+    product = keras.ops.matmul(queries, keras.ops.transpose(memory, (0, 2, 1)))
+    (row,) = layer_costs(keras.Model([queries, memory], product))
+    assert (row.kind, row.macs) == ("Matmul", 6 * 5 * 4)
+    (row,) = layer_costs(keras.Model([queries, memory], keras.ops.einsum("bik,bjk->bij", queries, memory)))
+    assert (row.kind, row.macs) == ("Einsum", None)  # it is named where a total is made
 
 
 @pytest.mark.parametrize("kind", {**TABLE, **CASES}, ids=lambda kind: kind.__name__)

@@ -40,3 +40,9 @@ def test_a_histogram_of_nothing_and_of_one_integer():
 )
 def test_what_has_no_number_together(found, expected):
     assert pool(found) == pytest.approx(expected, nan_ok=True) if expected is not None else pool(found) is None
+
+
+def test_what_is_not_finite_is_in_no_part():
+    found = histogram(np.array([np.nan, 1.0, np.inf, 3.0]))
+    assert found.least == 1 and found.counts.tolist() == [1, 0, 1]
+    assert histogram(np.full(4, np.nan)).counts.tolist() == [0]

@@ -7,6 +7,7 @@ from keras import layers as L
 
 from kompakt.errors import InputError
 from kompakt.evaluate import evaluate
+from kompakt.intervals import mcnemar, paired_interval
 from kompakt.records import from_json, to_json
 from kompakt.records_evaluation import Difference, Evaluation
 from kompakt.versus import compare_evaluations
@@ -32,7 +33,7 @@ def test_a_difference_that_is_more_than_chance():
     found = compare_evaluations(first, second)
     assert found.value == pytest.approx(-19 / 200) and (found.only_first, found.only_second) == (20, 1)
     assert found.p == pytest.approx(2.1e-5, rel=0.01) and found.told_apart and found.low < found.value < found.high < 0
-    assert found.agreed == pytest.approx(1 - 21 / 200) and found.interval.startswith("BCa bootstrap")
+    assert found.agreed == pytest.approx(1 - 21 / 200) and found.interval.startswith("exact intervals")
     assert found.verdict == (
         "b is 9.5 points less accurate than a, which is more than chance explains (McNemar's exact test: p = 2.1e-05; "
         "of the samples that only one has right, a has 20, b 1)"
@@ -114,3 +115,19 @@ def test_what_cannot_be_compared():
         compare_evaluations(other, other, metric="mse")
     with pytest.raises(InputError, match="has no answers, as one from JSON; evaluate it again"):
         compare_evaluations(from_json(Evaluation, to_json(other)), other)
+
+
+def test_the_interval_and_the_test_say_the_same():
+    """8 against 2 of 300: McNemar's p is 0.11, and the interval has 0 in it."""
+    first, second = np.ones(300), np.ones(300)
+    second[:8], first[8:10] = 0.0, 0.0
+    found = paired_interval(first, second)
+    assert found.low < 0.0 < found.high and mcnemar(first, second)[2] == pytest.approx(0.109375)
+
+
+def test_an_error_of_0_is_no_share():
+    """Of the mean squared error of a perfect regressor nothing says that it lies under 1."""
+    x = np.linspace(-1, 1, 30)[:, None].astype("float32")
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones", name="same")])
+    found = evaluate(model, (x, x), metrics=["mse"]).measurements[0]
+    assert (found.low, found.high, found.interval) == (0.0, 0.0, "the same value at every sample")

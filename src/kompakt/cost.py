@@ -67,11 +67,25 @@ def _kernel_only(layer: Layer) -> tuple[int, ...]:
 
 def _attention(layer: Layer, size: Sizes, inputs: Inputs, _: Shape) -> int:
     """The four projections, and for each head every query with every key and the values that it weighs."""
-    queries, keys = math.prod(inputs[0][:-1]), math.prod(inputs[min(1, len(inputs) - 1)][:-1])
+    at, to = inputs[0][:-1], inputs[min(1, len(inputs) - 1)][:-1]
+    queries, keys = math.prod(at), math.prod(to)
+    over = {axis - 1 for axis in layer._attention_axes or range(1, len(at) + 1)}  # of the others each place by itself
+    pairs = queries * math.prod(n for axis, n in enumerate(to) if axis in over)
     query, value = size(layer.query_dense.kernel), size(layer.value_dense.kernel)
     at_queries = math.prod(query) + math.prod(size(layer.output_dense.kernel))
     at_keys = math.prod(size(layer.key_dense.kernel)) + math.prod(value)
-    return queries * at_queries + keys * at_keys + queries * keys * query[1] * (query[2] + value[2])
+    return queries * at_queries + keys * at_keys + pairs * query[1] * (query[2] + value[2])
+
+
+def _dot_attention(_: Layer, __: Sizes, inputs: Inputs, ___: Shape) -> int:
+    """Every query with every key, and the values that it weighs."""
+    query, value, key = inputs[0], inputs[1], inputs[min(2, len(inputs) - 1)]
+    return math.prod(query[:-1]) * math.prod(key[len(query) - 2 : -1]) * (query[-1] + value[-1])
+
+
+def _matrix_product(_: Layer, __: Sizes, inputs: Inputs, output: Shape) -> int:
+    """Every output value is a sum over the last axis of the first factor."""
+    return math.prod(output) * inputs[0][-1]
 
 
 def _recurrent(layer: Layer, size: Sizes, inputs: Inputs, _: Shape) -> int | None:
@@ -112,6 +126,8 @@ RULES: dict[type, Callable[[Layer, Sizes, Inputs, Shape], int | None]] = {
     layers.SeparableConv1D: _separable,
     layers.SeparableConv2D: _separable,
     layers.MultiHeadAttention: _attention,
+    layers.Attention: _dot_attention,
+    keras.src.ops.numpy.Matmul: _matrix_product,
     layers.SimpleRNN: _recurrent,
     layers.LSTM: _recurrent,
     layers.GRU: _recurrent,
@@ -122,6 +138,20 @@ RULES: dict[type, Callable[[Layer, Sizes, Inputs, Shape], int | None]] = {
 multiply-accumulates a sample. The shapes of inputs and output are those of the layer as it is: a rule takes from them
 how often a weight is used, and the number of weights from the second argument.
 """
+
+MULTIPLY = (
+    layers.Attention,
+    layers.AdditiveAttention,
+    layers.Dot,
+    keras.src.ops.numpy.Matmul,
+    keras.src.ops.numpy.Einsum,
+    keras.src.ops.numpy.Tensordot,
+    keras.src.ops.numpy.Dot,
+)
+"""What multiplies without weights of its own: it has a row too, with None where there is no rule."""
+
+LEAST_INPUTS = {layers.Attention: 2, keras.src.ops.numpy.Matmul: 2}
+"""Inputs without which a rule knows too little: the other factor is a constant."""
 
 FREE = (
     layers.BatchNormalization,
@@ -161,7 +191,7 @@ def layer_costs(model: keras.Model, shapes: Mapping[int, Shape] | None = None) -
         for call in calls(as_functional(inner)):
             if is_graph(call.layer):
                 walk(call.layer, f"{prefix}{call.layer.name}/")
-            elif getattr(_inside(call.layer), "weights", None):
+            elif getattr(_inside(call.layer), "weights", None) or isinstance(call.layer, MULTIPLY):
                 rows.append(_row(call, prefix, size))
 
     walk(model, "")
@@ -177,10 +207,11 @@ def _row(call: Any, prefix: str, size: Sizes) -> LayerCost:
     rule = next((r for kind, r in RULES.items() if isinstance(layer, kind)), None)
     inputs, output = [tensor.shape[1:] for tensor in call.inputs], call.outputs[0].shape[1:]
     known = None not in [n for shape in inputs for n in shape]
+    known = known and len(inputs) >= LEAST_INPUTS.get(type(layer), 1)
     macs = rule(layer, size, inputs, output) if rule and known else (0 if isinstance(layer, FREE) else None)
     return LayerCost(
         layer=prefix + layer.name,
         kind=type(layer).__name__,
-        parameters=sum(math.prod(size(v)) for v in layer.weights),
+        parameters=sum(math.prod(size(v)) for v in getattr(layer, "weights", ())),
         macs=macs,
     )

@@ -196,7 +196,7 @@ def _measured(whole: Answered, place: int, kind: str, *, seed: int, confidence: 
             lambda rows: one.value(labels[rows], outputs[rows]), len(labels), confidence=confidence, seed=seed
         )
     else:
-        found = mean_interval(each, confidence=confidence, seed=seed)
+        found = mean_interval(each, confidence=confidence, seed=seed, share=one.right_or_wrong)
     if found is None:
         return Measurement(name=one.name, value=value, where=kind, interval="none: too few samples")
     return Measurement(name=one.name, value=value, where=kind, low=found.low, high=found.high, interval=found.how)

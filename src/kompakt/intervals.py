@@ -110,16 +110,21 @@ def rows_interval(
     return _finite(float(low), float(high), f"percentile bootstrap, {resamples} resamples")
 
 
-def paired_interval(first: Array, second: Array, *, confidence: float = 0.95, seed: int = 0) -> Interval | None:
+def paired_interval(
+    first: Array, second: Array, *, confidence: float = 0.95, seed: int = 0, share: bool = True
+) -> Interval | None:
     r"""The interval of the mean of ``second`` minus that of ``first``, values of the same samples.
 
-    Samples are drawn with both their values. Where all are 0 or 1 and fewer than 10 samples differ, a bootstrap knows
-    too little of these (of none it would say that there is no difference). Then it is
+    Samples are drawn with both their values. Of what is right or wrong it is
 
     .. math:: (2 p - 1) \cdot q
 
     with the exact intervals (Clopper and Pearson 1934) of q, the share of samples that differ, and of p, the share of
-    these that the second has right. It leaves out 0 where McNemar's exact test tells the two apart.
+    these that the second has right. It leaves out 0 where McNemar's exact test tells the two apart, and only
+    there; a bootstrap is too short where few samples differ (of none it would say that there is no difference).
+
+    Args:
+        share: False for values that are not right or wrong, though they may all be 0 or 1.
 
     Example:
         >>> right = np.ones(450)
@@ -128,7 +133,7 @@ def paired_interval(first: Array, second: Array, *, confidence: float = 0.95, se
         (-0.0082, 0.0082)
     """
     first, second = np.asarray(first, "float64").ravel(), np.asarray(second, "float64").ravel()
-    if len(first) > 1 and is_share(first) and is_share(second) and (first != second).sum() < FEW:
+    if len(first) > 1 and share and is_share(first) and is_share(second):
         better, apart = int((second > first).sum()), int((second != first).sum())
         differ = stats.binomtest(apart, len(first)).proportion_ci(confidence, method="exact")
         of_these = stats.binomtest(better, apart).proportion_ci(confidence, method="exact") if apart else None

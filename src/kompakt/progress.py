@@ -28,7 +28,7 @@ def shown(progress: bool | Report) -> Iterator[Report]:
         yield progress
         return
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TimeElapsedColumn())
     seen = progress and (console.is_terminal or console.is_jupyter)
     with Progress(*columns, console=console, transient=True, disable=not seen) as bar:
         now: dict[str, TaskID] = {}

@@ -29,6 +29,17 @@ ACCURACIES = (
 """Of one output value, of class numbers, of one-hot rows."""
 
 
+RIGHT_OR_WRONG = (
+    keras.metrics.Accuracy,
+    keras.metrics.BinaryAccuracy,
+    keras.metrics.CategoricalAccuracy,
+    keras.metrics.SparseCategoricalAccuracy,
+    keras.metrics.TopKCategoricalAccuracy,
+    keras.metrics.SparseTopKCategoricalAccuracy,
+)
+"""Metrics that are the share of samples that are right."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
     """One metric of one output.
@@ -46,6 +57,11 @@ class Scorer:
     name: str
     metric: keras.metrics.Metric
     output: int = 0
+
+    @property
+    def right_or_wrong(self) -> bool:
+        """Whether each sample is one or the other: an accuracy. A mean squared error of 0 or 1 is no share."""
+        return isinstance(self.metric, RIGHT_OR_WRONG)
 
     def value(self, labels: Array, outputs: Array) -> float:
         """What Keras computes, batch by batch.

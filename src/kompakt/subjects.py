@@ -108,7 +108,10 @@ def _of_model(model: keras.Model, name: str, data: bytes | None = None) -> Subje
 def _of_artifact(path: Path) -> Subject:
     place = target_at(path)
     place.ready()
-    data = place.part(place.read(path), None)
+    try:
+        data = place.part(place.read(path), None)
+    except InputError as error:
+        raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     shipped = place.shipped(data).values()
     inputs, outputs = place.ends(data)
     return Subject(

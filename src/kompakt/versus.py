@@ -57,7 +57,7 @@ def compare_evaluations(
         high=None if found is None else found.high,
         interval="" if found is None else found.how,
         agreed=_agreed(a, b, a.scorers[i].output),
-        **_tested(a.each[i], b.each[j], found, confidence),
+        **_tested(_right(a, i), _right(b, j), found, confidence),
     )
     return dataclasses.replace(made, verdict=sentence(made))
 
@@ -84,12 +84,18 @@ def _interval(
     value = other.value(y, q) - one.value(y, p)
     mine, others = a.each[i], b.each[j]
     if mine is not None and others is not None:
-        return paired_interval(mine, others, confidence=confidence, seed=seed), value
+        found = paired_interval(mine, others, confidence=confidence, seed=seed, share=one.right_or_wrong)
+        return found, value
 
     def difference(rows: Array) -> float:
         return other.value(y[rows], q[rows]) - one.value(y[rows], p[rows])
 
     return rows_interval(difference, len(y), confidence=confidence, seed=seed), value
+
+
+def _right(answered: Answered, place: int) -> Array | None:
+    """Whether each sample is right; None of a metric that does not say so."""
+    return answered.each[place] if answered.scorers[place].right_or_wrong else None
 
 
 def _tested(mine: Array | None, others: Array | None, found: Interval | None, confidence: float) -> dict[str, Any]:

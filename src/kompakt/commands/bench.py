@@ -63,14 +63,14 @@ def _measured(options: Namespace, report: Any) -> Bench:
     profiles: list[Profile] = []
     for path in options.files:
         report(f"measuring {path}", len(profiles) / len(options.files))
-        rounds = options.rounds or ROUNDS
+        rounds = ROUNDS if options.rounds is None else options.rounds
         profiles.append(profile(path, rounds=rounds, operators=options.operators, **given))
     ratios: list[LatencyRatio] = []
     for path, other in zip(options.files[1:], profiles[1:], strict=True):
         for threads in dict.fromkeys(options.threads or [1]):
             if profiles[0].timing(threads) and other.timing(threads):  # a runtime of one thread has no other
                 report(f"comparing {path}", len(ratios) / len(options.files))
-                rounds = options.rounds or PAIRED
+                rounds = PAIRED if options.rounds is None else options.rounds
                 ratios.append(compare_latency(path, options.files[0], inputs=inputs, threads=threads, rounds=rounds))
     return Bench(profiles=tuple(profiles), ratios=tuple(ratios))
 

@@ -25,7 +25,10 @@ def options(command: ArgumentParser) -> None:
         help="a records.json that kompakt wrote, or the folder it is in; several are compared in one report",
     )
     command.add_argument(
-        "-o", "--out", metavar="FILE", help="report.html, .md or .csv (default: report.html beside the first records)"
+        "-o",
+        "--out",
+        metavar="FILE",
+        help="report.html, .md or .csv (default: report.html beside the records; comparison.html of several)",
     )
     command.add_argument("--format", choices=("html", "md", "csv"), help="in place of what the ending of FILE says")
     command.add_argument(
@@ -41,7 +44,9 @@ def run(options: Namespace) -> int:
     from kompakt.report.reading import records_at
 
     paths = [records_at(path) for path in options.records]
-    out = Path(options.out or paths[0].with_name(f"report.{options.format or 'html'}"))
+    out = Path(
+        options.out or paths[0].with_name(f"{'report' if len(paths) == 1 else 'comparison'}.{options.format or 'html'}")
+    )
     form = format_for(out, options.format)
     if any(out.resolve() == path.resolve() for path in paths):
         raise InputError(f"{out}: the report would take the place of the records; give another name with --out")

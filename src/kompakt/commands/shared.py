@@ -110,7 +110,7 @@ def progress(*, lines: bool = False) -> Iterator[Callable[[str, float], None]]:
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
     )
     console = Console(stderr=True)
     # Where stderr is a file, an error is one line there and nothing else.
