@@ -1,5 +1,6 @@
 """``kompakt view`` with the real Netron: its page and the model come from 127.0.0.1, and nothing else does."""
 
+import functools
 import http.client
 import importlib.util
 import json
@@ -125,7 +126,9 @@ def test_a_port_that_is_taken_is_one_clear_error(folder):
 @pytest.mark.slow
 def test_the_command_runs_until_it_is_interrupted(folder):
     command = [sys.executable, "-m", "kompakt", "view", "m.tflite", "--no-browser", "--json"]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
+    with subprocess.Popen(command, cwd=folder, preexec_fn=heard, **pipes) as process:
         try:
             address = json.loads(process.stdout.readline())["address"]
             assert address.startswith("http://127.0.0.1:")
