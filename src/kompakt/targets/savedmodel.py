@@ -91,7 +91,7 @@ class SavedModel(FloatTarget):
         return Census(ops=ops, tensors=dict(Counter(kind for kind, _ in variables(data).values())))
 
     def is_ours(self, data: bytes) -> bool:
-        return any(name.startswith(f"{WEIGHTS}/") for name, _ in _ask("variables", data)[1])
+        return any(name.startswith(f"{WEIGHTS}/") for name, _ in _checkpoint(data)[1])
 
     def weights(self, data: bytes) -> Mapping[str, np.ndarray]:
         """As in the base class; what Keras stores in integers is left out."""
@@ -142,9 +142,15 @@ def noted(data: bytes, what: str) -> list[str] | None:
 
 
 @functools.lru_cache(maxsize=2)
+def _checkpoint(data: bytes) -> Answer:
+    """The values in the checkpoint, and [name there, type] of each."""
+    return _ask("variables", data)
+
+
+@functools.lru_cache(maxsize=2)
 def variables(data: bytes) -> dict[str, tuple[str, np.ndarray]]:
     """Site (else path of the object) -> type of the variable there, and its values."""
-    values, about = _ask("variables", data)
+    values, about = _checkpoint(data)
     return {_plain(name): (kind, held) for (name, kind), held in zip(about, values, strict=True)}
 
 
