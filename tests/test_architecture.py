@@ -158,6 +158,8 @@ LEVELS = (
     ("run", "export_all", "evaluate"),
     ("versus",),
     ("contest",),
+    ("tfmot.wrapping",),
+    ("tfmot",),
     ("report.facts.metric", "report.facts.layers", "report.facts.curves", "report.facts.provenance", "report.blocks"),
     ("report.facts.front", "report.facts.combine", "report.facts.agreement", "report.facts.undone"),
     ("report.facts.variants",),

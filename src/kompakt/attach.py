@@ -13,7 +13,7 @@ from keras import ops, tree
 from kompakt.errors import InputError
 from kompakt.graph import UNBUILT, build_by_call, copy_layer, how_called, map_layers
 from kompakt.records import Encoding
-from kompakt.sites import BOTH, OUTPUT, is_graph, nearest, sites, units, weight_slots
+from kompakt.sites import BOTH, OUTPUT, attachable_slots, is_graph, nearest, sites, units, weight_slots
 from kompakt.transform import Chain, Transform
 
 Layer = Any
@@ -69,7 +69,7 @@ class _Chained:
     _chains: list[Chain]
 
     def _set(self, layer: Layer, chains: Mapping[str, Chain]) -> None:
-        known = weight_slots(layer)
+        known = attachable_slots(layer)
         for slot, chain in chains.items():
             if slot in (OUTPUT, BOTH):
                 chain.build_for(())
@@ -165,6 +165,10 @@ class Transformed(_Chained, keras.layers.Layer):  # type: ignore[misc]
         kwargs.setdefault("trainable", layer.trainable)
         super().__init__(**kwargs)
         self._set(layer, chains)
+        self._look_like(layer)
+
+    def _look_like(self, layer: Layer) -> None:
+        """Take the arguments and masks that ``layer`` takes."""
         self.supports_masking = layer.supports_masking
         # Keras reads the signature of call to pass training and masks: show it the inner layer's.
         for name in ("_call_signature", "_call_has_training_arg", "_call_has_mask_arg"):
@@ -283,6 +287,9 @@ def attach(model: keras.Model, plan: Plan) -> keras.Model:
     inner = model.transformed_layer if isinstance(model, TransformedModel) else model
     by_name = {site.name: site for site in sites(inner)}
     by_name.update({_name(unit, BOTH): None for unit in units(inner)})  # type: ignore[misc]
+    for unit, layer in units(inner).items():
+        own = attachable_slots(getattr(layer, "transformed_layer", layer))
+        by_name.update({_name(unit, slot): None for slot in own if _name(unit, slot) not in by_name})  # type: ignore[misc]
     for name in plan:
         if name not in by_name:
             raise InputError(f"no site {name!r}{nearest(name, by_name)}")
@@ -300,12 +307,12 @@ def attach(model: keras.Model, plan: Plan) -> keras.Model:
 
 def _attached(model: keras.Model, inner: Any, wanted: Mapping[str, dict[str, list[Transform]]]) -> keras.Model:
     if not is_graph(inner):
-        return _wrap(model, wanted.get("", {}), TransformedModel)
+        return wrap_layer(model, wanted.get("", {}), TransformedModel)
     names = {id(layer): name for name, layer in units(model).items()}
 
     def make(layer: Layer) -> Layer:
         extra = wanted.get(names.get(id(layer), ""), {})
-        return _wrap(layer, extra, Transformed) if extra else copy_layer(layer)
+        return wrap_layer(layer, extra, Transformed) if extra else copy_layer(layer)
 
     return map_layers(model, make)
 
@@ -341,12 +348,14 @@ def finalize(model: keras.Model) -> tuple[keras.Model, dict[str, Encoding]]:
         if id(layer) not in names:
             return copy_layer(layer)
         plain = copy_layer(layer.transformed_layer)
-        for slot, (_, variable, _) in weight_slots(plain).items():
+        known = weight_slots(plain)
+        for slot, (_, variable, _) in attachable_slots(plain).items():
             if slot in layer.chains:
                 chain = copy_layer(layer.chains[slot])  # baking settles its state, and the model keeps its own
                 value, encoding = chain.bake(ops.convert_to_tensor(layer.variable(slot)))
                 variable.assign(np.array(ops.convert_to_numpy(value)))
-                encodings[_name(names[id(layer)], slot)] = encoding
+                if slot in known:
+                    encodings[_name(names[id(layer)], slot)] = encoding
         for slot in (OUTPUT, BOTH):
             if slot in layer.chains:
                 _, encoding = copy_layer(layer.chains[slot]).bake(ops.zeros(()))
@@ -357,11 +366,19 @@ def finalize(model: keras.Model) -> tuple[keras.Model, dict[str, Encoding]]:
     return plain, encodings
 
 
-def _wrap(layer: Layer, extra: Mapping[str, list[Transform]], kind: type) -> Layer:
-    """A copy of ``layer`` (wrapped or not) in ``kind``, with the ``extra`` transforms prepared on its values."""
+def wrap_layer(layer: Layer, extra: Mapping[str, Sequence[Transform]], kind: type = Transformed) -> Layer:
+    """A copy of ``layer`` (built, wrapped or not) in ``kind``, with the ``extra`` transforms prepared on its values.
+
+    Example:
+        >>> from kompakt.transforms.prune import Prune
+        >>> d = keras.layers.Dense(2)
+        >>> d.build((None, 4))
+        >>> list(wrap_layer(d, {"kernel": [Prune(0.5)]}).chains)
+        ['kernel']
+    """
     old = getattr(layer, "chains", {})
     inner = copy_layer(getattr(layer, "transformed_layer", layer))
-    known = weight_slots(inner)
+    known = attachable_slots(inner)
     chains = {slot: copy_layer(chain) for slot, chain in old.items()}
     for slot, transforms in extra.items():
         chain = Chain([*chains.get(slot, ()), *transforms])

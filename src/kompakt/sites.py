@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +111,45 @@ def weight_slots(layer: Layer, prefix: str = "") -> dict[str, tuple[Layer, Any, 
         for slot, value in weight_slots(inner, f"{prefix}{name}/").items():
             found.setdefault(slot, value)
     return found
+
+
+class OwnWeights:
+    """A user's layer that says itself which of its tensors techniques may be put on, beside those of the table.
+
+    They can be attached to and are baked in. Files are not checked for them: only sites of the table are.
+
+    Example:
+        >>> import keras
+        >>> class Biased(keras.layers.Dense, OwnWeights):
+        ...     def own_weights(self):
+        ...         return [self.kernel, self.bias]
+        >>> layer = Biased(2)
+        >>> layer.build((None, 3))
+        >>> sorted(attachable_slots(layer)), sorted(weight_slots(layer))
+        (['bias', 'kernel'], ['kernel'])
+    """
+
+    def own_weights(self) -> Sequence[Any]:
+        """Variables of the layer, once it is built."""
+        return ()
+
+
+def attachable_slots(layer: Layer) -> dict[str, tuple[Layer, Any, tuple[int, ...]]]:
+    """:func:`weight_slots`, and the tensors that a layer of the user's names itself (:class:`OwnWeights`)."""
+    found = weight_slots(layer)
+    if isinstance(layer, OwnWeights):
+        known = {id(variable) for _, variable, _ in found.values()}
+        for variable in layer.own_weights():
+            if id(variable) not in known:
+                axis = (-1,) if len(variable.shape) > 1 else ()
+                found[_attribute(layer, variable)] = (layer, variable, axis)
+    return found
+
+
+def _attribute(layer: Layer, variable: Any) -> str:
+    """The name by which ``layer`` knows ``variable``."""
+    names = (name.strip("_") for name, value in vars(layer).items() if value is variable)
+    return next(names, str(variable.name))
 
 
 def inner_layers(layer: Layer) -> Iterator[tuple[str, Layer]]:
