@@ -11,7 +11,9 @@ from kompakt.sites import OwnWeights
 from kompakt.tfmot.wrapping import TransformedLater, wrap
 from kompakt.transforms import Cluster, Prune
 
-PRUNE = Prune(0.5)
+
+def half(_):
+    return [Prune(0.5)]
 
 
 def sparsity(array):
@@ -25,7 +27,7 @@ def data():
 
 def sequential(**first):
     return keras.Sequential(
-        [wrap(keras.layers.Dense(16, activation="relu", name="a", **first), PRUNE), keras.layers.Dense(3, name="b")]
+        [wrap(keras.layers.Dense(16, activation="relu", name="a", **first), half), keras.layers.Dense(3, name="b")]
     )
 
 
@@ -64,7 +66,7 @@ def test_model_built():
 
 def test_functional():
     x = keras.Input((8,))
-    check_trains(keras.Model(x, keras.layers.Dense(3)(wrap(keras.layers.Dense(16, name="a"), PRUNE)(x))))
+    check_trains(keras.Model(x, keras.layers.Dense(3)(wrap(keras.layers.Dense(16, name="a"), half)(x))))
 
 
 def test_fit_that_builds_is_refused_with_what_to_do():
@@ -76,7 +78,7 @@ def test_fit_that_builds_is_refused_with_what_to_do():
 
 def test_several_inputs_and_keywords():
     q, k = keras.Input((5, 4)), keras.Input((6, 4))
-    attention = wrap(keras.layers.MultiHeadAttention(2, 4, name="mha"), PRUNE)
+    attention = wrap(keras.layers.MultiHeadAttention(2, 4, name="mha"), half)
     model = keras.Model([q, k], attention(q, k, return_attention_scores=True))
     assert len(list(chains_of(model))) == 4
     values = [np.ones((1, 5, 4), "float32"), np.ones((1, 6, 4), "float32")]
@@ -88,7 +90,7 @@ def test_several_inputs_and_keywords():
 def test_clone_function_copies_built_layers_with_their_weights():
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, name="a"), keras.layers.Dense(3, name="b")])
     before = [np.array(w) for w in model.get_weights()]
-    clone = keras.models.clone_model(model, clone_function=lambda each: wrap(each, PRUNE) if each.name == "a" else each)
+    clone = keras.models.clone_model(model, clone_function=lambda each: wrap(each, half) if each.name == "a" else each)
     x, _ = data()
     w = before[0] * np.asarray(clone.get_layer("a").chains["kernel"].transforms[0].mask)
     np.testing.assert_allclose(clone(x), (x @ w + before[1]) @ before[2] + before[3], atol=1e-5)
@@ -108,7 +110,7 @@ def test_round_trip(tmp_path, suffix):
 
 
 def test_config_of_one_that_is_not_built():
-    layer = wrap(keras.layers.Dense(16, name="a"), PRUNE)
+    layer = wrap(keras.layers.Dense(16, name="a"), half)
     again = TransformedLater.from_config(layer.get_config())
     again(keras.Input((8,)))
     assert list(again.chains) == ["kernel"]
@@ -126,7 +128,7 @@ def test_tensors_that_a_layer_names_itself():
 
     with keras.saving.custom_object_scope({"Biased": Biased}):
         layer = Biased(16, name="a", bias_initializer="random_normal")
-        model = keras.Sequential([keras.Input((8,)), wrap(layer, PRUNE, Late)])
+        model = keras.Sequential([keras.Input((8,)), wrap(layer, half, Late)])
         plain, encodings = kp.finalize(model)
     assert [sparsity(w) for w in plain.get_weights()] == [0.5, 0.5]
     assert set(encodings) == {"a/kernel"}
@@ -134,16 +136,16 @@ def test_tensors_that_a_layer_names_itself():
 
 def test_layer_without_weights_is_left(caplog):
     relu = keras.layers.ReLU()
-    model = keras.Sequential([keras.Input((8,)), wrap(relu, PRUNE), wrap(keras.layers.Dense(2, name="d"), PRUNE)])
+    model = keras.Sequential([keras.Input((8,)), wrap(relu, half), wrap(keras.layers.Dense(2, name="d"), half)])
     assert list(kp.finalize(model)[1]) == ["d/kernel"]
 
 
 def test_clusters_start_from_the_values():
-    model = keras.Sequential([keras.Input((8,)), wrap(keras.layers.Dense(16, name="a"), Cluster(4))])
+    model = keras.Sequential([keras.Input((8,)), wrap(keras.layers.Dense(16, name="a"), lambda _: [Cluster(4)])])
     plain, _ = kp.finalize(model)
     assert len(np.unique(plain.get_weights()[0])) == 4
 
 
 def test_no_layer():
-    with pytest.raises(InputError, match="expected a Keras layer"):
-        wrap("dense", PRUNE)
+    with pytest.raises(InputError, match="expected a Keras model, a layer"):
+        wrap("dense", half)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops, tree
 
-from kompakt.attach import Transformed, wrap_layer
+from kompakt.attach import Transformed, attach, finalize, wrap_layer, wrapped
 from kompakt.errors import InputError
-from kompakt.graph import copy_layer
-from kompakt.sites import attachable_slots, weight_slots
+from kompakt.graph import copy_layer, copy_model
+from kompakt.planning import carry
+from kompakt.sites import attachable_slots, check_built, units, weight_slots
 from kompakt.transform import Chain, Transform
 
 log = logging.getLogger("kompakt")
 
 Layer = Any
+Make = Callable[[Layer], Sequence[Transform]]
+"""New transforms for the tensors of a layer, which may not be built; the last one is the technique's own."""
 
 
 @keras.saving.register_keras_serializable(package="kompakt")
@@ -27,7 +30,7 @@ class TransformedLater(Transformed):
     """A layer that is built by its first call, and gets a transform then; from there on it is a Transformed.
 
     Args:
-        layer: not built; it becomes part of this one. transform: what each of its tensors gets a copy of.
+        layer: not built; it becomes part of this one. transforms: what each of its tensors gets copies of.
         chains: of a layer that was built before it was written.
 
     Raises:
@@ -35,7 +38,7 @@ class TransformedLater(Transformed):
 
     Example:
         >>> from kompakt.transforms import Prune
-        >>> layer = TransformedLater(keras.layers.Dense(4), Prune(0.5))
+        >>> layer = TransformedLater(keras.layers.Dense(4), [Prune(0.5)])
         >>> x = layer(keras.Input((8,)))
         >>> list(layer.chains)
         ['kernel']
@@ -44,7 +47,7 @@ class TransformedLater(Transformed):
     def __init__(
         self,
         layer: Layer,
-        transform: Transform | None = None,
+        transforms: Sequence[Transform] = (),
         chains: Mapping[str, Chain] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -57,7 +60,7 @@ class TransformedLater(Transformed):
         keras.layers.Layer.__init__(self, **kwargs)
         self.transformed_layer = layer
         self._slots, self._chains, self._variables = [], [], []
-        self.planned = keras.saving.serialize_keras_object(transform)
+        self.planned = [keras.saving.serialize_keras_object(each) for each in transforms]
         if hasattr(layer, "_input_shape_arg"):  # a first layer with input_shape=, as Keras 2 had it
             self._input_shape_arg = layer._input_shape_arg
         self._look_like(layer)
@@ -83,7 +86,7 @@ class TransformedLater(Transformed):
         if not layer.built:
             args, kwargs = tree.map_structure(_without_values, (args, kwargs))
             layer(*args, **kwargs)
-        made = _chains(layer, self.slots_of(layer), keras.saving.deserialize_keras_object(self.planned))
+        made = _chains(layer, self.slots_of(layer), list(map(keras.saving.deserialize_keras_object, self.planned)))
         self._set(layer, made)
 
     def build(self, *args: Any, **kwargs: Any) -> None:
@@ -95,54 +98,118 @@ class TransformedLater(Transformed):
         if self.built:
             return super().get_config()
         written = keras.saving.serialize_keras_object(self.transformed_layer)
-        return {**keras.layers.Layer.get_config(self), "layer": written, "transform": self.planned}
+        return {**keras.layers.Layer.get_config(self), "layer": written, "transforms": self.planned}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TransformedLater:
         if "chains" in config:
             return cls(**cls._read(config))
         read = keras.saving.deserialize_keras_object
-        return cls(**{**config, "layer": read(config["layer"]), "transform": read(config["transform"])})
+        return cls(**{**config, "layer": read(config["layer"]), "transforms": list(map(read, config["transforms"]))})
 
 
-def wrap(layer: Layer, transform: Transform, kind: type[TransformedLater] = TransformedLater) -> Layer:
-    """``layer`` with ``transform`` on its tensors: a copy where it is built, else itself inside a ``kind``.
+def wrap(given: Any, make: Make, kind: type[TransformedLater] = TransformedLater, **kwargs: Any) -> Any:
+    """A model, a layer or a list of layers with what ``make(layer)`` gives on the tensors of each layer.
 
-    A layer that no tensor of which can have the transform is copied as it is, and that is logged.
+    Layers that are built, and models, are copied; a layer that is not becomes part of a ``kind``. One that has such a
+    transform already is left as it is, and one that has no tensor for it.
+
+    Args:
+        kwargs: of the layer that is made, such as ``input_shape``.
 
     Raises:
-        InputError: it is no Keras layer.
+        InputError: something else is given, or no layer of a model has a tensor for it.
 
     Example:
         >>> from kompakt.transforms import Prune
-        >>> type(wrap(keras.layers.Dense(4), Prune(0.5))).__name__
+        >>> type(wrap(keras.layers.Dense(4), lambda layer: [Prune(0.5)])).__name__
         'TransformedLater'
     """
-    if not isinstance(layer, keras.layers.Layer):
-        raise InputError(f"received {type(layer).__name__}, expected a Keras layer, or a list of them")
-    if not layer.built:
-        return kind(layer, transform)
-    inner = getattr(layer, "transformed_layer", layer)
-    slots = _fitting(inner, kind.slots_of(inner), transform)
-    return wrap_layer(layer, {slot: [copy_layer(transform)] for slot in slots}) if slots else copy_layer(layer)
+    if isinstance(given, (list, tuple)):
+        return [wrap(each, make, kind) for each in given]
+    if isinstance(given, keras.Model):
+        return _wrap_model(given, make, kind)
+    if not isinstance(given, keras.layers.Layer):
+        raise InputError(f"received {type(given).__name__}, expected a Keras model, a layer or a list of layers")
+    made = make(given)
+    if isinstance(given, keras.layers.InputLayer) or _has(given, made):
+        return given
+    if not given.built:
+        return kind(given, made, **kwargs)
+    inner = getattr(given, "transformed_layer", given)
+    wanted = {slot: list(map(copy_layer, made)) for slot in _fitting(inner, kind.slots_of(inner), made)}
+    return wrap_layer(given, wanted) if wanted else copy_layer(given)
 
 
-def _chains(layer: Layer, slots: Sequence[str], transform: Transform) -> dict[str, Chain]:
-    """A chain with a copy of ``transform`` for each of the tensors, prepared on its values."""
+def _wrap_model(model: keras.Model, make: Make, kind: type[TransformedLater]) -> keras.Model:
+    if isinstance(model, keras.Sequential) and not model.built:
+        return keras.Sequential([wrap(layer, make, kind) for layer in model.layers], name=model.name)
+    check_built(model)
+    made = {unit: make(getattr(layer, "transformed_layer", layer)) for unit, layer in units(model).items()}
+    same = {unit for unit, layer in units(model).items() if _has(layer, made[unit])}
+    plain, keeps = (model, {}) if same else carry(model)
+    wanted = {name: list(kept) for name, kept in keeps.items()}
+    for unit, layer in units(plain).items():
+        inner = getattr(layer, "transformed_layer", layer)
+        for slot in [] if unit in same else _fitting(inner, kind.slots_of(inner), made[unit]):
+            wanted.setdefault(f"{unit}/{slot}" if unit else slot, []).extend(made[unit])
+    if not same and sum(map(len, wanted.values())) == sum(map(len, keeps.values())):
+        what = next(iter(made.values()))[-1].name if made else "transform"
+        raise InputError(f"the model {model.name!r} has no layer with weights to {what}")
+    return attach(plain, wanted)
+
+
+def _has(layer: Layer, made: Sequence[Transform]) -> bool:
+    """Whether ``layer`` has the last of the transforms, or is to get one of its kind when it is built."""
+    kind = type(made[-1])
+    if isinstance(layer, TransformedLater) and not layer.built:
+        return any(planned["class_name"] == kind.__name__ for planned in layer.planned)
+    chains = layer.chains.values() if isinstance(layer, Transformed) else ()
+    return any(isinstance(each, kind) for chain in chains for each in chain)
+
+
+def strip(model: Any) -> keras.Model:
+    """A copy of plain Keras layers, with what the transforms made in the weights; of a plain model just a copy.
+
+    Raises:
+        InputError: it is no Keras model, or has no weights yet.
+
+    Example:
+        >>> strip(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="m")).name
+        'm'
+    """
+    check_built(model)
+    return finalize(model)[0] if wrapped(model) else copy_model(model)
+
+
+def scope(**classes: type) -> Any:
+    """What ``with`` makes the classes known to Keras' loading. Kompakt's own are always known.
+
+    Example:
+        >>> with scope(Mine=keras.layers.Dense):
+        ...     keras.saving.get_registered_object("Mine").__name__
+        'Dense'
+    """
+    return keras.saving.custom_object_scope(classes)
+
+
+def _chains(layer: Layer, slots: Sequence[str], made: Sequence[Transform]) -> dict[str, Chain]:
+    """A chain with copies of the transforms for each of the tensors, prepared on its values."""
     known = attachable_slots(layer)
-    made = {}
-    for slot in _fitting(layer, slots, transform):
-        chain = Chain([copy_layer(transform)])
+    chains = {}
+    for slot in _fitting(layer, slots, made):
+        chain = Chain(list(map(copy_layer, made)))
         chain.prepare(ops.convert_to_tensor(known[slot][1]), known[slot][2])
-        made[slot] = chain
-    return made
+        chains[slot] = chain
+    return chains
 
 
-def _fitting(layer: Layer, slots: Sequence[str], transform: Transform) -> list[str]:
-    """Those of the slots whose tensors can have the transform; of the others it is logged why not."""
+def _fitting(layer: Layer, slots: Sequence[str], made: Sequence[Transform]) -> list[str]:
+    """Those of the slots whose tensors can have the transforms; of the others it is logged why not."""
     known, found = attachable_slots(layer), []
     for slot in slots:
-        reason = transform.unfit(known[slot][1].shape, known[slot][2])
+        reasons = [each.unfit(known[slot][1].shape, known[slot][2]) for each in made]
+        reason = next((reason for reason in reasons if reason is not None), None)
         if reason is None:
             found.append(slot)
         else:
