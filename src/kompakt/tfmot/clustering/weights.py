@@ -37,8 +37,8 @@ class ClusterWeights(TransformedLater):
         for name in wanted:
             if layer.get_clusterable_algorithm(name) is not None:
                 raise InputError(
-                    f"{type(layer).__name__}: get_clusterable_algorithm({name!r}) gives a look-up of its own; expected None: "
-                    "each weight goes to the nearest centroid, whatever its shape; for another rule write a "
+                    f"{type(layer).__name__}: get_clusterable_algorithm({name!r}) gives a look-up of its own; expected "
+                    "None: each weight goes to the nearest centroid, whatever its shape; for another rule write a "
                     "kompakt.transform.Transform"
                 )
         ids = {id(variable) for variable in wanted.values()}
