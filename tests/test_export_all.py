@@ -42,6 +42,19 @@ def test_it_is_shown_as_a_line_a_target(model, tmp_path):
     assert isinstance(made, tuple) and made == tuple(made)
 
 
+def test_progress_goes_on_from_target_to_target(model, tmp_path):
+    told = []
+    kp.export_all(
+        model, tmp_path, targets=["tflite", "savedmodel"], progress=lambda what, share: told.append((what, share))
+    )
+    assert told == [
+        ("tflite: converting to tflite", 0.25),
+        ("tflite: running the file and comparing", pytest.approx(0.35)),
+        ("savedmodel: converting to savedmodel", 0.75),
+        ("savedmodel: running the file and comparing", pytest.approx(0.85)),
+    ]
+
+
 def test_samples_that_are_read_once(model, tmp_path):
     with pytest.raises(kp.InputError, match=r"^calibration=: a generator is read once, each target reads it; give arr"):
         kp.export_all(model, tmp_path, calibration=iter([X]))

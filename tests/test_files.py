@@ -69,7 +69,9 @@ def test_links_in_a_ring(tmp_path):
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(InputError) as caught:
         write_atomic(tmp_path / "a", "new")
-    assert str(caught.value) == f"cannot write {tmp_path / 'a'}: Too many levels of symbolic links; choose another place"
+    assert (
+        str(caught.value) == f"cannot write {tmp_path / 'a'}: Too many levels of symbolic links; choose another place"
+    )
     assert sorted(os.listdir(tmp_path)) == ["a", "b"] and (tmp_path / "a").is_symlink()
 
 

@@ -13,7 +13,7 @@ from kompakt.attach import chains_of, drive
 from kompakt.errors import InputError
 from kompakt.event_file import EventFile
 from kompakt.schedules import is_whole
-from kompakt.sites import one_of
+from kompakt.spelling import one_of
 from kompakt.summaries import LossTerms
 from kompakt.transform import Chain
 from kompakt.watching import Told, Watcher

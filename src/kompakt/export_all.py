@@ -17,10 +17,11 @@ from kompakt.errors import InputError, VerificationError, first_line
 from kompakt.export import export
 from kompakt.keras_modes import KERAS_MODES
 from kompakt.measure import latency
-from kompakt.progress import Report, shown
+from kompakt.progress import Report, part, shown
 from kompakt.records import Deployment
 from kompakt.samples import compared_on
-from kompakt.sites import check_built, one_of
+from kompakt.sites import check_built
+from kompakt.spelling import one_of
 from kompakt.targets import TARGETS, find_target
 from kompakt.targets.target import Target
 
@@ -98,9 +99,10 @@ def export_all(
     made = []
     with shown(progress) as report:
         for done, place in enumerate(places):
-            report(f"{place.name}: converting, running and comparing", done / len(places))
+            step = part(report, done / len(places), (done + 1) / len(places))
             path = Path(folder) / (f"{name}{place.suffix}" if place.suffix else f"{name}_{place.name}")
-            made.append(_deployed(model, path, place, quantization, options, inputs))
+            told = {**options, "progress": lambda what, share, of=place.name, step=step: step(f"{of}: {what}", share)}
+            made.append(_deployed(model, path, place, quantization, told, inputs))
     return Deployments(made)
 
 

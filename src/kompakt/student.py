@@ -22,7 +22,8 @@ from kompakt.rewrite.repeated_blocks import Block, Stage, find_stages
 from kompakt.schedules import is_share, is_whole
 from kompakt.selection import Choice, Steps
 from kompakt.shrink import left_whole, reasons, skipped_groups
-from kompakt.sites import check_finite, is_graph, nearest, sites, units
+from kompakt.sites import check_finite, is_graph, sites, units
+from kompakt.spelling import nearest
 
 log = logging.getLogger("kompakt")
 

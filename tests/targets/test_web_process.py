@@ -63,7 +63,9 @@ def test_a_process_that_speaks_no_more_and_lives_on(started):
 
 def test_a_child_that_it_leaves_behind_keeps_nobody_waiting(started):
     """It has the output too, and so the end of that never comes."""
-    code = "import {spawn} from 'node:child_process'; spawn('sleep', ['20'], {stdio: 'inherit'}); setInterval(() => {}, 9)"
+    code = (
+        "import {spawn} from 'node:child_process'; spawn('sleep', ['20'], {stdio: 'inherit'}); setInterval(() => {}, 9)"
+    )
     begun = time.monotonic()
     with started(code, 2.0) as process, pytest.raises(InputError, match="it gave no answer within 2 s"):
         process.ask(word="x")

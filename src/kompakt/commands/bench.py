@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
+from kompakt.commands.early import check_artifact, check_data, check_model
 from kompakt.commands.shared import OK, data_option, loaded, progress, trust_option
 
 if TYPE_CHECKING:
@@ -31,12 +32,20 @@ def options(command: ArgumentParser) -> None:
     trust_option(command)
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    for path in options.files:
+        check_artifact(path)
+    check_model(options.model)
+    check_data(options.data)
+
+
 def run(options: Namespace) -> int:
     """``kompakt bench``."""
     from kompakt.records import to_json
 
     with progress() as report:
-        bench = _measured(options, lambda what, share: report(what, share or 0.0))
+        bench = _measured(options, report)
     if options.json:
         print(to_json(bench))
         return OK

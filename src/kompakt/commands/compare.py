@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from kompakt.commands.early import check_data, check_thing
 from kompakt.commands.shared import BREACH, OK, import_modules, judging, judging_options, progress
 
 ABOUT = "put models and files side by side on the same samples"
@@ -14,6 +15,13 @@ def options(command: ArgumentParser) -> None:
     command.add_argument("things", nargs="+", metavar="THING", help="two or more: .keras models, files of any target")
     judging_options(command)
     command.add_argument("--no-latency", action="store_true", help="do not time them")
+
+
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    for thing in options.things:
+        check_thing(thing)
+    check_data(options.data)
 
 
 def run(options: Namespace) -> int:
@@ -31,7 +39,7 @@ def run(options: Namespace) -> int:
             judged,
             data,
             latency=not options.no_latency,
-            progress=lambda what, done: report(what, done or 0.0),
+            progress=report,
             **judging(options),
         )
     if options.json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from kompakt.commands.early import check_data, check_thing
 from kompakt.commands.shared import BREACH, OK, import_modules, judging, judging_options, progress
 
 ABOUT = "say how good a model or a file is, and how sure that is"
@@ -13,6 +14,12 @@ def options(command: ArgumentParser) -> None:
     """What the command takes."""
     command.add_argument("thing", metavar="THING", help="a .keras model, or a file or folder of any target")
     judging_options(command)
+
+
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    check_thing(options.thing)
+    check_data(options.data)
 
 
 def run(options: Namespace) -> int:
@@ -25,6 +32,6 @@ def run(options: Namespace) -> int:
     import_modules(options)
     judged, data = subject(options.thing, safe=not options.trust), load_data(options.data)
     with progress() as report:
-        found = evaluate(judged, data, progress=lambda what, done: report(what, done or 0.0), **judging(options))
+        found = evaluate(judged, data, progress=report, **judging(options))
     print(to_json(found) if options.json else found.report)
     return BREACH if found.breaches else OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from kompakt.commands.early import check_data, check_model, check_target
 from kompakt.commands.shared import OK, data_option, loaded, progress, seed, show_run, trust_option
 
 ABOUT = "carry out a recipe on a model"
@@ -28,6 +29,17 @@ def options(command: ArgumentParser) -> None:
     command.add_argument("--tensorboard", metavar="DIR", help="write what training does there, for TensorBoard")
     command.add_argument("--restart", action="store_true", help="do not take up what an earlier run finished")
     trust_option(command)
+
+
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.recipe_files import read_recipe
+
+    read_recipe(options.recipe)
+    check_target(options.target)
+    check_model(options.model)
+    check_model(options.teacher)
+    check_data(options.data)
 
 
 def run(options: Namespace) -> int:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from argparse import ArgumentParser, Namespace
 
+from kompakt.commands.early import check_data, check_model
 from kompakt.commands.shared import OK, data_option, loaded, progress, trust_option
 
 ABOUT = "say which layer hurts in 8 and 4 bits"
@@ -19,6 +20,12 @@ def options(command: ArgumentParser) -> None:
         "--bits", type=int, nargs="+", default=[8, 4], metavar="N", help="of a layer's weights, 2 to 8 (default: 8 4)"
     )
     trust_option(command)
+
+
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    check_model(options.model)
+    check_data(options.data)
 
 
 def run(options: Namespace) -> int:

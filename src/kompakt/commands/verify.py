@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kompakt.commands.early import check_artifact, check_data, check_model
 from kompakt.commands.shared import BREACH, OK, data_option, loaded, progress, show_artifact, trust_option
 from kompakt.errors import VerificationError
 
@@ -30,6 +31,13 @@ def options(command: ArgumentParser) -> None:
         "--least-argmax", type=float, default=0.95, metavar="SHARE", help="agreement demanded (default: 0.95)"
     )
     trust_option(command)
+
+
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    check_artifact(options.file)
+    check_model(options.model)
+    check_data(options.data)
 
 
 def run(options: Namespace) -> int:

@@ -9,6 +9,7 @@ import threading
 import webbrowser
 from argparse import ArgumentParser, Namespace
 
+from kompakt.commands.early import check_artifact
 from kompakt.commands.shared import OK
 
 ABOUT = "show a graph in the browser (Netron)"
@@ -27,6 +28,11 @@ def options(command: ArgumentParser) -> None:
     command.add_argument("--port", type=port, metavar="N", help="to listen on, on 127.0.0.1 (default: a free one)")
     command.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
     command.add_argument("--explorer", action="store_true", help="Model Explorer in place of Netron")
+
+
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    check_artifact(options.file)
 
 
 def run(options: Namespace) -> int:

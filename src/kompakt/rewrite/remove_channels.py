@@ -17,7 +17,8 @@ from kompakt.graph import Call, as_functional, calls, copy_layer, copy_state, ma
 from kompakt.rewrite.channel_groups import Group, Member, Reading, read_channels
 from kompakt.rewrite.channel_rules import resized_config
 from kompakt.rewrite.channel_scope import OUTPUT, variable_of
-from kompakt.sites import is_graph, nearest
+from kompakt.sites import is_graph
+from kompakt.spelling import nearest
 
 Layer = Any
 Masks = Mapping[str, Sequence[bool] | np.ndarray]
