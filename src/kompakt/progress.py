@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 Report = Callable[[str, float | None], None]
-"""``report(what, share)``: what is being done, and the share of the whole that is done, None where that is not known."""
+"""``report(what, share)``: what is being done, and the share of the whole that is done, None where it is unknown."""
 
 
 @contextmanager

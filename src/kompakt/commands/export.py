@@ -110,7 +110,7 @@ def run(options: Namespace) -> int:
             model, why = _chosen(model, data, options, {**given, "progress": part(report, 0.0, CHOSEN)})
             given = {}
         given.update(
-            progress=part(report, CHOSEN, 1.0) if why else report,
+            progress=report if options.max_drop is None else part(report, CHOSEN, 1.0),
             quantization=None if why else options.quantization,
             io=options.io,
             verify=None if data is None else _with_labels(data),
