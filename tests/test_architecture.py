@@ -32,7 +32,7 @@ LEVELS = (
         "summaries",
     ),
     ("data", "centroids", "folders", "records_evaluation", "changes", "histogram", "measure", "event_file"),
-    ("sites", "transform"),
+    ("sites", "transform", "copies"),
     ("graph", "checks", "inference", "scores"),
     (
         "transforms.patterns",

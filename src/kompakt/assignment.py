@@ -10,8 +10,9 @@ from typing import Any
 import keras
 from keras import layers
 
+from kompakt.copies import copy_layer
 from kompakt.errors import InputError
-from kompakt.graph import Call, Copier, Names, calls, copy_layer, rebuild, users
+from kompakt.graph import Call, Copier, Names, calls, rebuild, users
 from kompakt.placement import FOLLOWS, FUSES, SAME_GRID, is_marker, marker, sole_reader
 from kompakt.precision import FLOAT, Precision, of_rule
 from kompakt.rewrite.split_activation import fused

@@ -11,8 +11,9 @@ from typing import Any
 import keras
 
 from kompakt.attach import wrapped
+from kompakt.copies import copy_layer
 from kompakt.errors import InputError
-from kompakt.graph import as_functional, copy_layer, map_layers
+from kompakt.graph import as_functional, map_layers
 from kompakt.ranking import Evidence, scores
 from kompakt.rewrite.channel_groups import Reading, read_channels
 from kompakt.rewrite.initialize import initialize, seeded

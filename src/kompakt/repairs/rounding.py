@@ -12,9 +12,10 @@ import numpy as np
 from keras import layers, ops
 
 from kompakt.attach import chains_of
+from kompakt.copies import copy_layer
 from kompakt.errors import InputError
 from kompakt.gauges import settled
-from kompakt.graph import copy_layer, map_layers
+from kompakt.graph import map_layers
 from kompakt.numerics import integer_limits
 from kompakt.progress import Report, shown
 from kompakt.repairs.soft import SoftRounding, Steps, best_scale, own_scale, round_to_grid
