@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from kompakt.commands.early import check_artifact, check_data, check_model
 from kompakt.commands.shared import OK, data_option, loaded, progress, trust_option
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ def options(command: ArgumentParser) -> None:
 
 def check(options: Namespace) -> None:
     """What can be told at once."""
+    from kompakt.commands.early import check_artifact, check_data, check_model
+
     for path in options.files:
         check_artifact(path)
     check_model(options.model)

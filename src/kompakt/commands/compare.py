@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from kompakt.commands.early import check_data, check_thing
 from kompakt.commands.shared import BREACH, OK, import_modules, judging, judging_options, progress
 
 ABOUT = "put models and files side by side on the same samples"
@@ -19,6 +18,8 @@ def options(command: ArgumentParser) -> None:
 
 def check(options: Namespace) -> None:
     """What can be told at once."""
+    from kompakt.commands.early import check_data, check_thing
+
     for thing in options.things:
         check_thing(thing)
     check_data(options.data)

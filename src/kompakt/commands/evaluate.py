@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from kompakt.commands.early import check_data, check_thing
 from kompakt.commands.shared import BREACH, OK, import_modules, judging, judging_options, progress
 
 ABOUT = "say how good a model or a file is, and how sure that is"
@@ -18,6 +17,8 @@ def options(command: ArgumentParser) -> None:
 
 def check(options: Namespace) -> None:
     """What can be told at once."""
+    from kompakt.commands.early import check_data, check_thing
+
     check_thing(options.thing)
     check_data(options.data)
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kompakt.commands.early import check_data, check_model, check_target
 from kompakt.commands.shared import BREACH, OK, data_option, loaded, progress, show_artifact, trust_option
 from kompakt.errors import InputError
 from kompakt.spelling import one_of
@@ -129,6 +128,7 @@ def run(options: Namespace) -> int:
 
 def check(options: Namespace) -> None:
     """What can be told at once."""
+    from kompakt.commands.early import check_data, check_model, check_target
     from kompakt.precision import INTEGER
     from kompakt.targets.words import KERAS, MODES, WORDS
 

@@ -7,7 +7,6 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from kompakt.commands.early import check_artifact, check_target
 from kompakt.commands.shared import OK
 from kompakt.errors import InputError
 
@@ -46,6 +45,8 @@ def run(options: Namespace) -> int:
 
 def check(options: Namespace) -> None:
     """What can be told at once: options that do not go together, files that are not there."""
+    from kompakt.commands.early import check_artifact, check_target
+
     given = [name for name in ("--ops", "--tensors", "--against", "--analyzer") if getattr(options, name[2:])]
     alone = [name for name in ("--against", "--analyzer") if name in given]
     if alone and len(given) > 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
-from kompakt.commands.early import check_artifact
 from kompakt.commands.shared import OK, progress, seed
 from kompakt.errors import InputError
 
@@ -21,6 +20,8 @@ def options(command: ArgumentParser) -> None:
 
 def check(options: Namespace) -> None:
     """What can be told at once."""
+    from kompakt.commands.early import check_artifact
+
     for file in _named(options.files).values():
         check_artifact(file)
 

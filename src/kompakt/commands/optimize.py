@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from kompakt.commands.early import check_data, check_model, check_target
 from kompakt.commands.shared import OK, data_option, loaded, progress, seed, show_run, trust_option
 
 ABOUT = "carry out a recipe on a model"
@@ -33,6 +32,7 @@ def options(command: ArgumentParser) -> None:
 
 def check(options: Namespace) -> None:
     """What can be told at once."""
+    from kompakt.commands.early import check_data, check_model, check_target
     from kompakt.recipe_files import read_recipe
 
     read_recipe(options.recipe)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 from argparse import ArgumentParser, Namespace
 
-from kompakt.commands.early import check_data, check_model
 from kompakt.commands.shared import OK, data_option, loaded, progress, trust_option
 
 ABOUT = "say which layer hurts in 8 and 4 bits"
@@ -24,6 +23,8 @@ def options(command: ArgumentParser) -> None:
 
 def check(options: Namespace) -> None:
     """What can be told at once."""
+    from kompakt.commands.early import check_data, check_model
+
     check_model(options.model)
     check_data(options.data)
 

@@ -7,7 +7,6 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kompakt.commands.early import check_artifact, check_data, check_model
 from kompakt.commands.shared import BREACH, OK, data_option, loaded, progress, show_artifact, trust_option
 from kompakt.errors import VerificationError
 
@@ -35,6 +34,8 @@ def options(command: ArgumentParser) -> None:
 
 def check(options: Namespace) -> None:
     """What can be told at once."""
+    from kompakt.commands.early import check_artifact, check_data, check_model
+
     check_artifact(options.file)
     check_model(options.model)
     check_data(options.data)

@@ -9,7 +9,6 @@ import threading
 import webbrowser
 from argparse import ArgumentParser, Namespace
 
-from kompakt.commands.early import check_artifact
 from kompakt.commands.shared import OK
 
 ABOUT = "show a graph in the browser (Netron)"
@@ -32,6 +31,8 @@ def options(command: ArgumentParser) -> None:
 
 def check(options: Namespace) -> None:
     """What can be told at once."""
+    from kompakt.commands.early import check_artifact
+
     check_artifact(options.file)
 
 
