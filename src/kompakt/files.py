@@ -159,6 +159,11 @@ def check_keras_file(path: str | Path) -> Path:
 
     Raises:
         InputError: there is none.
+
+    Example:
+        >>> check_keras_file("no.keras")
+        Traceback (most recent call last):
+        kompakt.errors.InputError: model file no.keras does not exist; give the path of a .keras file
     """
     path = Path(path)
     if path.is_dir():

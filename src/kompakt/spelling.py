@@ -25,7 +25,12 @@ def _close(word: str, known: list[str]) -> list[str]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """'; nearest: "…"' or '; known: …': the end of an error about a name that is not known."""
+    """'; nearest: "…"' or '; known: …': the end of an error about a name that is not known.
+
+    Example:
+        >>> nearest("stage", ["stages", "name"]), nearest("x", ["stages", "name"])
+        ("; nearest: 'stages'", '; known: name, stages')
+    """
     known = list(known)
     close = _close(word, known)
     if close:

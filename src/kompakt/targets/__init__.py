@@ -66,6 +66,9 @@ def check_there(path: str | Path) -> None:
 
     Raises:
         InputError: there is nothing, or it cannot be told.
+
+    Example:
+        >>> check_there("/")
     """
     try:
         Path(path).stat()
