@@ -13,7 +13,7 @@ import pytest
 
 LEVELS = (
     ("errors", "compiled", "progress", "scopes", "records_layers", "isolated_messages"),
-    ("precision", "isolated_limits"),
+    ("precision", "isolated_limits", "spelling", "recipe_files", "targets.words"),
     ("isolated_process", "isolated_child"),
     ("axes",),
     (
@@ -32,7 +32,7 @@ LEVELS = (
         "summaries",
     ),
     ("data", "centroids", "folders", "records_evaluation", "changes", "histogram", "measure", "event_file"),
-    ("sites", "transform"),
+    ("sites", "transform", "copies"),
     ("graph", "checks", "inference", "scores"),
     (
         "transforms.patterns",
@@ -189,7 +189,7 @@ LEVELS = (
     ("report.formats",),
     ("report",),
     ("demo",),
-    ("commands.shared",),
+    ("commands.shared", "commands.early"),
     ("commands.*",),
     ("commands",),
     ("cli",),

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from kompakt.commands import COMMANDS
+from kompakt.commands import COMMANDS, WITHOUT_KERAS
 from kompakt.commands.shared import BREACH, OK
 from kompakt.errors import InputError, VerificationError
 
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 def _add(commands: Any, name: str) -> None:
     module = importlib.import_module(f"kompakt.commands.{name}")
     made: argparse.ArgumentParser = commands.add_parser(name, help=module.ABOUT, description=module.ABOUT)
-    made.set_defaults(run=module.run)
+    made.set_defaults(check=module.check, run=module.run)
     made.add_argument("--json", action="store_true", help="print the records as JSON, for machines")
     made.add_argument("--debug", action="store_true", help="show tracebacks and what the converters print")
     module.options(made)
@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command is None:
             parser().print_help()
             return OK
-        with _calm(options.debug):
+        options.check(options)
+        with _calm(options.debug, keras=options.command not in WITHOUT_KERAS):
             code = int(options.run(options))
         sys.stdout.flush()
         return code
@@ -100,17 +101,18 @@ def _fail(text: str, code: int, argv: Sequence[str]) -> int:
 
 
 @contextmanager
-def _calm(debug: bool) -> Iterator[None]:
-    """Keep the frameworks from talking, and our own log: must come before they are imported."""
+def _calm(debug: bool, *, keras: bool = True) -> Iterator[None]:
+    """Keep the frameworks from talking, and our own log: must come before they are imported; import ``keras`` so."""
     if debug:
         os.environ["KOMPAKT_DEBUG"] = "1"
     else:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # whatever stands there: --debug is how to see it
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    from kompakt.targets.quiet import quiet
+    if keras:
+        from kompakt.targets.quiet import quiet
 
-    with quiet():
-        import keras  # noqa: F401
+        with quiet():
+            importlib.import_module("keras")
     loggers = [logging.getLogger(name) for name in ("tensorflow", "kompakt")]  # what ours says stands in the records
     before = [logger.level for logger in loggers]
     try:

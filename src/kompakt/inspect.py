@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kompakt.compare import zeros_and_distinct
-from kompakt.contents import Contents, Entry, Grid, OperatorFact, Signature, Subgraph, TensorFact, ValueFacts
+from kompakt.contents import Contents, Entry, Grid, OperatorFact, Subgraph, TensorFact, ValueFacts
 from kompakt.errors import InputError
 from kompakt.files import sha256
 from kompakt.isolated import call
@@ -128,10 +128,7 @@ def _contents(artifact: Opened) -> Contents:
         constant_bytes=_constant_bytes(view),
         note=note_of(place, data, view),
         subgraphs=parts,
-        signatures=tuple(
-            Signature(name=each.name, subgraph=each.part, inputs=each.inputs, outputs=each.outputs)
-            for each in view.calls
-        ),
+        signatures=view.signatures,
         metadata=tuple(
             Entry(name=name, bytes=len(content), sha256=sha256(content)) for name, content in view.metadata.items()
         ),

@@ -31,12 +31,22 @@ def options(command: ArgumentParser) -> None:
     trust_option(command)
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_artifact, check_data, check_model
+
+    for path in options.files:
+        check_artifact(path)
+    check_model(options.model)
+    check_data(options.data)
+
+
 def run(options: Namespace) -> int:
     """``kompakt bench``."""
     from kompakt.records import to_json
 
     with progress() as report:
-        bench = _measured(options, lambda what, share: report(what, share or 0.0))
+        bench = _measured(options, report)
     if options.json:
         print(to_json(bench))
         return OK

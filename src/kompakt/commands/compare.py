@@ -16,6 +16,15 @@ def options(command: ArgumentParser) -> None:
     command.add_argument("--no-latency", action="store_true", help="do not time them")
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_data, check_thing
+
+    for thing in options.things:
+        check_thing(thing)
+    check_data(options.data)
+
+
 def run(options: Namespace) -> int:
     """``kompakt compare``."""
     from kompakt.contest import compare_models
@@ -31,7 +40,7 @@ def run(options: Namespace) -> int:
             judged,
             data,
             latency=not options.no_latency,
-            progress=lambda what, done: report(what, done or 0.0),
+            progress=report,
             **judging(options),
         )
     if options.json:

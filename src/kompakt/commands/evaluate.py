@@ -15,6 +15,14 @@ def options(command: ArgumentParser) -> None:
     judging_options(command)
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_data, check_thing
+
+    check_thing(options.thing)
+    check_data(options.data)
+
+
 def run(options: Namespace) -> int:
     """``kompakt evaluate``."""
     from kompakt.data import load_data
@@ -25,6 +33,6 @@ def run(options: Namespace) -> int:
     import_modules(options)
     judged, data = subject(options.thing, safe=not options.trust), load_data(options.data)
     with progress() as report:
-        found = evaluate(judged, data, progress=lambda what, done: report(what, done or 0.0), **judging(options))
+        found = evaluate(judged, data, progress=report, **judging(options))
     print(to_json(found) if options.json else found.report)
     return BREACH if found.breaches else OK

@@ -26,7 +26,6 @@ def options(command: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """``kompakt inspect``."""
-    _check(options)
     if options.analyzer:
         return _analyzer(options)
     if options.against is not None:
@@ -44,13 +43,20 @@ def run(options: Namespace) -> int:
     return _show(seen, made or report.summary(seen), options)
 
 
-def _check(options: Namespace) -> None:
+def check(options: Namespace) -> None:
+    """What can be told at once: options that do not go together, files that are not there."""
+    from kompakt.commands.early import check_artifact, check_target
+
     given = [name for name in ("--ops", "--tensors", "--against", "--analyzer") if getattr(options, name[2:])]
     alone = [name for name in ("--against", "--analyzer") if name in given]
     if alone and len(given) > 1:
         raise InputError(f"{alone[0]} shows something else than {next(n for n in given if n != alone[0])}: give one")
     if options.gpu and not options.analyzer:
         raise InputError("--gpu goes with --analyzer")
+    check_target(options.target)
+    check_artifact(options.file)
+    if options.against is not None:
+        check_artifact(options.against)
 
 
 def _analyzer(options: Namespace) -> int:

@@ -15,6 +15,14 @@ def options(command: ArgumentParser) -> None:
     command.add_argument("name", nargs="?", metavar="NAME", help="recipe to show as JSON")
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.recipe_files import read_recipe
+
+    if options.name:
+        read_recipe(options.name)
+
+
 def run(options: Namespace) -> int:
     """``kompakt recipes``."""
     from kompakt.recipe import load_recipe, recipe_names, to_dict

@@ -21,6 +21,14 @@ def options(command: ArgumentParser) -> None:
     trust_option(command)
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_data, check_model
+
+    check_model(options.model)
+    check_data(options.data)
+
+
 def run(options: Namespace) -> int:
     """``kompakt sensitivity``."""
     from kompakt.data import CALIBRATION, load_data, sample_rows

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kompakt.errors import InputError
-
 if TYPE_CHECKING:
+    from kompakt.progress import Report
     from kompakt.records import Artifact, Run
 
 OK, BREACH = 0, 1
@@ -51,9 +48,6 @@ def seed(text: str) -> int:
 
 def loaded(path: str, options: Namespace) -> Any:
     """The model in a file, after the modules that hold its classes are imported."""
-    if not Path(path).is_file():  # told at once: TensorFlow takes seconds to start
-        what = "is a folder" if Path(path).is_dir() else "does not exist"
-        raise InputError(f"model file {path} {what}; give the path of a .keras file")
     from kompakt.loading import load_model
 
     import_modules(options)
@@ -96,37 +90,15 @@ def judging(options: Namespace) -> dict[str, Any]:
     return {"metrics": options.metric, **{name: getattr(options, name) for name in names}}
 
 
-@contextmanager
-def progress(*, lines: bool = False) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar on stderr; standard output is for results.
+def progress(*, lines: bool = False) -> AbstractContextManager[Report]:
+    """A bar on stderr; standard output is for results. Where stderr is a file, nothing but an error is written there.
 
     Args:
-        lines: where stderr is a file, a line there for each thing that is begun; else only an error is written there.
+        lines: where stderr is a file, a line there for each thing that is begun.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from kompakt.progress import shown
 
-    columns = (
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-    )
-    console = Console(stderr=True)
-    # Where stderr is a file, an error is one line there and nothing else.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=1.0)
-        begun = ""
-
-        def report(what: str, done: float) -> None:
-            nonlocal begun
-            bar.update(task, description=what, completed=done)
-            thing = re.sub(r", \d+%$", "", what)  # a share moves on without a line of its own
-            if lines and not console.is_terminal and thing != begun:
-                begun = thing
-                console.print(f"{done:4.0%} {thing}", highlight=False, markup=False, soft_wrap=True)
-
-        yield report
+    return shown(True, lines=lines)
 
 
 def show_run(run: Run, options: Namespace, page: Path) -> None:

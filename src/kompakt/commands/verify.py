@@ -32,6 +32,15 @@ def options(command: ArgumentParser) -> None:
     trust_option(command)
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_artifact, check_data, check_model
+
+    check_artifact(options.file)
+    check_model(options.model)
+    check_data(options.data)
+
+
 def run(options: Namespace) -> int:
     """``kompakt verify``."""
     from kompakt.data import load_data

@@ -29,6 +29,13 @@ def options(command: ArgumentParser) -> None:
     command.add_argument("--explorer", action="store_true", help="Model Explorer in place of Netron")
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_artifact
+
+    check_artifact(options.file)
+
+
 def run(options: Namespace) -> int:
     """``kompakt view``: until it is interrupted."""
     return _explorer(options) if options.explorer else _netron(options)

@@ -20,6 +20,7 @@ from kompakt.targets.graph_view import View, from_answer
 from kompakt.targets.notes import read_note
 from kompakt.targets.onnx_graph import CONVERTER, OFFSET, graph_of, integer_graph
 from kompakt.targets.target import Converted, Fault, Outputs, Request, check_backend, keys, to_time, with_bytes
+from kompakt.targets.words import MODES, SUFFIXES
 
 SERVER = "kompakt.targets.onnx_server"
 
@@ -32,8 +33,8 @@ class ONNX(FloatTarget):
     """``.onnx`` files, run by onnxruntime on the CPU."""
 
     name = "onnx"
-    modes = ("float", "int8")
-    suffix = ".onnx"
+    modes = MODES["onnx"]
+    suffix = SUFFIXES["onnx"]
     nearest = dict.fromkeys(("float16", "w4a8", "int16x8", "mixed", "dynamic_int8", "weight_only_int8"), "float")
 
     def ready(self) -> None:

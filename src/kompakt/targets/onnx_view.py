@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from kompakt.contents import Signature
 from kompakt.errors import InputError, first_line
 from kompakt.isolated import Answer
-from kompakt.targets.graph_view import Call, Node, Part, Value, View, stored, to_answer
+from kompakt.targets.graph_view import Node, Part, Value, View, stored, to_answer
 from kompakt.targets.onnx_server import parse
 
 KINDS = {"FLOAT": "FLOAT32", "DOUBLE": "FLOAT64"}
@@ -54,8 +55,8 @@ def _view(model: Any) -> View:
         **{entry.key: entry.value for entry in model.metadata_props},
     }
     metadata = {name: text.encode() for name, text in about.items() if text}
-    calls = (Call(name=model.graph.name, part=0, inputs=ends[0], outputs=ends[1]),)
-    return View(parts=parts, calls=calls, metadata=metadata, paired=True)
+    signatures = (Signature(name=model.graph.name, subgraph=0, inputs=ends[0], outputs=ends[1]),)
+    return View(parts=parts, signatures=signatures, metadata=metadata, paired=True)
 
 
 def _graphs(model: Any) -> Iterator[Any]:

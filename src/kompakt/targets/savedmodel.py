@@ -16,7 +16,6 @@ from kompakt.compare import relative_error
 from kompakt.errors import InputError
 from kompakt.folders import packed, unpacked
 from kompakt.isolated import Answer, begin, call
-from kompakt.keras_modes import KERAS_MODES
 from kompakt.records import Census
 from kompakt.targets.endpoints import Endpoints, endpoints
 from kompakt.targets.float_target import NOTE, FloatTarget, check_mode, note_of, sealed
@@ -26,6 +25,7 @@ from kompakt.targets.savedmodel_graph import PB
 from kompakt.targets.savedmodel_write import WEIGHTS, written
 from kompakt.targets.target import Converted, Outputs, Request, check_backend, keys, to_time, with_bytes
 from kompakt.targets.warm_up import PLACE, requests
+from kompakt.targets.words import MODES
 
 SERVER = "kompakt.targets.savedmodel_server"
 
@@ -43,7 +43,7 @@ class SavedModel(FloatTarget):
     """Folders that TensorFlow Serving loads. In float16 and in Keras' own modes only the weights are small."""
 
     name = "savedmodel"
-    modes = ("float", "float16", *KERAS_MODES)
+    modes = MODES["savedmodel"]
     suffix = ""
     main = PB
     rounds = ("float16",)

@@ -19,15 +19,6 @@ from kompakt.records import Census, Encoding, Measurement, SiteFact
 from kompakt.targets.graph_view import View
 from kompakt.targets.owned import check_ours
 
-MODES = ("float", "float16", "dynamic_int8", "weight_only_int8", "int8", "w4a8", "int16x8", "mixed")
-"""What a TFLite file may be quantized to."""
-
-WORDS = (*MODES, "uint8", "uint16", "keras_int8", "keras_int4")
-"""What an artifact of any target may be quantized to."""
-
-IO = ("int8", "uint8", "int16", "float32")
-"""What the inputs and outputs of an integer file may be."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Request:

@@ -30,6 +30,7 @@ from kompakt.targets.tfjs_runtime import BACKENDS, Session, session
 from kompakt.targets.tfjs_view import view_of
 from kompakt.targets.tfjs_weights import COMPRESSED, Weight, compressed
 from kompakt.targets.web_packages import node, packages
+from kompakt.targets.words import MODES
 
 LARGE = 4096
 """Values of a constant that stays float though weights are compressed, from which on it is named."""
@@ -42,7 +43,7 @@ class TFJS(FloatTarget):
     """
 
     name = "tfjs"
-    modes = ("float", *COMPRESSED)
+    modes = MODES["tfjs"]
     suffix = ""
     main = MODEL
     rounds = tuple(COMPRESSED)

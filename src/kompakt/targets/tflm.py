@@ -31,6 +31,7 @@ from kompakt.targets.tflm_operators import check_operators, methods, place
 from kompakt.targets.tflm_rewrite import finished, for_micro
 from kompakt.targets.tflm_source import sources
 from kompakt.targets.tflm_tables import compressed
+from kompakt.targets.words import MODES
 
 MODEL, WHOLE = "model.tflite", "model_uncompressed.tflite"
 """What ships, and the same before its weights were stored as tables, which LiteRT can read."""
@@ -53,7 +54,7 @@ class TFLM(TFLite):
     """
 
     name = "tflm"
-    modes = ("float", "int8", "w4a8", "int16x8")
+    modes = MODES["tflm"]
     suffix = ""
     main = MODEL
     stores_sparse = False

@@ -31,7 +31,7 @@ def _fold(file: FileLayers) -> Fold:
     if missed:
         note = f"{missed} of {file.asked} requests not held"
     else:
-        note = f"all {file.asked} requests held" if file.asked else "nothing asked of its weights"
+        note = f"all {file.asked} requests held" if file.asked else "no zeros or shared values were asked for"
     blocks: list[Block] = [Bullets(lines=file.applied)] if file.applied else []
     if file.rows:
         blocks.append(_table(file))
