@@ -45,7 +45,7 @@ def histogram_text(histogram: Histogram) -> str:
     half = _span(histogram, _part_of(counts, 0.25 * total), _part_of(counts, 0.75 * total))
     return (
         f"{text} in {len(counts)} parts: most in {_span(histogram, top, top)} ({counts[top]:,}), "
-        f"half of all from {half}, {counts.count(0)} parts empty"
+        f"half of all from {half}, {counts.count(0)} part{'' if counts.count(0) == 1 else 's'} empty"
     )
 
 

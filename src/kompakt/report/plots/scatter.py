@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kompakt.report.facts import Plane, Point, is_baseline
 from kompakt.report.plots.labels import MARKER, NEAR, Box, merge_labels, near_end, place_labels
-from kompakt.report.plots.svg import ACCENT, INK, LABEL_SIZE, MUTED, inline_svg, new_figure, short
+from kompakt.report.plots.svg import ACCENT, BAD, INK, LABEL_SIZE, MUTED, inline_svg, new_figure, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,8 +124,8 @@ def _draw_points(axes: Axes, plane: Plane, scale: Scale) -> None:
             x,
             y,
             marker="X" if point.breached else "o",
-            markersize=MARKER,
-            color=ACCENT if point in plane.front else MUTED,
+            markersize=MARKER + (1.5 if point.breached else 0),
+            color=BAD if point.breached else ACCENT if point in plane.front else MUTED,
             markeredgewidth=0,
         )
 
