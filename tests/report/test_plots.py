@@ -57,6 +57,12 @@ def test_a_curve_that_does_not_move_has_its_one_value_at_its_axis() -> None:
     assert [tick.get_text() for tick in panel_figure(panel).axes[0].get_yticklabels()] == ["1"]
 
 
+def test_no_label_covers_a_marker_without_one() -> None:
+    around = [(60.0, 50.0), (75.0, 50.0), (50.0, 62.0)]
+    (box,) = place_labels([(50.0, 50.0)], [(30.0, 10.0)], Box(0, 0, 200, 100), (), around)
+    assert not [place for place in around if box.overlaps(Box(place[0] - 3, place[1] - 3, place[0] + 3, place[1] + 3))]
+
+
 def test_the_plot_for_a_phone_names_the_front_and_float_alone(golden_run: Run) -> None:
     svg = size_svg(golden_run, narrow=True)
     assert f'viewBox="0 0 {NARROW[0]} {NARROW[1]}"' in svg
