@@ -254,12 +254,13 @@ def value_facts(value: Value) -> ValueFacts | None:
     assert real is not None
     finite = real[np.isfinite(real)]
     zeros, distinct = zeros_and_distinct(stored, None) if stored.size else (0, 0)
-    by_channel = value.channel is not None and stored.ndim > max(value.channel, 1) and stored.size > 0
+    fits = all(-stored.ndim <= axis < stored.ndim for axis in value.channels)
+    by_channel = bool(value.channels) and fits and stored.ndim > 1 and stored.size > 0
     return ValueFacts(
         size=int(stored.size),
         zeros=int((real == 0.0).sum()) if value.scale else zeros,
         distinct=distinct,
-        channel_distinct=zeros_and_distinct(stored, value.channel)[1] if by_channel else None,
+        channel_distinct=zeros_and_distinct(stored, value.channels)[1] if by_channel else None,
         low=float(finite.min()) if finite.size else None,
         high=float(finite.max()) if finite.size else None,
         not_finite=int(real.size - finite.size),

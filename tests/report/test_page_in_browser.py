@@ -72,6 +72,7 @@ WIDTH = "[document.documentElement.scrollWidth, innerWidth]"
 FIRST = "[...document.querySelectorAll('#variants tbody th bdi')].map(each => each.textContent)"
 SORT = "[...document.querySelectorAll('#variants th[aria-sort]')].map(each => each.getAttribute('aria-sort'))"
 PAPER_COLOR = "getComputedStyle(document.body).backgroundColor"
+BUTTON = "(b => [b.textContent, b.getAttribute('aria-pressed')])(document.getElementById('theme'))"
 LIGHT, DARK = "rgb(255, 255, 255)", "rgb(21, 24, 27)"
 
 
@@ -173,8 +174,43 @@ def test_the_theme_is_remembered(browser, opened, golden_run) -> None:
     browser.ask(do="click", selector="#theme")
     again = opened(golden_run)
     assert again(PAPER_COLOR) == DARK
-    assert again("document.getElementById('theme').getAttribute('aria-pressed')") == "true"
+    assert again(BUTTON) == ["Light theme", None]
     assert again("getComputedStyle(document.querySelector('.plot text')).fill") != "rgb(0, 0, 0)"
+    nothing_amiss(browser)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_button_says_what_a_press_gives(browser, opened, golden_run, dark) -> None:
+    """Its label changes, so that it has no state beside it: "Light theme, pressed" would be two."""
+    ask = opened(golden_run, dark=dark)
+    for theme in (dark, not dark, dark):
+        assert ask(BUTTON) == ["Light theme" if theme else "Dark theme", None]
+        assert ask(PAPER_COLOR) == (DARK if theme else LIGHT)
+        browser.ask(do="click", selector="#theme")
+    nothing_amiss(browser)
+
+
+def test_on_a_phone_no_dot_stands_alone_and_words_are_whole(browser, opened, golden_run) -> None:
+    """A dot of the front is on the line of the end of its name; what is not done is told in whole words."""
+    ask = opened(golden_run, PHONE)
+    alone = (
+        "[...document.querySelectorAll('.front')].filter(dot => { const r = document.createRange();"
+        " const text = dot.parentElement.querySelector('bdi').lastChild; r.setStart(text, text.length - 1);"
+        " r.setEnd(text, text.length); return Math.abs(r.getBoundingClientRect().bottom"
+        " - dot.getBoundingClientRect().bottom) > 4; }).length"
+    )
+    assert ask("document.querySelectorAll('.front').length") > 0 and ask(alone) == 0
+    lines = (
+        "[...document.querySelectorAll('#undone tbody th')].filter(th => { const r = document.createRange();"
+        " r.selectNodeContents(th); return r.getClientRects().length > 1; }).length"
+    )
+    assert ask(lines) == 0
+    nothing_amiss(browser)
+
+
+def test_on_a_desk_every_digest_is_seen_whole(browser, opened, golden_run) -> None:
+    ask = opened(golden_run, (1280, 900))
+    assert ask("(e => e.scrollWidth - e.clientWidth)(document.querySelector('#provenance .scroll'))") <= 0
     nothing_amiss(browser)
 
 

@@ -48,7 +48,7 @@ class Value:
         values: of a constant of numbers, as stored. bytes: what a constant takes; None: by its type and shape.
         buffer: constants with the same one share what is stored; None: none does.
         scale, zero_point, axis, offset: as in :class:`kompakt.contents.Grid`; no scale where it has no grid.
-        channel: the dimension of its channels, where the format or an operator says so.
+        channels: the dimensions of its channels, where the format or an operator says so.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Value:
     zero_point: tuple[int, ...] = ()
     axis: int = 0
     offset: float = 0.0
-    channel: int | None = None
+    channels: tuple[int, ...] = ()
     sparse: bool = False
 
     @property

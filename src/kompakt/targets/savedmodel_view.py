@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def look(arrays: list[np.ndarray]) -> Answer:
 def _view(graph: Any, held: Mapping[str, Value]) -> View:
     saver = saver_functions(graph)
     functions = [f for f in graph.graph_def.library.function if f.signature.name not in saver]
-    parts = [_function(f, _captured(graph, f, held)) for f in functions]
+    parts = _with_channels([_function(f, _captured(graph, f, held)) for f in functions])
     if not parts:
         parts = [_whole(graph)]
     remarks = ["functions that keep and restore variables are not shown"] if saver else []
@@ -128,9 +129,24 @@ def _function(function: Any, captured: Mapping[str, Value]) -> Part:
         constants=_constants(function.node_def),
         outputs=[function.ret[a.name] for a in function.signature.output_arg if a.name in function.ret],
     )
-    values = tuple(captured.get(value.name, value) if i < len(given) else value for i, value in enumerate(made.values))
+    values = tuple(_bound(value, captured) if i < len(given) else value for i, value in enumerate(made.values))
     inputs = tuple(i for i in made.inputs if values[i].dtype != "RESOURCE" and not values[i].constant)
     return Part(name=made.name, nodes=made.nodes, values=values, inputs=inputs, outputs=made.outputs)
+
+
+def _bound(argument: Value, captured: Mapping[str, Value]) -> Value:
+    """The variable that an argument is, with the channels that the function's operations give it."""
+    held = captured.get(argument.name)
+    return argument if held is None else replace(held, channels=argument.channels)
+
+
+def _with_channels(parts: Sequence[Part]) -> list[Part]:
+    """``parts``, with the channels of a variable in those too that only hand it on."""
+    told = {value.buffer: value.channels for part in parts for value in part.values if value.buffer and value.channels}
+    return [
+        replace(part, values=tuple(replace(v, channels=told.get(v.buffer or "", v.channels)) for v in part.values))
+        for part in parts
+    ]
 
 
 def _whole(graph: Any) -> Part:

@@ -59,6 +59,7 @@ def _value(file: TFLiteFile, tensor: Tensor) -> Value:
     if raw.shapeSignature is not None and len(raw.shapeSignature) == len(shape):
         shape = tuple(int(n) for n in raw.shapeSignature)
     constant = size > 0
+    channel = file.channels_of(tensor.index) if constant else tensor.channel_axis
     return Value(
         name=tensor.name,
         dtype=tensor.kind,
@@ -70,7 +71,7 @@ def _value(file: TFLiteFile, tensor: Tensor) -> Value:
         scale=tensor.scale,
         zero_point=tensor.zero_point,
         axis=tensor.axis,
-        channel=file.channels_of(tensor.index) if constant else tensor.channel_axis,
+        channels=() if channel is None else (channel,),
         sparse=raw.sparsity is not None,
     )
 

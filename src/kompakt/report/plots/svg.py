@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # matplotlib takes colours only: these stand for the page's variables until the SVG is written.
-INK, MUTED, RULE, ACCENT = "#010101", "#020202", "#030303", "#040404"
-VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent"}
+INK, MUTED, RULE, ACCENT, BAD = "#010101", "#020202", "#030303", "#040404", "#050505"
+VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent", BAD: "--bad"}
 
 LABEL_SIZE = 12.5
 LABEL_LENGTH = 32
