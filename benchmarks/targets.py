@@ -39,7 +39,7 @@ from kompakt.data import sample_rows
 from kompakt.demo import digits, digits_model, train
 from kompakt.errors import InputError, VerificationError
 from kompakt.measure import latency
-from kompakt.run import silent
+from kompakt.run_progress import silent
 from kompakt.targets import TARGETS, find_target
 
 Made = tuple[keras.Model, Any, Any]
