@@ -298,7 +298,12 @@ class Trial:
 
     def value(self, name: str, default: float | None = None) -> float | None:
         """Value of the measurement called ``name``, or ``default``."""
-        return next((m.value for m in self.measurements if m.name == name), default)
+        found = self.measurement(name)
+        return default if found is None else found.value
+
+    def measurement(self, name: str) -> Measurement | None:
+        """The measurement called ``name``, or None."""
+        return next((m for m in self.measurements if m.name == name), None)
 
 
 @dataclass(frozen=True, kw_only=True)

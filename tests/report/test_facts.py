@@ -39,7 +39,7 @@ def artifact(
 
 
 def trial(recipe: str, size: int, accuracy: float | None, gzip: int | None = None, breached: bool = False) -> Trial:
-    measured = () if accuracy is None else (Measurement(name="accuracy_litert", value=accuracy),)
+    measured = () if accuracy is None else (Measurement(name="accuracy_file", value=accuracy),)
     file = artifact(size, gzip, breaches=("NaN in the output",) if breached else ())
     return Trial(recipe=recipe, artifact=file, measurements=measured)
 
@@ -120,12 +120,12 @@ def test_verdict_ignores_an_accuracy_that_is_no_number() -> None:
 
 def test_a_metric_of_the_users_own() -> None:
     def measured(recipe: str, size: int, error: float) -> Trial:
-        values = (Measurement(name="metric_litert", value=error, unit="lower", where="mean absolute error"),)
+        values = (Measurement(name="metric_file", value=error, unit="lower", where="mean absolute error"),)
         return Trial(recipe=recipe, artifact=artifact(size), measurements=values)
 
     found = run(measured("float", 4000, 0.2), measured("qat", 1000, 0.2015), measured("ptq", 900, 0.25))
     assert facts.metric(found) == facts.Metric(prefix="metric", name="mean absolute error", lower_is_better=True)
-    assert [row.litert for row in facts.rows(found)] == [0.2, 0.2015, 0.25]
+    assert [row.file for row in facts.rows(found)] == [0.2, 0.2015, 0.25]
     assert [row.on_front for row in facts.rows(found)] == [True, True, True]
     assert facts.verdict(found) == (
         "qat is the smallest file within 1 % of float mean absolute error: 4.0 times smaller than float "
