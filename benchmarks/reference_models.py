@@ -89,6 +89,7 @@ def show(rows: list[dict[str, float | str]], images: int) -> None:
         table.add_column(heading, justify="left" if name else "right", no_wrap=name)
     for row in rows:
         ours = "simulation_lsb" in row
+        sure = f"({row['latency_low']:.3f}..{row['latency_high']:.3f})" if ours else ""
         table.add_row(
             str(row["model"]),
             str(row["file"]),
@@ -96,7 +97,7 @@ def show(rows: list[dict[str, float | str]], images: int) -> None:
             f"{row['agreement']:.4f}" if "agreement" in row else "",
             f"{row['bytes']:,}" if "bytes" in row else "",
             f"{row['simulation_argmax']:.4f}, {row['simulation_lsb']:.2f}" if ours else "",
-            f"{row['latency_ratio']:.3f} ({row['latency_low']:.3f}..{row['latency_high']:.3f}) of official" if ours else "",
+            f"{row['latency_ratio']:.3f} {sure} of official" if ours else "",
         )
     Console(width=160).print(table)
 

@@ -54,6 +54,7 @@ def for_target(recipe: Recipe, target: str) -> Recipe:
         InputError: there is no such target.
 
     Example:
+        >>> from kompakt.recipe import load_recipe
         >>> made = for_target(load_recipe("qat_int8"), "tfjs")
         >>> made.name, made.quantization, made.io
         ('qat_int8_tfjs', 'uint8', None)

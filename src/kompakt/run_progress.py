@@ -28,9 +28,9 @@ class StageReport:
     """A report of stage number ``index`` of ``count``, which takes ``share`` of what ``report`` tells.
 
     Example:
-        >>> told = StageReport(report=lambda what, done: print(what, done), recipe="qat", index=1, count=2, share=0.4)
+        >>> told = StageReport(report=lambda what, done: print(what, done), recipe="qat", index=1, count=2, share=0.5)
         >>> told(0.5)
-        qat: stage 2 of 2, training 0.6
+        qat: stage 2 of 2, training 0.75
     """
 
     report: Report

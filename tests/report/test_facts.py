@@ -117,8 +117,8 @@ def test_verdict_says_what_it_cannot_say(trials: tuple[Trial, ...], text: str) -
 def beside(made: Trial, value: float, p: float | None, told_apart: bool, ratio: tuple[float, float, float]) -> Trial:
     """A trial with its difference to float, and its latency."""
     found = Difference(
-        first="float", second=made.recipe, metric="accuracy", value=value, samples=450, confidence=0.95, low=value - 0.01,
-        high=value + 0.01, p=p, told_apart=told_apart,
+        first="float", second=made.recipe, metric="accuracy", value=value, samples=450, confidence=0.95,
+        low=value - 0.01, high=value + 0.01, p=p, told_apart=told_apart,
     )  # fmt: skip
     latency = Measurement(name="latency_ratio", value=ratio[1], low=ratio[0], high=ratio[2])
     return dataclasses.replace(made, difference=found, measurements=(*made.measurements, latency))
@@ -142,8 +142,8 @@ def test_verdict_of_another_metric_goes_by_the_interval() -> None:
     only = beside(trial("only", 900, 0.9), -0.08, None, True, (1.1, 1.2, 1.3))
     assert facts.verdict(run(FLOAT, only)) == (
         "No file is within 0.5 points of float accuracy; the closest is only, 4.4 times smaller than float, 1.2 times "
-        "slower, 8.00 points lost, which is more than chance explains (95 % interval of the difference -0.09 to -0.07). "
-        "Worse than float by more than chance explains: only."
+        "slower, 8.00 points lost, which is more than chance explains (95 % interval of the difference -0.09 to "
+        "-0.07). Worse than float by more than chance explains: only."
     )
 
 

@@ -18,8 +18,8 @@ LEGEND = (
 
 BESIDE = (
     " To float: the difference to the float file on the same samples, with its 95 % interval. p: how likely one as "
-    "large is by chance, where each sample is right or wrong (McNemar's exact test). *: more than chance explains, each row "
-    "by itself."
+    "large is by chance, where each sample is right or wrong (McNemar's exact test). *: more than chance explains, "
+    "each row by itself."
 )
 
 
