@@ -444,11 +444,11 @@ def test_the_quick_demo(tmp_path):
     assert {"digits.keras", "digits.npz", "records.json", "report.html"} <= set(names(tmp_path / "demo"))
     page = (tmp_path / "demo" / "report.html").read_text()
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)  # self-contained
-    start = held.trials[0].value("accuracy_litert")
+    start = held.trials[0].value("accuracy_file")
     for trial in held.trials[1:]:
         assert trial.artifact.breaches == () and trial.artifact.census.float_tensors == ()
         assert trial.artifact.agreement.argmax >= 0.99 and trial.artifact.agreement.max_lsb <= 2.0
-    assert held.trials[2].value("accuracy_litert") >= start - 0.005
+    assert held.trials[2].value("accuracy_file") >= start - 0.005
     kept = [fact for fact in held.trials[3].artifact.sites if fact.asked_palette]
     assert len(kept) >= 4 and all(fact.distinct <= 16 for fact in kept)
     pruned = [fact for fact in kept if fact.asked_zeros]  # all but the first layer and the last

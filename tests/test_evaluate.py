@@ -7,9 +7,10 @@ from keras import layers as L
 
 import kompakt as kp
 from kompakt.errors import InputError, VerificationError
-from kompakt.evaluate import GUESSED, MASKED, evaluate
+from kompakt.evaluate import MASKED, evaluate
 from kompakt.records import from_json, to_json
 from kompakt.records_evaluation import Evaluation
+from kompakt.task import GUESSED
 
 X = np.random.default_rng(0).normal(size=(300, 6)).astype("float32")
 Y = X[:, :3].argmax(-1)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 
 from kompakt.answers import Answers, Array, Labelled, answers, labelled
@@ -19,7 +18,7 @@ from kompakt.records import Measurement
 from kompakt.records_evaluation import Evaluation
 from kompakt.scores import Scorer, by_output, scorer
 from kompakt.subjects import Subject, subject
-from kompakt.task import BINARY, VALUES, kind_of
+from kompakt.task import VALUES, by_form, kind_of
 
 BATCH = 256
 
@@ -28,8 +27,6 @@ MASKED = (
     "a metric that knows the padding"
 )
 
-GUESSED = "all outputs lie between 0 and 1 and are taken for probabilities: the class is 1 above a half"
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answered:
@@ -37,12 +34,13 @@ class Answered:
 
     Attributes:
         outputs, labels: an array an output, (samples, ...). scorers: the metrics, as many as measurements.
-        each: the metric of each sample, (samples,), or None where it is no mean over them.
+        values: of the metrics. each: the metric of each sample, (samples,), or None where it is no mean over them.
     """
 
     outputs: tuple[Array, ...]
     labels: tuple[Array, ...]
     scorers: tuple[Scorer, ...]
+    values: tuple[float, ...]
     each: tuple[Array | None, ...]
 
 
@@ -140,30 +138,25 @@ def _scored(judged: Subject, found: Answers, metrics: Any) -> tuple[Answered, li
     names = judged.outputs if judged.outputs and len(judged.outputs) == len(found.outputs) else _numbered(found.outputs)
     notes = [MASKED] if judged.masked else []
 
-    def usual(i: int) -> Sequence[Any]:
-        made, note = _usual(found.labels[i], found.outputs[i], judged.probabilities)
-        notes.extend(note)
-        return made
-
-    scorers = _scorers(by_output(metrics, names, usual), names, found.labels, found.outputs)
-    each = tuple(s.each(found.labels[s.output], found.outputs[s.output]) for s in scorers)
-    return Answered(outputs=found.outputs, labels=found.labels, scorers=tuple(scorers), each=each), notes
+    given = by_output(metrics, names, lambda i: _usual(found.labels[i], found.outputs[i]))
+    for i, of_output in enumerate(given):
+        for place, metric in enumerate(of_output):
+            of_output[place], note = by_form(metric, found.labels[i], found.outputs[i], judged.probabilities)
+            notes += note
+    scorers = _scorers(given, names, found.labels, found.outputs)
+    measured = [s.measured(found.labels[s.output], found.outputs[s.output]) for s in scorers]
+    values, each = zip(*measured, strict=True)
+    return Answered(outputs=found.outputs, labels=found.labels, scorers=tuple(scorers), values=values, each=each), notes
 
 
 def _numbered(outputs: Sequence[Array]) -> tuple[str, ...]:
     return tuple(f"output_{i}" for i in range(len(outputs)))
 
 
-def _usual(labels: Array, outputs: Array, probabilities: bool | None) -> tuple[list[Any], list[str]]:
-    """(the metrics where none are given, what is to be said of them)."""
-    kind = kind_of(labels, (None, *outputs.shape[1:]))
-    if kind == VALUES:
-        return ["mean_squared_error", "mean_absolute_error"], []
-    if kind != BINARY:
-        return ["accuracy"], []
-    guessed = probabilities is None and bool(((outputs >= 0) & (outputs <= 1)).all())
-    threshold = 0.5 if probabilities or guessed else 0.0
-    return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)], [GUESSED] if guessed else []
+def _usual(labels: Array, outputs: Array) -> list[Any]:
+    """The metrics where none are given."""
+    values = kind_of(labels, (None, *outputs.shape[1:])) == VALUES
+    return ["mean_squared_error", "mean_absolute_error"] if values else ["accuracy"]
 
 
 def _scorers(
@@ -186,7 +179,7 @@ def _measured(whole: Answered, place: int, kind: str, *, seed: int, confidence: 
     """The metric number ``place`` with its interval."""
     one, each = whole.scorers[place], whole.each[place]
     labels, outputs = whole.labels[one.output], whole.outputs[one.output]
-    value = one.value(labels, outputs)
+    value = whole.values[place]
     if not np.isfinite(value):
         raise InputError(f"metric {one.name!r}: is {value} on these samples; expected a number: give another metric")
     if confidence is None:

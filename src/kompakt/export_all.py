@@ -16,7 +16,8 @@ from kompakt.deploy import quantized_mode
 from kompakt.errors import InputError, VerificationError, first_line
 from kompakt.export import export
 from kompakt.keras_modes import KERAS_MODES
-from kompakt.measure import latency
+from kompakt.profiling.pairs import alone
+from kompakt.profiling.subject import subject_at
 from kompakt.progress import Report, part, shown
 from kompakt.records import Deployment
 from kompakt.samples import compared_on
@@ -27,8 +28,8 @@ from kompakt.targets.target import Target
 
 log = logging.getLogger("kompakt")
 
-TIMED = 8
-"""Samples that are handed to the runtime that is timed; it takes one batch of them."""
+TIMED, ROUNDS = 8, 15
+"""Samples that are handed to the runtime that is timed; it takes one batch of them. Readings of its latency."""
 
 
 class Deployments(tuple[Deployment, ...]):
@@ -132,7 +133,7 @@ def _deployed(
             warnings.simplefilter("ignore")  # breaches stand in the artifact
             artifact = export(model, path, quantization=mode, target=place.name, **_taken(place, mode, options))
         made = Deployment(target=place.name, artifact=artifact)
-        return made if inputs is None else _timed(place, made, inputs)
+        return made if inputs is None else _timed(made, inputs)
     except VerificationError as error:
         return Deployment(target=place.name, refused=str(error), failed=True)
     except InputError as error:
@@ -163,8 +164,8 @@ def _samples(model: keras.Model, options: dict[str, Any]) -> Any:
     return compared_on(model, options.get("verify"), options.get("calibration"))[0]
 
 
-def _timed(place: Target, made: Deployment, inputs: Any) -> Deployment:
+def _timed(made: Deployment, inputs: Any) -> Deployment:
     """``made`` with the time that one run takes."""
     assert made.artifact is not None
-    found = latency(place.timer(place.read(made.artifact.path), sample_rows(inputs, TIMED)))
-    return dataclasses.replace(made, milliseconds=found.milliseconds, spread=found.spread)
+    found = alone(subject_at(made.artifact, sample_rows(inputs, TIMED), seed=0), rounds=ROUNDS)
+    return dataclasses.replace(made, milliseconds=found.median, spread=found.spread)

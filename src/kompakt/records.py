@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kompakt.errors import InputError
+from kompakt.records_difference import Difference
 from kompakt.records_layers import Histogram, LayerSensitivity
 
 R = TypeVar("R")
@@ -282,7 +283,8 @@ class Trial:
     """One recipe tried on one model: the file it made and what was measured.
 
     ``history`` maps a training metric to one value an epoch; ``applied`` says which rule reached which
-    sites, ``skipped`` what was asked and not done.
+    sites, ``skipped`` what was asked and not done. ``difference`` is how good the file is beside the float file, on
+    the same samples; None of that itself, and in records from before it was measured.
     """
 
     recipe: str
@@ -292,10 +294,16 @@ class Trial:
     applied: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     seconds: float = 0.0
+    difference: Difference | None = None
 
     def value(self, name: str, default: float | None = None) -> float | None:
         """Value of the measurement called ``name``, or ``default``."""
-        return next((m.value for m in self.measurements if m.name == name), default)
+        found = self.measurement(name)
+        return default if found is None else found.value
+
+    def measurement(self, name: str) -> Measurement | None:
+        """The measurement called ``name``, or None."""
+        return next((m for m in self.measurements if m.name == name), None)
 
 
 @dataclass(frozen=True, kw_only=True)

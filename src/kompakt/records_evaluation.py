@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kompakt.records import APART, Measurement
+from kompakt.records_difference import Difference as Difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,48 +62,14 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """How much better or worse ``second`` is than ``first`` on the same samples, and whether that may be chance.
-
-    Attributes:
-        metric: its name. value: of the second minus that of the first. low, high: the interval of it, by drawing
-            samples with both their answers, or None. interval: how it was found.
-        p: of McNemar's exact test that both are equally good; None where the metric is not right or wrong.
-        only_first, only_second: samples that only one has right, or None.
-        agreed: share of samples with the same largest output; None where there are no classes.
-        told_apart: whether chance is an unlikely reason, at ``confidence``.
-
-    Example:
-        >>> same = Difference(first="a", second="b", metric="accuracy", value=0.0, samples=9, confidence=0.95)
-        >>> same.told_apart
-        False
-    """
-
-    first: str
-    second: str
-    metric: str
-    value: float
-    samples: int
-    confidence: float
-    low: float | None = None
-    high: float | None = None
-    interval: str = ""
-    p: float | None = None
-    only_first: int | None = None
-    only_second: int | None = None
-    agreed: float | None = None
-    told_apart: bool = False
-    verdict: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Contender:
     """One of several models or files that are compared.
 
     Attributes:
         bytes, gzip_bytes: of what ships. failed: why there is no evaluation.
-        difference: from the first one. latency_ratio: of one run, over that of ``Comparison.timed``; spread: half the
-            interquartile range. milliseconds: of one run.
+        difference: from the first one. latency_ratio: of one run, over that of ``Comparison.timed``, None of a Keras
+            model, which has no file. latency_spread: half the interquartile range; latency_low, latency_high: where
+            the median of very many rounds lies, by 95 %. milliseconds: of one run.
 
     Example:
         >>> Contender(thing="m.tflite", kind="tflite", failed="outputs are NaN").evaluation is None
@@ -118,6 +85,8 @@ class Contender:
     difference: Difference | None = None
     latency_ratio: float | None = None
     latency_spread: float | None = None
+    latency_low: float | None = None
+    latency_high: float | None = None
     milliseconds: float | None = None
 
 

@@ -81,7 +81,7 @@ def _interval(
     """(the interval of the difference of a metric, the difference)."""
     one, other = a.scorers[i], b.scorers[j]
     y, p, q = a.labels[one.output], a.outputs[one.output], b.outputs[other.output]
-    value = other.value(y, q) - one.value(y, p)
+    value = b.values[j] - a.values[i]
     mine, others = a.each[i], b.each[j]
     if mine is not None and others is not None:
         found = paired_interval(mine, others, confidence=confidence, seed=seed, share=one.right_or_wrong)

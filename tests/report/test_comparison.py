@@ -53,6 +53,21 @@ def test_a_narrow_terminal_has_what_matters_and_says_what_is_left_out():
     assert "Left out in this narrow terminal: runs in" in " ".join(text.split())
 
 
+def test_faster_is_said_only_where_the_interval_leaves_out_1():
+    rows = [
+        contender("a.tflite", latency_ratio=1.0, milliseconds=0.02),
+        contender("b.tflite", latency_ratio=0.5, latency_low=0.49, latency_high=0.51, milliseconds=0.01),
+        contender("c.tflite", latency_ratio=0.9, latency_low=0.8, latency_high=1.01, milliseconds=0.02),
+    ]
+    made = Comparison(metric="accuracy", samples=450, timed="a.tflite", contenders=tuple(rows))
+    lines = comparison_lines(made)
+    assert lines == [
+        "b.tflite is 2 times faster than a.tflite",
+        "c.tflite and a.tflite: neither is told to be faster",
+    ]
+    assert "0.49..0.51" in "\n".join(printed(made, 140))
+
+
 def test_an_error_is_no_percentage():
     made = Comparison(metric="mean_squared_error", contenders=(contender("a.tflite"),))
     assert "0.9756" in "\n".join(printed(made, 140))

@@ -18,7 +18,7 @@ pytest.importorskip("matplotlib")
 from kompakt.records import Measurement, Run, Trial, from_json
 from kompakt.records_layers import BitError, Histogram, LayerSensitivity
 from kompakt.report import facts, html, table
-from kompakt.report.sections import SECTIONS
+from kompakt.report.sections import SECTIONS, beside
 from kompakt.report.sections.layers import layers
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -197,8 +197,9 @@ def test_every_row_is_in_the_page(golden_run: Run, page: Page) -> None:
     metric = facts.metric(golden_run)
     assert facts.verdict(golden_run) in page.text
     for row in facts.rows(golden_run):
-        for value in table.cells(row, metric):
+        for value in table.cells(row, metric)._replace(latency=beside.latency(row)):
             assert value in page.text
+        assert beside.to_float(row, metric) in page.text and beside.chance(row) in page.text
 
 
 def test_provenance_is_there(golden_run: Run, page: Page) -> None:

@@ -53,7 +53,7 @@ def test_cells_of_a_full_row() -> None:
     row = facts.Row(
         recipe="pqat_int8",
         keras=0.9778,
-        litert=0.975,
+        file=0.975,
         argmax=0.9972,
         difference=1.0,
         difference_unit="LSB",
@@ -81,7 +81,7 @@ def test_cells_of_a_full_row() -> None:
 def test_what_was_not_measured_is_a_dash_and_nan_is_nan() -> None:
     missing = table.cells(facts.Row(recipe="failed"), facts.Metric())
     assert missing[1:] == (table.MISSING,) * 9
-    assert table.cells(facts.Row(recipe="bad", litert=float("nan")), facts.Metric()).litert == "NaN"
+    assert table.cells(facts.Row(recipe="bad", file=float("nan")), facts.Metric()).litert == "NaN"
     assert table.cells(facts.Row(recipe="bad", difference=float("inf")), facts.Metric()).difference == "inf"
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kompakt.records import Measurement
 from kompakt.records_evaluation import Comparison, Contender
+from kompakt.report.facts.speed import in_words
 from kompakt.report.table import MISSING, printable
 
 if TYPE_CHECKING:
@@ -101,7 +102,10 @@ def _with_interval(measured: Measurement | None, pattern: str, factor: float) ->
 def _latency(row: Contender) -> str:
     if row.latency_ratio is None:
         return MISSING
-    return f"{row.latency_ratio:.2f}" + ("" if row.latency_spread is None else f"\n±{row.latency_spread:.2f}")
+    text = f"{row.latency_ratio:.2f}"
+    if row.latency_low is None or row.latency_high is None:
+        return text if row.latency_spread is None else f"{text}\n±{row.latency_spread:.2f}"
+    return f"{text}\n{row.latency_low:.2f}..{row.latency_high:.2f}"
 
 
 def comparison_table(made: Comparison, width: int | None = None) -> Table:
@@ -162,7 +166,7 @@ def _legend(made: Comparison, left_out: tuple[str, ...]) -> str:
     )
     text += f"*: not by chance at {sure}, each row by itself. "
     if made.timed:
-        text += f"latency: one run on one thread, in turn with {made.timed}, ± half the interquartile range."
+        text += f"latency: one run on one thread, in turn with {made.timed}."
     if left_out:
         gone = ", ".join(" ".join(getattr(headings(made), name).split()) for name in left_out)
         text += f" Left out in this narrow terminal: {gone}; --json has them."
@@ -178,6 +182,7 @@ def comparison_lines(made: Comparison) -> list[str]:
         ['FAILED a: NaN']
     """
     lines = [each.difference.verdict for each in made.contenders if each.difference is not None]
+    lines += [_speed(each, made.timed) for each in made.contenders if each.latency_low is not None]
     for each in made.contenders:
         if each.failed:
             lines.append(f"FAILED {each.failed}")
@@ -185,3 +190,10 @@ def comparison_lines(made: Comparison) -> list[str]:
             lines += [f"note {each.thing}: {note}" for note in each.evaluation.notes]
             lines += [f"BREACH {each.thing}: {breach}" for breach in each.evaluation.breaches]
     return [printable(line) for line in lines]
+
+
+def _speed(row: Contender, timed: str) -> str:
+    """Faster or slower only where the interval of the ratio leaves out 1."""
+    assert row.latency_ratio is not None
+    words = in_words(row.latency_ratio, row.latency_low, row.latency_high)
+    return f"{row.thing} is {words} than {timed}" if words else f"{row.thing} and {timed}: neither is told to be faster"

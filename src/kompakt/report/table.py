@@ -47,7 +47,7 @@ def headings(metric: facts.Metric) -> Cells:
     return Cells(
         recipe="recipe",
         keras=f"{name}\nKeras",
-        litert=f"{name}\nLiteRT",
+        litert=f"{name}\nfile",
         argmax="argmax\nagreed",
         difference="largest\ndiff.",
         file_bytes="file\nbytes",
@@ -69,7 +69,7 @@ def cells(row: facts.Row, metric: facts.Metric) -> Cells:
     return Cells(
         recipe=row.recipe,
         keras=_number(row.keras, pattern, factor),
-        litert=_number(row.litert, pattern, factor),
+        litert=_number(row.file, pattern, factor),
         argmax=_number(row.argmax, "{:.4f}"),
         difference=_number(row.difference, "{:.2f} LSB" if row.difference_unit else "{:.1e}"),
         file_bytes=_number(row.file_bytes, "{:,}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -153,6 +153,7 @@ class Target(ABC):
     An artifact is bytes. Of a form that is a folder they are its files, :func:`kompakt.folders.packed`.
 
     Attributes:
+        runtime: what its artifacts are run in, in words.
         modes: words for its quantization. io: mode -> what inputs and outputs may be, first the usual; float32 for
             modes that are not named.
         suffix: of its file, "" for a folder. main: the file by which a folder is told, and
@@ -166,6 +167,7 @@ class Target(ABC):
     """
 
     name: ClassVar[str]
+    runtime: ClassVar[str]
     modes: ClassVar[tuple[str, ...]]
     suffix: ClassVar[str]
     main: ClassVar[str] = ""
@@ -306,10 +308,6 @@ class Target(ABC):
             ) from None
         known = note if isinstance(note, Mapping) else {}
         return _names(known.get("inputs")), _names(known.get("outputs"))
-
-    @abstractmethod
-    def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
-        """A function that runs the file ``n`` times on the first of ``inputs`` and gives the seconds."""
 
     @abstractmethod
     def census(self, data: bytes) -> Census:

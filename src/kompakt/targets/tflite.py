@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -49,6 +49,7 @@ class TFLite(Target):
     """``.tflite`` files, run by LiteRT."""
 
     name = "tflite"
+    runtime = "LiteRT"
     modes: ClassVar[tuple[str, ...]] = MODES["tflite"]
     suffix = SUFFIXES["tflite"]
     stores_sparse = True
@@ -121,9 +122,6 @@ class TFLite(Target):
 
     def note(self, data: bytes) -> str | None:
         return AnyFile(self.flatbuffer(data)).metadata("kompakt")
-
-    def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
-        return tflite_runtime.timer(self.flatbuffer(data), inputs, threads=threads)
 
     def census(self, data: bytes) -> Census:
         return census(self.flatbuffer(data))

@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -54,6 +54,7 @@ class TFLM(TFLite):
     """
 
     name = "tflm"
+    runtime = "TensorFlow Lite Micro"
     modes = MODES["tflm"]
     suffix = ""
     main = MODEL
@@ -162,13 +163,6 @@ class TFLM(TFLite):
             for i, count in enumerate(wrong)
             if count
         )
-
-    def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
-        file, ships = TFLiteFile(self.flatbuffer(data)), unpacked(data)[MODEL]
-        batch = file.tensors[file.inputs[0]].shape[0]
-        leaves = [np.asarray(leaf)[:batch] for leaf in tree.flatten(inputs)]
-        arrays = [np.frombuffer(ships, "uint8"), *stored_inputs(file, leaves)]
-        return lambda n: float(call(f"{RUNTIME}:seconds", arrays, of=NAME, times=n)[1])
 
     def measure(self, data: bytes, inputs: Any) -> list[Measurement]:
         files = unpacked(data)
