@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 LEVELS = (
-    ("errors", "compiled", "progress", "scopes", "records_layers", "isolated_messages"),
+    ("errors", "printable", "compiled", "progress", "scopes", "records_layers", "isolated_messages"),
     ("precision", "isolated_limits"),
     ("isolated_process", "isolated_child"),
     ("axes",),
@@ -194,6 +194,7 @@ ONLY_IN_TARGETS = {"tensorflow", "ai_edge_litert", "ai_edge_quantizer"}
 
 REPORT_READS = {
     "errors",
+    "printable",
     "records",
     "records_evaluation",
     "records_layers",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kompakt.errors import InputError
+from kompakt.printable import printable
 from kompakt.records_layers import Histogram, LayerSensitivity
 
 R = TypeVar("R")
@@ -253,7 +254,7 @@ class Artifact:
         lines += [f"  {m.name:<10} {m.text}" for m in self.measurements]
         lines += [f"  note       {note}" for note in self.notes]
         lines += [f"  BREACH     {breach}" for breach in self.breaches]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,14 +324,17 @@ class Run:
         return self.trials[-1].artifact if self.trials else None
 
 
-def to_json(record: Any, *, indent: int | None = 2) -> str:
+def to_json(record: Any, *, indent: int | None = 2, only_ascii: bool = False) -> str:
     """JSON text of a record. NaN is refused: a fact that is not a number is a failure, not a value.
+
+    Args:
+        only_ascii: no other characters, which JSON has escapes for: what can be printed anywhere.
 
     Example:
         >>> to_json(Deployment(target="tflm", refused="no GELU"), indent=None)[:62]
         '{"target": "tflm", "artifact": null, "refused": "no GELU", "fa'
     """
-    text = json.dumps(_plain(record), indent=indent, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(_plain(record), indent=indent, allow_nan=False, ensure_ascii=only_ascii)
     return _NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from kompakt.printable import printable
 from kompakt.records import APART, Measurement
 
 
@@ -57,7 +58,7 @@ class Evaluation:
             lines.append(f"  {m.name:<24} {m.text}{sure}")
         lines += [f"  note       {note}" for note in self.notes]
         lines += [f"  BREACH     {breach}" for breach in self.breaches]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 @dataclass(frozen=True, kw_only=True)

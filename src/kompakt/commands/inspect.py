@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from kompakt.commands.shared import OK
+from kompakt.commands.shared import OK, say, say_json
 from kompakt.errors import InputError
 
 ABOUT = "say what is in a file: operators, tensors, grids"
@@ -55,19 +53,18 @@ def _check(options: Namespace) -> None:
 
 def _analyzer(options: Namespace) -> int:
     from kompakt.inspect import analyzer
-    from kompakt.report.terminal import escaped
 
     text = analyzer(options.file, gpu=options.gpu)
     if options.json:
-        print(json.dumps({"analyzer": text}, indent=2))
+        say_json({"analyzer": text})
         return OK
-    print("\n".join(escaped(line) for line in text.splitlines()))
+    say(*text.splitlines())
     return OK
 
 
 def _show(record: Any, tables: Any, options: Namespace) -> int:
-    if options.json:  # in ASCII: names in a file must not drive the user's terminal
-        print(json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False))
+    if options.json:
+        say_json(record)
         return OK
     from rich.console import Console
 
