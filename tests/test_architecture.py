@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 LEVELS = (
-    ("errors", "printable", "compiled", "progress", "scopes", "records_layers", "isolated_messages"),
+    ("errors", "printable", "compiled", "progress", "scopes", "isolated_messages"),
+    ("records_bounds",),
+    ("records_layers",),
     ("precision", "isolated_limits"),
     ("isolated_process", "isolated_child"),
     ("axes",),
@@ -196,6 +198,7 @@ REPORT_READS = {
     "errors",
     "printable",
     "records",
+    "records_bounds",
     "records_evaluation",
     "records_layers",
     "records_profile",
