@@ -370,8 +370,8 @@ def from_json(kind: type[R], text: str) -> R:
     """The record of type ``kind`` that ``text`` holds.
 
     Raises:
-        InputError: it has unknown or missing keys, or values that no record has: of another type, out of the bounds that
-            the types of the fields have, or contradicting each other.
+        InputError: it has unknown or missing keys, or values that no record has: of another type, out of the bounds
+            that the types of the fields have, or contradicting each other.
 
     Example:
         >>> from_json(Measurement, '{"name": "latency", "value": 1.5}').value

@@ -14,7 +14,7 @@ ABOUT = "say what is in a file: operators, tensors, grids"
 def options(command: ArgumentParser) -> None:
     """What the command takes."""
     command.add_argument("file", metavar="FILE", help="file or folder of any target, whoever made it")
-    command.add_argument("--target", metavar="NAME", help="of the artifact (default: told from its path)")
+    command.add_argument("--target", metavar="NAME", help="of the artifact, and of OTHER (default: told from its path)")
     command.add_argument("--ops", action="store_true", help="every operator, with its options")
     command.add_argument("--tensors", action="store_true", help="every tensor, with its grid")
     command.add_argument("--against", metavar="OTHER", help="how OTHER differs from FILE")
@@ -31,7 +31,7 @@ def run(options: Namespace) -> int:
         from kompakt.difference import difference
         from kompakt.report.differences import difference_tables
 
-        found = difference(options.file, options.against)
+        found = difference(options.file, options.against, target=options.target)
         return _show(found, difference_tables(found), options)
     from kompakt.inspect import inspect
     from kompakt.report import contents as report
@@ -54,7 +54,7 @@ def _check(options: Namespace) -> None:
 def _analyzer(options: Namespace) -> int:
     from kompakt.inspect import analyzer
 
-    text = analyzer(options.file, gpu=options.gpu)
+    text = analyzer(options.file, gpu=options.gpu, target=options.target)
     if options.json:
         say_json({"analyzer": text})
         return OK
