@@ -154,7 +154,7 @@ LEVELS = (
     ("verdicts", "samples"),
     ("culprit",),
     ("examine", "layerwise"),
-    ("stages", "export_options", "browser"),
+    ("stages", "export_options", "browser", "viewable"),
     ("signatures", "subjects", "inspect", "viewer"),
     ("export", "recipe", "task", "verify", "answers", "difference"),
     ("run", "export_all", "evaluate"),
