@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 LEVELS = (
-    ("errors", "compiled", "progress", "scopes", "records_layers", "isolated_messages"),
+    ("errors", "printable", "compiled", "progress", "scopes", "isolated_messages"),
+    ("records_bounds",),
+    ("records_layers",),
     ("precision", "isolated_limits"),
     ("isolated_process", "isolated_child"),
     ("axes",),
@@ -152,7 +154,7 @@ LEVELS = (
     ("verdicts", "samples"),
     ("culprit",),
     ("examine", "layerwise"),
-    ("stages", "export_options", "browser"),
+    ("stages", "export_options", "browser", "viewable"),
     ("signatures", "subjects", "inspect", "viewer"),
     ("export", "recipe", "task", "verify", "answers", "difference"),
     ("run", "export_all", "evaluate"),
@@ -201,7 +203,9 @@ ONLY_IN_TARGETS = {"tensorflow", "ai_edge_litert", "ai_edge_quantizer"}
 
 REPORT_READS = {
     "errors",
+    "printable",
     "records",
+    "records_bounds",
     "records_evaluation",
     "records_layers",
     "records_profile",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from kompakt.printable import printable
 from kompakt.records import APART, Measurement
+from kompakt.records_bounds import Amount, Count, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +32,12 @@ class Evaluation:
 
     thing: str
     kind: str
-    samples: int
+    samples: Count
     measurements: tuple[Measurement, ...]
     labels_sha256: str = ""
-    confidence: float | None = None
+    confidence: Share | None = None
     seed: int = 0
-    seconds: float = 0.0
+    seconds: Amount = 0.0
     notes: tuple[str, ...] = ()
     breaches: tuple[str, ...] = ()
     answers: Any = field(default=None, repr=False, compare=False, metadata=APART)
@@ -57,7 +59,7 @@ class Evaluation:
             lines.append(f"  {m.name:<24} {m.text}{sure}")
         lines += [f"  note       {note}" for note in self.notes]
         lines += [f"  BREACH     {breach}" for breach in self.breaches]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +84,15 @@ class Difference:
     second: str
     metric: str
     value: float
-    samples: int
-    confidence: float
+    samples: Count
+    confidence: Share
     low: float | None = None
     high: float | None = None
     interval: str = ""
-    p: float | None = None
-    only_first: int | None = None
-    only_second: int | None = None
-    agreed: float | None = None
+    p: Share | None = None
+    only_first: Count | None = None
+    only_second: Count | None = None
+    agreed: Share | None = None
     told_apart: bool = False
     verdict: str = ""
 
@@ -111,14 +113,14 @@ class Contender:
 
     thing: str
     kind: str
-    bytes: int | None = None
-    gzip_bytes: int | None = None
+    bytes: Count | None = None
+    gzip_bytes: Count | None = None
     evaluation: Evaluation | None = None
     failed: str = ""
     difference: Difference | None = None
-    latency_ratio: float | None = None
-    latency_spread: float | None = None
-    milliseconds: float | None = None
+    latency_ratio: Amount | None = None
+    latency_spread: Amount | None = None
+    milliseconds: Amount | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +138,8 @@ class Comparison:
 
     metric: str
     contenders: tuple[Contender, ...]
-    samples: int = 0
-    confidence: float = 0.95
+    samples: Count = 0
+    confidence: Share = 0.95
     seed: int = 0
     timed: str = ""
     data: str = ""

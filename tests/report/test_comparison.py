@@ -40,7 +40,7 @@ def test_a_row_and_its_intervals():
     lines = printed(MADE, 140)
     row = next(i for i, line in enumerate(lines) if "b[red]" in line)
     assert lines[row].split() == [
-        "b[red].tflite�[2J", "tflite", "49,664", "42,801", "97.56", "-2.22", "0.0063*", "0.9711", "0.46", "0.009",
+        r"b[red].tflite\x1b[2J", "tflite", "49,664", "42,801", "97.56", "-2.22", "0.0063*", "0.9711", "0.46", "0.009",
     ]  # fmt: skip
     assert lines[row + 1].split() == ["96.00..98.67", "-3.78..-0.89", "±0.04"]
     assert lines[row + 2].split() == ["c.tflite", "tflite", "–", "–", "failed", *["–"] * 5]
@@ -59,4 +59,4 @@ def test_an_error_is_no_percentage():
 
 
 def test_what_is_said_below():
-    assert comparison_lines(MADE) == ["b is worse", "note b[red].tflite�[2J: a note", "FAILED c.tflite: NaN"]
+    assert comparison_lines(MADE) == ["b is worse", r"note b[red].tflite\x1b[2J: a note", "FAILED c.tflite: NaN"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kompakt.errors import InputError
+from kompakt.printable import printable
 
 if TYPE_CHECKING:
     from kompakt.records import Artifact, Run
@@ -120,6 +121,7 @@ def progress(*, lines: bool = False) -> Iterator[Callable[[str, float], None]]:
 
         def report(what: str, done: float) -> None:
             nonlocal begun
+            what = printable(what)
             bar.update(task, description=what, completed=done)
             thing = re.sub(r", \d+%$", "", what)  # a share moves on without a line of its own
             if lines and not console.is_terminal and thing != begun:
@@ -131,23 +133,35 @@ def progress(*, lines: bool = False) -> Iterator[Callable[[str, float], None]]:
 
 def show_run(run: Run, options: Namespace, page: Path) -> None:
     """A run as a table and a sentence, or as JSON."""
-    from kompakt.records import to_json
-
     if options.json:
-        print(to_json(run))
+        say_json(run)
         return
     from rich.console import Console
+    from rich.text import Text
 
     from kompakt.report import facts, table
 
     console = Console()
     console.print(table.summary_table(run, console.width))
-    console.print(facts.verdict(run), highlight=False, markup=False)
-    console.print(f"Files in {page.parent}, report: {page}", highlight=False, markup=False)
+    for line in (facts.verdict(run), f"Files in {page.parent}, report: {page}"):
+        console.print(Text(printable(line)))
 
 
 def show_artifact(artifact: Artifact, options: Namespace) -> None:
     """What was asked of a file and what it holds, or the record as JSON."""
+    if options.json:
+        say_json(artifact)
+    else:
+        say(*artifact.report.splitlines())
+
+
+def say(*lines: str) -> None:
+    """Print lines to standard output: what they have of a model or a file does not drive the terminal."""
+    print("\n".join(map(printable, lines)))
+
+
+def say_json(value: Any) -> None:
+    """Print a record, or a list or mapping of them, as JSON that is valid whatever the encoding of the output is."""
     from kompakt.records import to_json
 
-    print(to_json(artifact) if options.json else artifact.report)
+    print(to_json(value, only_ascii=True), flush=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kompakt.commands.shared import BREACH, OK, data_option, loaded, progress, show_artifact, trust_option
 from kompakt.errors import VerificationError
+from kompakt.printable import printable
 
 if TYPE_CHECKING:
     from kompakt.browser import BrowserCheck
@@ -50,7 +51,7 @@ def run(options: Namespace) -> int:
         seen = _in_browser(options.file, data.x_test) if options.browser else None
     show_artifact(artifact, options)
     if seen is not None:
-        print(f"  browser    {seen.text}", file=sys.stderr if options.json else sys.stdout)
+        print(printable(f"  browser    {seen.text}"), file=sys.stderr if options.json else sys.stdout)
         if not seen.agrees:
             raise VerificationError(f"{options.file}: other outputs in the browser, {seen.relative:.3g} of the spread")
     if artifact.breaches and Path(options.data).is_dir():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from kompakt.printable import printable
 from kompakt.records import Measurement
 from kompakt.records_evaluation import Comparison, Contender
-from kompakt.report.table import MISSING, printable
+from kompakt.report.table import MISSING
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,7 +77,7 @@ def cells(row: Contender, made: Comparison) -> Cells:
     if apart is not None:
         difference = Measurement(name=apart.metric, value=apart.value, low=apart.low, high=apart.high)
     return Cells(
-        thing=row.thing,
+        thing=printable(row.thing),
         kind=row.kind,
         file_bytes=MISSING if row.bytes is None else f"{row.bytes:,}",
         gzip_bytes=MISSING if row.gzip_bytes is None else f"{row.gzip_bytes:,}",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
+from kompakt.printable import printable
 from kompakt.records import Artifact, Deployment
 
 ARENA = "arena"
@@ -20,7 +22,7 @@ def deployments_table(made: Sequence[Deployment]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for each in made:
         found = ["-"] * 7 if each.artifact is None else _cells(each, each.artifact)
-        table.add_row(each.target, *found)
+        table.add_row(*(Text(printable(text)) for text in (each.target, *found)))
     return table
 
 
@@ -39,7 +41,7 @@ def deployment_lines(made: Sequence[Deployment]) -> list[str]:
         lines.append(f"{each.target}: {each.artifact.path}")
         lines += [f"  {note}" for note in each.artifact.notes]
         lines += [f"  BREACH {breach}" for breach in each.artifact.breaches]
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _cells(made: Deployment, artifact: Artifact) -> list[str]:

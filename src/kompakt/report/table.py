@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from kompakt.printable import printable
 from kompakt.records import Run
 from kompakt.report import facts
 
@@ -190,8 +191,3 @@ def _legend(metric: facts.Metric) -> str:
 def _latency(row: facts.Row) -> str:
     ratio = _number(row.latency_ratio, "{:.2f}")
     return ratio if row.latency_spread is None else f"{ratio} ±{_number(row.latency_spread, '{:.2f}')}"
-
-
-def printable(text: str, keep: str = "") -> str:
-    """``text`` without control characters: a name must not drive the user's terminal."""
-    return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)

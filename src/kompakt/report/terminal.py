@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kompakt.printable import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -15,27 +17,14 @@ NAME = 16
 """Columns that names have at least, where there are names as long."""
 
 
-def escaped(text: str) -> str:
-    r"""``text`` with what does not print as its escape: names in a file must not drive the user's terminal.
-
-    That are control characters and the sequences that begin with them, line ends, marks that turn the direction of
-    writing, and halves of characters.
-
-    Example:
-        >>> escaped("conv\x1b[2J\n")
-        'conv\\x1b[2J\\n'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def shortened(text: str, most: int = 60) -> str:
-    """``text``, escaped, with "..." for what goes beyond ``most`` characters.
+    """``text``, printable, with "..." for what goes beyond ``most`` characters.
 
     Example:
         >>> shortened("serving_default", 10)
         'serving...'
     """
-    plain = escaped(text)
+    plain = printable(text)
     return plain if len(plain) <= most else f"{plain[: most - 3]}..."
 
 
@@ -50,14 +39,14 @@ def folded_table(title: str, columns: Mapping[str, str], names: Sequence[str] = 
     from rich.text import Text
 
     table = Table(
-        title=Text(escaped(title), style="bold"),
+        title=Text(printable(title), style="bold"),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    least = min(NAME, max((len(escaped(name)) for name in names), default=0)) or None
+    least = min(NAME, max((len(printable(name)) for name in names), default=0)) or None
     for heading, justify in columns.items():
         side: Any = justify
         named = heading == "name"
@@ -76,7 +65,8 @@ def cells(texts: Sequence[str | Sequence[str]]) -> list[Text]:
     from rich.text import Text
 
     return [
-        Text(escaped(text) if isinstance(text, str) else "\n".join(escaped(line) for line in text)) for text in texts
+        Text(printable(text) if isinstance(text, str) else "\n".join(printable(line) for line in text))
+        for text in texts
     ]
 
 
