@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from kompakt.commands import COMMANDS
-from kompakt.commands.shared import BREACH, OK
+from kompakt.commands.shared import BREACH, OK, say
 from kompakt.errors import InputError, VerificationError
 
 BAD_INPUT, INTERRUPTED, CLOSED = 2, 130, 141
@@ -115,7 +115,11 @@ def _fail(text: str, code: int, argv: Sequence[str]) -> int:
         traceback.print_exc()
     from kompakt.printable import printable
 
-    print(f"kompakt: {printable(' '.join(text.split()))}", file=sys.stderr)
+    line = f"kompakt: {printable(' '.join(text.split()))}"
+    if sys.stderr.isatty():
+        say(line, stderr=True)
+    else:  # in a file an error is one line
+        print(line, file=sys.stderr)
     return code
 
 

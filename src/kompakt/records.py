@@ -262,7 +262,8 @@ class Artifact:
                     f"             argmax {a.given_argmax:.4f} with the {a.given}, largest difference "
                     f"{a.given_abs:.3g}, {a.given_relative:.3g} of the spread"
                 )
-        lines += [f"  {m.name:<10} {m.text}" for m in self.measurements]
+        wide = max([9, *(len(m.name) for m in self.measurements)])
+        lines += [f"  {m.name:<{wide}}  {m.text}" for m in self.measurements]
         lines += [f"  note       {note}" for note in self.notes]
         lines += [f"  BREACH     {breach}" for breach in self.breaches]
         return "\n".join(map(printable, lines))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kompakt.printable import printable
@@ -54,9 +54,11 @@ class Evaluation:
     def report(self) -> str:
         """Plain text, one fact a line."""
         lines = [f"{self.thing}: {self.kind}, {self.samples:,} samples"]
+        wide = max([9, *(len(m.name) for m in self.measurements)])
         for m in self.measurements:
-            sure = "" if m.low is None else f"  {100 * (self.confidence or 0):g} % interval, {m.interval}"
-            lines.append(f"  {m.name:<24} {m.text}{sure}")
+            known = f"{100 * (self.confidence or 0):g} % interval, {m.interval}"
+            sure = f", interval {m.interval}" if m.low is None else f", {known}"
+            lines.append(f"  {m.name:<{wide}}  {replace(m, where='').text}{sure if m.interval else ''}")
         lines += [f"  note       {note}" for note in self.notes]
         lines += [f"  BREACH     {breach}" for breach in self.breaches]
         return "\n".join(map(printable, lines))

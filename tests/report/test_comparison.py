@@ -1,5 +1,6 @@
 """Models and files side by side, for the terminal."""
 
+import dataclasses
 import io
 
 from rich.console import Console
@@ -60,3 +61,9 @@ def test_an_error_is_no_percentage():
 
 def test_what_is_said_below():
     assert comparison_lines(MADE) == ["b is worse", r"note b[red].tflite\x1b[2J: a note", "FAILED c.tflite: NaN"]
+
+
+def test_what_was_not_timed_has_no_columns():
+    made = dataclasses.replace(MADE, timed="", contenders=(contender("a.tflite"), contender("b.tflite")))
+    text = "\n".join(printed(made, 140))
+    assert "latency" not in text and " ms" not in text and "narrow" not in text

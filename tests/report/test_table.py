@@ -54,6 +54,8 @@ def test_cells_of_a_full_row() -> None:
         recipe="pqat_int8",
         keras=0.9778,
         litert=0.975,
+        low=0.955,
+        high=0.988,
         argmax=0.9972,
         difference=1.0,
         difference_unit="LSB",
@@ -68,6 +70,7 @@ def test_cells_of_a_full_row() -> None:
         "pqat_int8",
         "97.78",
         "97.50",
+        "95.50..98.80",
         "0.9972",
         "1.00 LSB",
         "17,448",
@@ -80,7 +83,7 @@ def test_cells_of_a_full_row() -> None:
 
 def test_what_was_not_measured_is_a_dash_and_nan_is_nan() -> None:
     missing = table.cells(facts.Row(recipe="failed"), facts.Metric())
-    assert missing[1:] == (table.MISSING,) * 9
+    assert missing[1:] == (table.MISSING,) * 10
     assert table.cells(facts.Row(recipe="bad", litert=float("nan")), facts.Metric()).litert == "NaN"
     assert table.cells(facts.Row(recipe="bad", difference=float("inf")), facts.Metric()).difference == "inf"
 
@@ -122,3 +125,22 @@ def test_a_narrow_terminal_goes_without_columns_and_names_them_as_they_are_heade
     text = " ".join(console.file.getvalue().split())
     assert "Left out in this narrow terminal: acc. % Keras, values / ch." in text
     assert "zeros" in text.split("diff.:")[0]
+
+
+def test_the_interval_is_shown_where_there_is_one_and_room(golden_run: Run) -> None:
+    trial = Trial(
+        recipe="float",
+        measurements=(Measurement(name="accuracy_litert", value=0.975, low=0.955, high=0.988),),
+    )
+    known = Run(title="t", trials=(trial,))
+    assert "95.50..98.80" in shown(known, 120)
+    assert "interval" not in shown(golden_run, 120)
+    narrow = [str(column.header) for column in table.summary_table(known, 60).columns]
+    assert "95 %\ninterval" not in narrow and "argmax\nagreed" in narrow
+
+
+def test_every_width_is_kept(golden_run: Run) -> None:
+    for width in (60, 80, 100):
+        console = Console(width=width, file=io.StringIO())
+        console.print(table.summary_table(golden_run, width), crop=False)
+        assert max(map(len, console.file.getvalue().splitlines())) <= width

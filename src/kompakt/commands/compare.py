@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from kompakt.commands.shared import BREACH, OK, import_modules, judging, judging_options, progress, say_json
+from kompakt.commands.shared import (
+    BREACH,
+    OK,
+    console,
+    import_modules,
+    judging,
+    judging_options,
+    progress,
+    say,
+    say_json,
+    show,
+)
 
 ABOUT = "put models and files side by side on the same samples"
 
@@ -36,14 +47,9 @@ def run(options: Namespace) -> int:
     if options.json:
         say_json(found)
     else:
-        from rich.console import Console
-        from rich.text import Text
-
         from kompakt.report.comparison import comparison_lines, comparison_table
 
-        console = Console()
-        console.print(comparison_table(found, console.width))
-        for line in comparison_lines(found):
-            console.print(Text(line))
+        show(comparison_table(found, console().width))
+        say(*comparison_lines(found))
     amiss = any(row.failed or (row.evaluation and row.evaluation.breaches) for row in found.contenders)
     return BREACH if amiss else OK

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from kompakt.commands.shared import (
     BREACH,
     OK,
+    console,
     data_option,
     loaded,
     progress,
     say,
     say_json,
+    show,
     show_artifact,
     trust_option,
 )
@@ -168,12 +170,9 @@ def _show_all(made: Sequence[Deployment], options: Namespace) -> int:
     if options.json:
         say_json(made)
     else:
-        from rich.console import Console
-
         from kompakt.report.deployments import deployment_lines, deployments_table
 
-        console = Console()
-        console.print(deployments_table(made))
+        show(deployments_table(made, console().width))
         say(*deployment_lines(made))
     if any(each.failed or (each.artifact is not None and each.artifact.breaches) for each in made):
         return BREACH

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from kompakt.commands.shared import OK, say, say_json
+from kompakt.commands.shared import OK, say, say_json, show
 from kompakt.errors import InputError
 
 ABOUT = "say what is in a file: operators, tensors, grids"
@@ -66,9 +66,5 @@ def _show(record: Any, tables: Any, options: Namespace) -> int:
     if options.json:
         say_json(record)
         return OK
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    for each in tables:
-        console.print(each)
+    show(*tables)
     return OK

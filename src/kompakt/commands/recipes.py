@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from kompakt.commands.shared import OK, say_json
+from kompakt.commands.shared import OK, say_json, show
 
 ABOUT = "list the recipes, or show one"
 
@@ -25,7 +25,6 @@ def run(options: Namespace) -> int:
     if options.json:
         say_json([to_dict(recipe) for recipe in recipes])
         return OK
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -33,5 +32,5 @@ def run(options: Namespace) -> int:
     table.add_column("what it does")
     for recipe in recipes:
         table.add_row(recipe.name, recipe.about)
-    Console().print(table)
+    show(table)
     return OK

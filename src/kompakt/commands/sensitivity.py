@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from kompakt.commands.shared import OK, data_option, loaded, progress, say_json, trust_option
+from kompakt.commands.shared import OK, data_option, loaded, progress, say_json, show, trust_option
 
 ABOUT = "say which layer hurts in 8 and 4 bits"
 
@@ -34,9 +34,7 @@ def run(options: Namespace) -> int:
     if options.json:
         say_json(rows)
         return OK
-    from rich.console import Console
-
     from kompakt.report.layers import sensitivity_table
 
-    Console().print(sensitivity_table(rows))
+    show(sensitivity_table(rows))
     return OK

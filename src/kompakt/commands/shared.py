@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +16,14 @@ from kompakt.errors import InputError
 from kompakt.printable import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
     from kompakt.records import Artifact, Run
 
 OK, BREACH = 0, 1
+
+PIPED = 80
+"""Columns of what is printed to a file or another program, where COLUMNS does not say another number."""
 
 
 def data_option(command: ArgumentParser, *, required: bool = True, why: str = "") -> None:
@@ -104,7 +111,6 @@ def progress(*, lines: bool = False) -> Iterator[Callable[[str, float], None]]:
     Args:
         lines: where stderr is a file, a line there for each thing that is begun; else only an error is written there.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -113,9 +119,9 @@ def progress(*, lines: bool = False) -> Iterator[Callable[[str, float], None]]:
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
     )
-    console = Console(stderr=True)
+    shown = console(stderr=True)
     # Where stderr is a file, an error is one line there and nothing else.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as bar:
         task = bar.add_task("starting", total=1.0)
         begun = ""
 
@@ -124,9 +130,9 @@ def progress(*, lines: bool = False) -> Iterator[Callable[[str, float], None]]:
             what = printable(what)
             bar.update(task, description=what, completed=done)
             thing = re.sub(r", \d+%$", "", what)  # a share moves on without a line of its own
-            if lines and not console.is_terminal and thing != begun:
+            if lines and not shown.is_terminal and thing != begun:
                 begun = thing
-                console.print(f"{done:4.0%} {thing}", highlight=False, markup=False, soft_wrap=True)
+                shown.print(f"{done:4.0%} {thing}", markup=False, soft_wrap=True)
 
         yield report
 
@@ -136,15 +142,10 @@ def show_run(run: Run, options: Namespace, page: Path) -> None:
     if options.json:
         say_json(run)
         return
-    from rich.console import Console
-    from rich.text import Text
-
     from kompakt.report import facts, table
 
-    console = Console()
-    console.print(table.summary_table(run, console.width))
-    for line in (facts.verdict(run), f"Files in {page.parent}, report: {page}"):
-        console.print(Text(printable(line)))
+    show(table.summary_table(run, console().width))
+    say(facts.verdict(run), f"Files in {page.parent}, report: {page}")
 
 
 def show_artifact(artifact: Artifact, options: Namespace) -> None:
@@ -155,9 +156,30 @@ def show_artifact(artifact: Artifact, options: Namespace) -> None:
         say(*artifact.report.splitlines())
 
 
-def say(*lines: str) -> None:
-    """Print lines to standard output: what they have of a model or a file does not drive the terminal."""
-    print("\n".join(map(printable, lines)))
+def console(*, stderr: bool = False) -> Console:
+    """Standard output or error as rich knows it: as wide as the terminal; else as COLUMNS says, or 80."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = PIPED  # rich would take the width of any terminal, of standard input for one
+    return made
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and the like to standard output; a word that is longer than a line stays whole."""
+    shown = console()
+    for part in parts:
+        shown.print(part, crop=False)
+
+
+def say(*lines: str, stderr: bool = False) -> None:
+    """Print lines, wrapped at words: what they have of a model or a file does not drive the terminal."""
+    from kompakt.report.terminal import wrapped
+
+    width = console(stderr=stderr).width
+    for line in lines:
+        print("\n".join(wrapped(printable(line), width)), file=sys.stderr if stderr else sys.stdout)
 
 
 def say_json(value: Any) -> None:

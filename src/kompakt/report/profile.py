@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kompakt.printable import printable
 from kompakt.records_profile import Bench, LatencyRatio, LayerProfile, Operators, OperatorTime, Profile, Roofline
 from kompakt.report.table import MISSING
-from kompakt.report.units import count, in_bytes, microseconds, milliseconds, short, size
+from kompakt.report.units import count, in_bytes, microseconds, milliseconds, plus_minus, short, size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -118,7 +118,7 @@ def latency_table(profile: Profile) -> Table:
             f"{t.runs:,}",
             milliseconds(t.minimum),
             milliseconds(t.median),
-            milliseconds(t.spread, 1),
+            plus_minus(t.spread, milliseconds(t.median)),
             milliseconds(t.p95),
             *bound,
         )
@@ -231,7 +231,8 @@ def _operator_cells(row: OperatorTime, total: float) -> list[str]:
     if row.milliseconds is None or row.spread is None:
         return [macs, MISSING, "", microseconds(row.bound), ""]
     share = f"{row.milliseconds / total:.0%}" if total else MISSING
-    return [macs, microseconds(row.milliseconds), microseconds(row.spread, 2), microseconds(row.bound), share]
+    time = microseconds(row.milliseconds)
+    return [macs, time, plus_minus(1e3 * row.spread, time), microseconds(row.bound), share]
 
 
 def _machine_line(roof: Roofline) -> str:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from kompakt.printable import printable
 from kompakt.records import Run
 from kompakt.report import facts
+from kompakt.report.terminal import MISSING as MISSING
+from kompakt.report.terminal import left_out, told
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-MISSING = "–"
 
 LEGEND = (
     "diff.: the largest, in LSB (steps of the output's integer grid) or in the unit of a float output. "
@@ -28,6 +28,7 @@ class Cells(NamedTuple):
     recipe: str
     keras: str
     litert: str
+    interval: str
     argmax: str
     difference: str
     file_bytes: str
@@ -49,6 +50,7 @@ def headings(metric: facts.Metric) -> Cells:
         recipe="recipe",
         keras=f"{name}\nKeras",
         litert=f"{name}\nLiteRT",
+        interval="95 %\ninterval",
         argmax="argmax\nagreed",
         difference="largest\ndiff.",
         file_bytes="file\nbytes",
@@ -71,6 +73,7 @@ def cells(row: facts.Row, metric: facts.Metric) -> Cells:
         recipe=row.recipe,
         keras=_number(row.keras, pattern, factor),
         litert=_number(row.litert, pattern, factor),
+        interval=interval(row, metric),
         argmax=_number(row.argmax, "{:.4f}"),
         difference=_number(row.difference, "{:.2f} LSB" if row.difference_unit else "{:.1e}"),
         file_bytes=_number(row.file_bytes, "{:,}"),
@@ -89,12 +92,12 @@ def interval(row: facts.Row, metric: facts.Metric) -> str:
         '90.00..95.00'
     """
     if row.low is None or row.high is None:
-        return "–"
+        return MISSING
     pattern, factor = ("{:.2f}", 100) if metric.is_accuracy else ("{:.4g}", 1)
     return f"{pattern.format(factor * row.low)}..{pattern.format(factor * row.high)}"
 
 
-LEAST_FIRST = ("keras", "distinct", "argmax", "zeros", "gzip_bytes", "latency", "difference")
+LEAST_FIRST = ("keras", "distinct", "interval", "argmax", "zeros", "gzip_bytes", "latency", "difference")
 """Columns in the order in which a narrow terminal goes without them."""
 
 
@@ -114,55 +117,50 @@ def summary_table(run: Run, width: int | None = None) -> Table:
     from rich.text import Text
 
     metric = facts.metric(run)
-    left_out = _left_out(run, metric, width)
+    needed = _needed(run, metric)
+    gone = left_out(needed, width, [name for name in LEAST_FIRST if name in needed])
+    named = [name for name in needed if name not in gone]
     table = Table(
         title=Text(printable(run.title), style="bold"),
-        caption=Text(printable(_legend(metric) + _told(left_out, headings(metric)))),
+        caption=Text(
+            printable(
+                _legend(metric) + told([getattr(headings(metric), n) for n in gone], "the report and --json have them")
+            )
+        ),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         collapse_padding=True,
         pad_edge=False,
     )
-    for name, heading in headings(metric)._asdict().items():
+    for name in named:
         recipe = name == "recipe"
-        if name in left_out:
-            continue
         table.add_column(
-            Text(printable(heading, keep="\n")),
+            Text(printable(getattr(headings(metric), name), keep="\n")),
             justify="left" if recipe else "right",
             overflow="fold",
-            no_wrap=not recipe or bool(left_out),
+            no_wrap=not recipe or bool(gone),
         )
     for row in facts.rows(run):
         text = cells(row, metric)
         style = "bold" if row.recipe == facts.BASELINE else "red" if row.breaches else ""
         recipe_text = printable(text.recipe) + marks(row)
-        shown = [value for name, value in text._asdict().items() if name not in ("recipe", *left_out)]
+        shown = [getattr(text, name) for name in named if name != "recipe"]
         table.add_row(Text(recipe_text), *(Text(printable(value)) for value in shown), style=style)
     return table
 
 
-def _left_out(run: Run, metric: facts.Metric, width: int | None) -> tuple[str, ...]:
-    """The columns to go without, so that the rest fits into ``width``."""
-    if width is None:
-        return ()
-    texts = [headings(metric), *(cells(row, metric) for row in facts.rows(run))]
+def _needed(run: Run, metric: facts.Metric) -> dict[str, int]:
+    """The columns that there are, each with how wide it is; without intervals where none was measured."""
+    rows = [cells(row, metric) for row in facts.rows(run)]
     needed = {
-        name: max(len(line) for text in texts for line in getattr(text, name).split("\n")) + 2 for name in Cells._fields
+        name: max(len(line) for text in (headings(metric), *rows) for line in getattr(text, name).split("\n")) + 2
+        for name in Cells._fields
     }
     needed["recipe"] += 2  # room for the marks
-    count = 0
-    while sum(needed.values()) - sum(needed[n] for n in LEAST_FIRST[:count]) > width and count < len(LEAST_FIRST):
-        count += 1
-    return LEAST_FIRST[:count]
-
-
-def _told(left_out: tuple[str, ...], names: Cells) -> str:
-    if not left_out:
-        return ""
-    gone = ", ".join(" ".join(getattr(names, name).split()) for name in left_out)
-    return f" Left out in this narrow terminal: {gone}; the report and --json have them."
+    if all(row.interval == MISSING for row in rows):
+        del needed["interval"]
+    return needed
 
 
 def marks(row: facts.Row) -> str:
