@@ -39,7 +39,9 @@ def test_a_row_fits_into_a_terminal():
 def test_a_narrow_terminal_goes_without_columns():
     lines = printed(MADE, width=50)
     assert max(map(len, lines)) <= 50 and "±0.0004" in "".join(lines)
-    assert "Left out in this narrow terminal: arena, gzip, largest diff.; --json has them." in " ".join(" ".join(lines).split())
+    assert "Left out in this narrow terminal: arena, gzip, largest diff.; --json has them." in " ".join(
+        " ".join(lines).split()
+    )
 
 
 def test_what_is_said_below():

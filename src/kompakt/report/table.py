@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from kompakt.printable import printable
@@ -28,7 +29,6 @@ class Cells(NamedTuple):
     recipe: str
     keras: str
     litert: str
-    interval: str
     argmax: str
     difference: str
     file_bytes: str
@@ -50,7 +50,6 @@ def headings(metric: facts.Metric) -> Cells:
         recipe="recipe",
         keras=f"{name}\nKeras",
         litert=f"{name}\nLiteRT",
-        interval="95 %\ninterval",
         argmax="argmax\nagreed",
         difference="largest\ndiff.",
         file_bytes="file\nbytes",
@@ -73,7 +72,6 @@ def cells(row: facts.Row, metric: facts.Metric) -> Cells:
         recipe=row.recipe,
         keras=_number(row.keras, pattern, factor),
         litert=_number(row.litert, pattern, factor),
-        interval=interval(row, metric),
         argmax=_number(row.argmax, "{:.4f}"),
         difference=_number(row.difference, "{:.2f} LSB" if row.difference_unit else "{:.1e}"),
         file_bytes=_number(row.file_bytes, "{:,}"),
@@ -117,15 +115,17 @@ def summary_table(run: Run, width: int | None = None) -> Table:
     from rich.text import Text
 
     metric = facts.metric(run)
-    needed = _needed(run, metric)
+    heads, rows = _with_interval(headings(metric), INTERVAL), facts.rows(run)
+    texts = [_with_interval(cells(row, metric), interval(row, metric)) for row in rows]
+    needed = _needed([heads, *texts])
+    if all(text["interval"] == MISSING for text in texts):
+        del needed["interval"]
     gone = left_out(needed, width, [name for name in LEAST_FIRST if name in needed])
     named = [name for name in needed if name not in gone]
     table = Table(
         title=Text(printable(run.title), style="bold"),
         caption=Text(
-            printable(
-                _legend(metric) + told([getattr(headings(metric), n) for n in gone], "the report and --json have them")
-            )
+            printable(_legend(metric) + told([heads[name] for name in gone], "the report and --json have them"))
         ),
         title_justify="left",
         caption_justify="left",
@@ -136,31 +136,33 @@ def summary_table(run: Run, width: int | None = None) -> Table:
     for name in named:
         recipe = name == "recipe"
         table.add_column(
-            Text(printable(getattr(headings(metric), name), keep="\n")),
+            Text(printable(heads[name], keep="\n")),
             justify="left" if recipe else "right",
             overflow="fold",
             no_wrap=not recipe or bool(gone),
         )
-    for row in facts.rows(run):
-        text = cells(row, metric)
+    for row, text in zip(rows, texts, strict=True):
         style = "bold" if row.recipe == facts.BASELINE else "red" if row.breaches else ""
-        recipe_text = printable(text.recipe) + marks(row)
-        shown = [getattr(text, name) for name in named if name != "recipe"]
+        recipe_text = printable(text["recipe"]) + marks(row)
+        shown = [text[name] for name in named if name != "recipe"]
         table.add_row(Text(recipe_text), *(Text(printable(value)) for value in shown), style=style)
     return table
 
 
-def _needed(run: Run, metric: facts.Metric) -> dict[str, int]:
-    """The columns that there are, each with how wide it is; without intervals where none was measured."""
-    rows = [cells(row, metric) for row in facts.rows(run)]
-    needed = {
-        name: max(len(line) for text in (headings(metric), *rows) for line in getattr(text, name).split("\n")) + 2
-        for name in Cells._fields
-    }
-    needed["recipe"] += 2  # room for the marks
-    if all(row.interval == MISSING for row in rows):
-        del needed["interval"]
-    return needed
+INTERVAL = "95 %\ninterval"
+
+
+def _with_interval(texts: Cells, interval: str) -> dict[str, str]:
+    """The columns of the table: those of Cells, and the interval behind the metric of the file that it is of."""
+    names = list(Cells._fields)
+    names.insert(names.index("litert") + 1, "interval")
+    return {name: interval if name == "interval" else getattr(texts, name) for name in names}
+
+
+def _needed(texts: Sequence[Mapping[str, str]]) -> dict[str, int]:
+    """How wide each column is; the recipe's has room for its marks."""
+    wide = {name: 2 + max(len(line) for text in texts for line in text[name].split("\n")) for name in texts[0]}
+    return wide | {"recipe": wide["recipe"] + 2}
 
 
 def marks(row: facts.Row) -> str:
