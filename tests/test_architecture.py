@@ -14,14 +14,14 @@ import pytest
 LEVELS = (
     (
         "errors",
+        "printable",
         "compiled",
-        "progress",
         "scopes",
-        "records_layers",
-        "records_difference",
         "isolated_messages",
         "run_progress",
     ),
+    ("records_bounds", "progress"),
+    ("records_layers", "records_difference"),
     ("precision", "isolated_limits", "spelling", "recipe_files", "targets.words"),
     ("isolated_process", "isolated_child"),
     ("axes",),
@@ -163,7 +163,7 @@ LEVELS = (
     ("verdicts", "samples"),
     ("culprit",),
     ("examine", "layerwise"),
-    ("stages", "export_options", "browser"),
+    ("stages", "export_options", "browser", "viewable"),
     ("signatures", "subjects", "inspect", "viewer"),
     ("export", "recipe", "task", "verify", "answers", "difference"),
     ("export_all", "evaluate"),
@@ -223,8 +223,10 @@ ONLY_IN_TARGETS = {"tensorflow", "ai_edge_litert", "ai_edge_quantizer"}
 
 REPORT_READS = {
     "errors",
+    "printable",
     "records",
     "records_difference",
+    "records_bounds",
     "records_evaluation",
     "records_layers",
     "records_profile",

@@ -597,7 +597,8 @@ BAD = {
     ),
     "no file to verify": (
         "verify text.keras --model {m} --data {d}",
-        f"text.keras: expected an artifact of one of {', '.join(TARGETS)}, such as 'model.tflite'",
+        f"text.keras: expected an artifact of one of {', '.join(TARGETS)}, not a Keras model: make one of it with "
+        "kompakt export",
     ),
     # options
     "unknown option": (f"{EXPORT} --seed 3", "unrecognized arguments: --seed 3; see kompakt --help"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import io
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from kompakt.commands import COMMANDS, WITHOUT_KERAS
-from kompakt.commands.shared import BREACH, OK
+from kompakt.commands.shared import BREACH, OK, say
 from kompakt.errors import InputError, VerificationError
 
 BAD_INPUT, INTERRUPTED, CLOSED = 2, 130, 141
@@ -56,6 +57,25 @@ def _add(commands: Any, name: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns 0, 1 (a breach), 2 (bad input), 130 (interrupted) or 141 (reader gone)."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    with _any_encoding():
+        return _main(argv)
+
+
+@contextmanager
+def _any_encoding() -> Iterator[None]:
+    """Write what the encoding of the output has no sign for as its escape: no terminal is too simple."""
+    streams = [each for each in (sys.stdout, sys.stderr) if isinstance(each, io.TextIOWrapper)]
+    before = [each.errors for each in streams]
+    try:
+        for each in streams:
+            each.reconfigure(errors="backslashreplace")
+        yield
+    finally:
+        for each, errors in zip(streams, before, strict=True):
+            each.reconfigure(errors=errors)
+
+
+def _main(argv: Sequence[str]) -> int:
     try:
         options = parser().parse_args(argv)
         if options.version:
@@ -94,9 +114,13 @@ def _fail(text: str, code: int, argv: Sequence[str]) -> int:
         import traceback
 
         traceback.print_exc()
-    from kompakt.report.terminal import escaped
+    from kompakt.printable import printable
 
-    print(f"kompakt: {escaped(' '.join(text.split()))}", file=sys.stderr)
+    line = f"kompakt: {printable(' '.join(text.split()))}"
+    if sys.stderr.isatty():
+        say(line, stderr=True)
+    else:  # in a file an error is one line
+        print(line, file=sys.stderr)
     return code
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from kompakt.answers import Answers, Array, Labelled, answers, labelled
 from kompakt.errors import InputError
 from kompakt.files import sha256
-from kompakt.intervals import mean_interval, rows_interval
+from kompakt.intervals import Interval, NoInterval, mean_interval, rows_interval
 from kompakt.progress import Report, shown
 from kompakt.records import Measurement
 from kompakt.records_evaluation import Evaluation
@@ -184,12 +184,43 @@ def _measured(whole: Answered, place: int, kind: str, *, seed: int, confidence: 
         raise InputError(f"metric {one.name!r}: is {value} on these samples; expected a number: give another metric")
     if confidence is None:
         return Measurement(name=one.name, value=value, where=kind)
-    if each is None:
-        found = rows_interval(
-            lambda rows: one.value(labels[rows], outputs[rows]), len(labels), confidence=confidence, seed=seed
-        )
-    else:
-        found = mean_interval(each, confidence=confidence, seed=seed, share=one.right_or_wrong)
-    if found is None:
-        return Measurement(name=one.name, value=value, where=kind, interval="none: too few samples")
+    found = _interval(one, each, labels, outputs, confidence=confidence, seed=seed)
+    if isinstance(found, NoInterval):
+        return Measurement(name=one.name, value=value, where=kind, interval=f"none: {found.why}")
     return Measurement(name=one.name, value=value, where=kind, low=found.low, high=found.high, interval=found.how)
+
+
+def _interval(
+    one: Scorer, each: Array | None, labels: Array, outputs: Array, *, confidence: float, seed: int
+) -> Interval | NoInterval:
+    if each is not None:
+        found = mean_interval(each, confidence=confidence, seed=seed, share=one.right_or_wrong)
+        return NoInterval(why="too few samples") if found is None else found
+    return rows_interval(
+        lambda rows: one.value(labels[rows], outputs[rows]),
+        len(labels),
+        held=classes_held(labels, outputs),
+        confidence=confidence,
+        seed=seed,
+    )
+
+
+def classes_held(labels: Array, outputs: Array) -> Array | None:
+    """Which samples have which class, (samples, classes) of bool; None where labels are values.
+
+    Args:
+        labels: class numbers, (samples, ...), of which a sample may have several; or rows of 0 and 1, (samples, k),
+            of which each place is a class of its own, and its absence another.
+
+    Example:
+        >>> classes_held(np.array([2, 0, 2]), np.zeros((3, 4))).tolist()
+        [[False, True], [True, False], [False, True]]
+        >>> classes_held(np.array([0.5, 1.5]), np.zeros((2, 1)))
+    """
+    rows = labels.reshape(len(labels), -1)
+    if labels.shape == outputs.shape and rows.shape[-1] > 1 and ((labels == 0) | (labels == 1)).all():
+        held = np.concatenate([rows == 1, rows == 0], axis=1)
+        return held[:, held.any(0)]
+    if kind_of(labels, (None, *outputs.shape[1:])) == VALUES:
+        return None
+    return np.stack([(rows == each).any(1) for each in np.unique(rows)], axis=1)

@@ -183,4 +183,6 @@ def read_file(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; give the path of a .tflite file") from None
+        raise InputError(
+            f"cannot read {path}: {error.strerror}; give the path of a file that is there and can be read"
+        ) from None

@@ -16,7 +16,7 @@ from kompakt.errors import InputError
 from kompakt.files import sha256
 from kompakt.isolated import call
 from kompakt.records import Artifact
-from kompakt.targets import find_target, target_at
+from kompakt.targets import target_at
 from kompakt.targets.graph_view import EDGES, FLOATS, Part, Value, View
 from kompakt.targets.target import Target
 
@@ -50,13 +50,14 @@ def inspect(artifact: str | Path | Artifact, *, target: str | None = None) -> Co
     return contents_of(opened(artifact, target))
 
 
-def analyzer(path: str | Path, *, gpu: bool = False) -> str:
+def analyzer(path: str | Path, *, gpu: bool = False, target: str | None = None) -> str:
     """What TensorFlow's own analyzer (``tf.lite.experimental.Analyzer``) says of a TFLite file, in its words.
 
     It runs in a process of its own.
 
     Args:
         path: a ``.tflite`` file, or a TFLite Micro folder. gpu: say too what TFLite's GPU delegate cannot take.
+        target: of the artifact, by default told from its path.
 
     Raises:
         InputError: it is no TFLite file, or damaged.
@@ -69,7 +70,7 @@ def analyzer(path: str | Path, *, gpu: bool = False) -> str:
         >>> "FULLY_CONNECTED" in analyzer(path)
         True
     """
-    place = target_at(path)
+    place = target_at(path, target)
     file = np.frombuffer(place.flatbuffer(place.read(path)), "uint8")
     _, text = call("kompakt.targets.tflite_analyzer:analyze", [file], of="TensorFlow's analyzer", gpu=gpu)
     return str(text)
@@ -97,7 +98,7 @@ def opened(artifact: str | Path | Artifact, target: str | None = None) -> Opened
         InputError: it is missing or damaged; the text begins with the path.
     """
     path = artifact.path if isinstance(artifact, Artifact) else artifact
-    place = target_at(path) if target is None else find_target(target)
+    place = target_at(path, target)
     data = place.read(path)
     try:
         return Opened(path=str(path), place=place, data=data, view=place.graph(data))

@@ -37,7 +37,7 @@ def load_model(path: str | Path, *, safe: bool = True, compiled: bool = False) -
     except Exception as error:
         raise InputError(f"{path}: {_reason(error)}") from error
     if not isinstance(model, keras.Model):
-        raise InputError(f"{path}: holds a {type(model).__name__}, expected a keras.Model")
+        raise InputError(f"{path}: holds an object of the class {type(model).__name__}, expected a keras.Model")
     return model
 
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from kompakt.printable import printable
+
 Report = Callable[[str, float | None], None]
 """``report(what, share)``: what is being done, and the share of the whole that is done, None where it is unknown."""
 
@@ -42,6 +44,7 @@ def shown(progress: bool | Report, *, lines: bool = False) -> Iterator[Report]:
 
         def report(what: str, share: float | None) -> None:
             nonlocal begun
+            what = printable(what)
             bar.update(task, description=what, completed=share)
             thing = re.sub(r", \d+%$", "", what)  # a share moves on without a line of its own
             if lines and not console.is_terminal and thing != begun:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kompakt.records_bounds import Count, Share
+
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
@@ -27,14 +29,14 @@ class Difference:
     second: str
     metric: str
     value: float
-    samples: int
-    confidence: float
+    samples: Count
+    confidence: Share
     low: float | None = None
     high: float | None = None
     interval: str = ""
-    p: float | None = None
-    only_first: int | None = None
-    only_second: int | None = None
-    agreed: float | None = None
+    p: Share | None = None
+    only_first: Count | None = None
+    only_second: Count | None = None
+    agreed: Share | None = None
     told_apart: bool = False
     verdict: str = ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kompakt.printable import printable
 from kompakt.records import APART, Measurement
+from kompakt.records_bounds import Amount, Count, Share
 from kompakt.records_difference import Difference as Difference
 
 
@@ -31,12 +33,12 @@ class Evaluation:
 
     thing: str
     kind: str
-    samples: int
+    samples: Count
     measurements: tuple[Measurement, ...]
     labels_sha256: str = ""
-    confidence: float | None = None
+    confidence: Share | None = None
     seed: int = 0
-    seconds: float = 0.0
+    seconds: Amount = 0.0
     notes: tuple[str, ...] = ()
     breaches: tuple[str, ...] = ()
     answers: Any = field(default=None, repr=False, compare=False, metadata=APART)
@@ -53,12 +55,14 @@ class Evaluation:
     def report(self) -> str:
         """Plain text, one fact a line."""
         lines = [f"{self.thing}: {self.kind}, {self.samples:,} samples"]
+        wide = max([9, *(len(m.name) for m in self.measurements)])
         for m in self.measurements:
-            sure = "" if m.low is None else f"  {100 * (self.confidence or 0):g} % interval, {m.interval}"
-            lines.append(f"  {m.name:<24} {m.text}{sure}")
+            known = f"{100 * (self.confidence or 0):g} % interval, {m.interval}"
+            sure = f", interval {m.interval}" if m.low is None else f", {known}"
+            lines.append(f"  {m.name:<{wide}}  {replace(m, where='').text}{sure if m.interval else ''}")
         lines += [f"  note       {note}" for note in self.notes]
         lines += [f"  BREACH     {breach}" for breach in self.breaches]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +82,16 @@ class Contender:
 
     thing: str
     kind: str
-    bytes: int | None = None
-    gzip_bytes: int | None = None
+    bytes: Count | None = None
+    gzip_bytes: Count | None = None
     evaluation: Evaluation | None = None
     failed: str = ""
     difference: Difference | None = None
-    latency_ratio: float | None = None
-    latency_spread: float | None = None
-    latency_low: float | None = None
-    latency_high: float | None = None
-    milliseconds: float | None = None
+    latency_ratio: Amount | None = None
+    latency_spread: Amount | None = None
+    latency_low: Amount | None = None
+    latency_high: Amount | None = None
+    milliseconds: Amount | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +109,8 @@ class Comparison:
 
     metric: str
     contenders: tuple[Contender, ...]
-    samples: int = 0
-    confidence: float = 0.95
+    samples: Count = 0
+    confidence: Share = 0.95
     seed: int = 0
     timed: str = ""
     data: str = ""

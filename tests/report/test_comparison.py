@@ -1,5 +1,6 @@
 """Models and files side by side, for the terminal."""
 
+import dataclasses
 import io
 
 from rich.console import Console
@@ -40,7 +41,7 @@ def test_a_row_and_its_intervals():
     lines = printed(MADE, 140)
     row = next(i for i, line in enumerate(lines) if "b[red]" in line)
     assert lines[row].split() == [
-        "b[red].tflite�[2J", "tflite", "49,664", "42,801", "97.56", "-2.22", "0.0063*", "0.9711", "0.46", "0.009",
+        r"b[red].tflite\x1b[2J", "tflite", "49,664", "42,801", "97.56", "-2.22", "0.0063*", "0.9711", "0.46", "0.009",
     ]  # fmt: skip
     assert lines[row + 1].split() == ["96.00..98.67", "-3.78..-0.89", "±0.04"]
     assert lines[row + 2].split() == ["c.tflite", "tflite", "–", "–", "failed", *["–"] * 5]
@@ -74,4 +75,10 @@ def test_an_error_is_no_percentage():
 
 
 def test_what_is_said_below():
-    assert comparison_lines(MADE) == ["b is worse", "note b[red].tflite�[2J: a note", "FAILED c.tflite: NaN"]
+    assert comparison_lines(MADE) == ["b is worse", r"note b[red].tflite\x1b[2J: a note", "FAILED c.tflite: NaN"]
+
+
+def test_what_was_not_timed_has_no_columns():
+    made = dataclasses.replace(MADE, timed="", contenders=(contender("a.tflite"), contender("b.tflite")))
+    text = "\n".join(printed(made, 140))
+    assert "latency" not in text and " ms" not in text and "narrow" not in text

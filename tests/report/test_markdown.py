@@ -61,7 +61,7 @@ def test_names_break_no_table_and_are_no_markup(kind: str) -> None:
         ("snake_case_", "snake_case\\_"),
         ("[a](b) ![c]", "\\[a\\](b) !\\[c\\]"),
         ("a\\|b", "a\\\\\\|b"),
-        ("line\nbreak\x1b[1m", "line break\N{REPLACEMENT CHARACTER}\\[1m"),
+        ("line\nbreak\x1b[1m", r"line break\\x1b\[1m"),
         ("&lt;", "&amp;lt;"),
     ],
 )

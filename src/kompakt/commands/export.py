@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import warnings
 from argparse import ArgumentParser, Namespace
@@ -11,7 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kompakt.commands.shared import BREACH, OK, data_option, loaded, progress, show_artifact, trust_option
+from kompakt.commands.shared import (
+    BREACH,
+    OK,
+    console,
+    data_option,
+    loaded,
+    progress,
+    say,
+    say_json,
+    show,
+    show_artifact,
+    trust_option,
+)
 from kompakt.errors import InputError
 from kompakt.spelling import one_of
 
@@ -120,8 +130,8 @@ def run(options: Namespace) -> int:
         if options.target == EVERY:
             return _show_all(export_all(model, options.out, **given), options)
         artifact = export(model, options.out, target=options.target or _target_of(options.out), **given)
-    if not options.json:
-        print("\n".join(why), end="\n" if why else "")
+    if why and not options.json:
+        say(*why)
     show_artifact(artifact, options)
     return BREACH if artifact.breaches else OK
 
@@ -158,15 +168,12 @@ def _target_of(path: str) -> str:
 
 def _show_all(made: Sequence[Deployment], options: Namespace) -> int:
     if options.json:
-        print(json.dumps([dataclasses.asdict(each) for each in made], indent=2))
+        say_json(made)
     else:
-        from rich.console import Console
-
         from kompakt.report.deployments import deployment_lines, deployments_table
 
-        console = Console()
-        console.print(deployments_table(made))
-        console.print("\n".join(deployment_lines(made)), highlight=False, markup=False, soft_wrap=True)
+        show(deployments_table(made, console().width))
+        say(*deployment_lines(made))
     if any(each.failed or (each.artifact is not None and each.artifact.breaches) for each in made):
         return BREACH
     if all(each.artifact is None for each in made):

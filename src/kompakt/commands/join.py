@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
-from kompakt.commands.shared import OK, progress, seed
+from kompakt.commands.shared import OK, progress, say, say_json, seed
 from kompakt.errors import InputError
 
 ABOUT = "put several .tflite files into one, a signature each"
@@ -28,7 +28,6 @@ def check(options: Namespace) -> None:
 
 def run(options: Namespace) -> int:
     """``kompakt join``."""
-    from kompakt.records import to_json
     from kompakt.signatures import join_signatures
 
     given = _named(options.files)
@@ -36,11 +35,11 @@ def run(options: Namespace) -> int:
         report("running each signature", 0.5)
         made = join_signatures(given, options.out, seed=options.seed)
     if options.json:
-        print(to_json(made))
+        say_json(made)
         return OK
-    print(f"{made.path}: {made.bytes:,} bytes, {made.gzip_bytes:,} gzipped; {made.apart:,} in files of their own")
+    say(f"{made.path}: {made.bytes:,} bytes, {made.gzip_bytes:,} gzipped; {made.apart:,} in files of their own")
     for name, samples in zip(made.signatures, made.samples, strict=True):
-        print(f"  {name}: equal to its own file in every bit, {samples} random samples")
+        say(f"  {name}: equal to its own file in every bit, {samples} random samples")
     return OK
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from argparse import ArgumentParser, Namespace
 
-from kompakt.commands.shared import OK, data_option, loaded, progress, trust_option
+from kompakt.commands.shared import OK, data_option, loaded, progress, say_json, show, trust_option
 
 ABOUT = "say which layer hurts in 8 and 4 bits"
 
@@ -42,11 +40,9 @@ def run(options: Namespace) -> int:
         samples = sample_rows(data.x_train, CALIBRATION)
         rows = sensitivity(model, (data.x_test, data.y_test), bits=options.bits, calibration=samples)
     if options.json:
-        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+        say_json(rows)
         return OK
-    from rich.console import Console
-
     from kompakt.report.layers import sensitivity_table
 
-    Console().print(sensitivity_table(rows))
+    show(sensitivity_table(rows))
     return OK

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from argparse import ArgumentParser, Namespace
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kompakt.printable import printable
+
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
     from kompakt.progress import Report
     from kompakt.records import Artifact, Run
 
 OK, BREACH = 0, 1
+
+PIPED = 80
+"""Columns of what is printed to a file or another program, where COLUMNS does not say another number."""
 
 
 def data_option(command: ArgumentParser, *, required: bool = True, why: str = "") -> None:
@@ -103,23 +112,51 @@ def progress(*, lines: bool = False) -> AbstractContextManager[Report]:
 
 def show_run(run: Run, options: Namespace, page: Path) -> None:
     """A run as a table and a sentence, or as JSON."""
-    from kompakt.records import to_json
-
     if options.json:
-        print(to_json(run))
+        say_json(run)
         return
-    from rich.console import Console
-
     from kompakt.report import facts, table
 
-    console = Console()
-    console.print(table.summary_table(run, console.width))
-    console.print(facts.verdict(run), highlight=False, markup=False)
-    console.print(f"Files in {page.parent}, report: {page}", highlight=False, markup=False)
+    show(table.summary_table(run, console().width))
+    say(facts.verdict(run), f"Files in {page.parent}, report: {page}")
 
 
 def show_artifact(artifact: Artifact, options: Namespace) -> None:
     """What was asked of a file and what it holds, or the record as JSON."""
+    if options.json:
+        say_json(artifact)
+    else:
+        say(*artifact.report.splitlines())
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Standard output or error as rich knows it: as wide as the terminal; else as COLUMNS says, or 80."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = PIPED  # rich would take the width of any terminal, of standard input for one
+    return made
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and the like to standard output; a word that is longer than a line stays whole."""
+    shown = console()
+    for part in parts:
+        shown.print(part, crop=False)
+
+
+def say(*lines: str, stderr: bool = False) -> None:
+    """Print lines, wrapped at words: what they have of a model or a file does not drive the terminal."""
+    from kompakt.report.terminal import wrapped
+
+    width = console(stderr=stderr).width
+    for line in lines:
+        print("\n".join(wrapped(printable(line), width)), file=sys.stderr if stderr else sys.stdout)
+
+
+def say_json(value: Any) -> None:
+    """Print a record, or a list or mapping of them, as JSON that is valid whatever the encoding of the output is."""
     from kompakt.records import to_json
 
-    print(to_json(artifact) if options.json else artifact.report)
+    print(to_json(value, only_ascii=True), flush=True)

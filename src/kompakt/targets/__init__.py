@@ -35,11 +35,11 @@ def find_target(name: str) -> Target:
     return made
 
 
-def target_at(path: str | Path) -> Target:
-    """The target that the artifact at ``path`` is of, by the names of its files.
+def target_at(path: str | Path, name: str | None = None) -> Target:
+    """The target that the artifact at ``path`` is of: the one of that name, else told by the names of its files.
 
     Raises:
-        InputError: there is nothing, or nothing that a target writes.
+        InputError: there is no such target; there is nothing, or nothing that a target writes.
 
     Example:
         >>> import tempfile; from pathlib import Path
@@ -48,6 +48,8 @@ def target_at(path: str | Path) -> Target:
         'tflite'
     """
     check_there(path)
+    if name is not None:
+        return find_target(name)
     try:
         name = _claimed(Path(path))
         inside = [] if name or not Path(path).is_dir() else _inside(Path(path))
@@ -55,10 +57,12 @@ def target_at(path: str | Path) -> Target:
         raise _unread(path, error) from None
     if inside:
         raise InputError(f"{path} is no artifact, and holds some: name one of {', '.join(inside)}")
-    found = None if name is None else find_target(name)
-    if found is None:
-        raise InputError(f"{path}: expected an artifact of one of {', '.join(TARGETS)}, such as 'model.tflite'")
-    return found
+    if name is None:
+        expected = f"expected an artifact of one of {', '.join(TARGETS)}"
+        if Path(path).suffix == ".keras":
+            raise InputError(f"{path}: {expected}, not a Keras model: make one of it with kompakt export")
+        raise InputError(f"{path}: {expected}, such as 'model.tflite'")
+    return find_target(name)
 
 
 def check_there(path: str | Path) -> None:

@@ -235,7 +235,9 @@ class Target(ABC):
             InputError: it has no such, or several and none is named.
         """
         if signature is not None:
-            raise InputError(f"signature={signature!r}: a {self.name} artifact has no signatures to choose from")
+            raise InputError(
+                f"signature={signature!r}: an artifact of {self.name!r} has no signatures to choose from; leave it out"
+            )
         return data
 
     def files(self, data: bytes) -> Mapping[str, bytes]:
@@ -288,7 +290,7 @@ class Target(ABC):
         Raises:
             InputError: there is none.
         """
-        raise InputError(f"a {self.name} artifact holds no TFLite file; give one of the target tflite or tflm")
+        raise InputError(f"an artifact of {self.name!r} holds no TFLite file; give one of the target tflite or tflm")
 
     @abstractmethod
     def note(self, data: bytes) -> str | None:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kompakt.report.table import printable
+from kompakt.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ def new_figure(width: int, height: int, *, left: int, bottom: int, right: int, t
 
 
 def short(label: str, length: int = LABEL_LENGTH) -> str:
-    """``label``, cut where it is longer than ``length``, and without control characters.
+    """``label``, cut where it is longer than ``length``, and printable.
 
     Example:
         >>> short("abcdef", 4)
