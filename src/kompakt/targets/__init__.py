@@ -47,9 +47,10 @@ def target_at(path: str | Path, name: str | None = None) -> Target:
         >>> target_at(file).name
         'tflite'
     """
+    named = None if name is None else find_target(name)
     check_there(path)
-    if name is not None:
-        return find_target(name)
+    if named is not None:
+        return named
     try:
         name = _claimed(Path(path))
         inside = [] if name or not Path(path).is_dir() else _inside(Path(path))
