@@ -14,7 +14,7 @@ from kompakt.data import Data
 from kompakt.deploy import make_job
 from kompakt.evaluate import judge
 from kompakt.profiling.pairs import alone, in_pairs
-from kompakt.profiling.subject import subject_at
+from kompakt.profiling.profiled import profiled_at
 from kompakt.records import Artifact, Measurement
 from kompakt.records_difference import Difference
 from kompakt.records_evaluation import Evaluation
@@ -110,9 +110,9 @@ class Judge:
     def _latency(self, recipe: str, artifact: Artifact, float_file: Artifact | None) -> tuple[Measurement, ...]:
         """Of one run on one thread; where a file of the same target is float, over that of it."""
         where = f"{find_target(artifact.target).runtime}, 1 thread"
-        this = subject_at(artifact, self.data.x_test, self.seed)
+        this = profiled_at(artifact, self.data.x_test, self.seed)
         if float_file is not None and float_file.target == artifact.target:
-            other = subject_at(float_file, self.data.x_test, self.seed)
+            other = profiled_at(float_file, self.data.x_test, self.seed)
             return _of_ratio(in_pairs(this, other, rounds=ROUNDS), f"{where}, in turn with the float file")
         milliseconds = Measurement(name="latency_ms", value=alone(this, rounds=ROUNDS).median, unit="ms", where=where)
         if recipe != BASELINE:
