@@ -154,7 +154,7 @@ LEVELS = (
     ("distillation.model",),
     ("distillation", "distill"),
     ("targets", "simulation", "assignment", "choose", "repairs", "planning"),
-    ("noise", "deployable", "profiling.rows", "profiling.subject"),
+    ("noise", "deployable", "profiling.rows", "profiling.profiled", "profiling.related"),
     ("profiling.starts", "profiling.pairs"),
     ("profiling", "profile"),
     ("techniques", "quantization", "testing", "shrink"),

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from kompakt.records import Artifact as Artifact
     from kompakt.records import Deployment as Deployment
     from kompakt.records import Encoding as Encoding
-    from kompakt.records_difference import Difference as Difference
+    from kompakt.records_difference import EvaluationDifference as EvaluationDifference
     from kompakt.records_evaluation import Comparison as Comparison
     from kompakt.records_evaluation import Evaluation as Evaluation
     from kompakt.repairs.batchnorm import reestimate_batchnorm as reestimate_batchnorm
@@ -99,8 +99,8 @@ _HOME = {
     "Deployment": "records",
     "Encoding": "records",
     "Comparison": "records_evaluation",
-    "Difference": "records_difference",
     "Evaluation": "records_evaluation",
+    "EvaluationDifference": "records_difference",
     "analyzer": "inspect",
     "inspect": "inspect",
     "optimize": "run",

@@ -11,7 +11,7 @@ from kompakt.answers import Labelled, labelled
 from kompakt.errors import InputError, VerificationError
 from kompakt.evaluate import BATCH, checked_options, judge
 from kompakt.profiling.pairs import alone, in_pairs
-from kompakt.profiling.subject import subject_at
+from kompakt.profiling.profiled import profiled_at
 from kompakt.progress import Report, shown
 from kompakt.records_evaluation import Comparison, Contender, Evaluation
 from kompakt.subjects import Subject, in_order, single, subject
@@ -108,7 +108,7 @@ def _timed(
     """(the rows with latencies, the name of the one that they are in relation to)."""
     inputs = next(iter(samples.pairs()))[0]
     sides = {
-        i: subject_at(each.path, single(in_order(inputs, each.inputs, "data")), seed)
+        i: profiled_at(each.path, single(in_order(inputs, each.inputs, "data")), seed)
         for i, each in enumerate(judged)
         if each.path is not None and rows[i].evaluation is not None
     }

@@ -17,7 +17,7 @@ from kompakt.errors import InputError, VerificationError, first_line
 from kompakt.export import export
 from kompakt.keras_modes import KERAS_MODES
 from kompakt.profiling.pairs import alone
-from kompakt.profiling.subject import subject_at
+from kompakt.profiling.profiled import profiled_at
 from kompakt.progress import Report, part, shown
 from kompakt.records import Deployment
 from kompakt.samples import compared_on
@@ -167,5 +167,5 @@ def _samples(model: keras.Model, options: dict[str, Any]) -> Any:
 def _timed(made: Deployment, inputs: Any) -> Deployment:
     """``made`` with the time that one run takes."""
     assert made.artifact is not None
-    found = alone(subject_at(made.artifact, sample_rows(inputs, TIMED), seed=0), rounds=ROUNDS)
+    found = alone(profiled_at(made.artifact, sample_rows(inputs, TIMED), seed=0), rounds=ROUNDS)
     return dataclasses.replace(made, milliseconds=found.median, spread=found.spread)

@@ -24,7 +24,7 @@ from kompakt.records_bounds import (
     check_text,
     check_together,
 )
-from kompakt.records_difference import Difference
+from kompakt.records_difference import EvaluationDifference
 from kompakt.records_layers import Histogram, LayerSensitivity
 
 R = TypeVar("R")
@@ -307,7 +307,7 @@ class Trial:
     applied: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     seconds: Amount = 0.0
-    difference: Difference | None = None
+    difference: EvaluationDifference | None = None
 
     def value(self, name: str, default: float | None = None) -> float | None:
         """Value of the measurement called ``name``, or ``default``."""

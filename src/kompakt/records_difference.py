@@ -8,7 +8,7 @@ from kompakt.records_bounds import Count, Share
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class EvaluationDifference:
     """How much better or worse ``second`` is than ``first`` on the same samples, and whether that may be chance.
 
     Attributes:
@@ -20,7 +20,7 @@ class Difference:
         told_apart: whether chance is an unlikely reason, at ``confidence``.
 
     Example:
-        >>> same = Difference(first="a", second="b", metric="accuracy", value=0.0, samples=9, confidence=0.95)
+        >>> same = EvaluationDifference(first="a", second="b", metric="accuracy", value=0.0, samples=9, confidence=0.95)
         >>> same.told_apart
         False
     """

@@ -8,7 +8,7 @@ from typing import Any
 from kompakt.printable import printable
 from kompakt.records import APART, Measurement
 from kompakt.records_bounds import Amount, Count, Share
-from kompakt.records_difference import Difference as Difference
+from kompakt.records_difference import EvaluationDifference as EvaluationDifference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class Contender:
     gzip_bytes: Count | None = None
     evaluation: Evaluation | None = None
     failed: str = ""
-    difference: Difference | None = None
+    difference: EvaluationDifference | None = None
     latency_ratio: Amount | None = None
     latency_spread: Amount | None = None
     latency_low: Amount | None = None

@@ -14,9 +14,9 @@ from kompakt.data import Data
 from kompakt.deploy import make_job
 from kompakt.evaluate import judge
 from kompakt.profiling.pairs import alone, in_pairs
-from kompakt.profiling.subject import subject_at
+from kompakt.profiling.profiled import profiled_at
 from kompakt.records import Artifact, Measurement
-from kompakt.records_difference import Difference
+from kompakt.records_difference import EvaluationDifference
 from kompakt.records_evaluation import Evaluation
 from kompakt.records_profile import LatencyRatio
 from kompakt.run_progress import silent
@@ -49,7 +49,7 @@ class Judge:
 
     def measure(
         self, recipe: str, model: keras.Model, artifact: Artifact, float_file: Artifact | None
-    ) -> tuple[tuple[Measurement, ...], Difference | None]:
+    ) -> tuple[tuple[Measurement, ...], EvaluationDifference | None]:
         """(what is measured of a trial, its difference to the float file).
 
         Args:
@@ -69,7 +69,7 @@ class Judge:
             return measured, None
         return measured, self._difference(float_file, by_file)
 
-    def difference(self, float_file: Artifact, artifact: Artifact, recipe: str) -> Difference:
+    def difference(self, float_file: Artifact, artifact: Artifact, recipe: str) -> EvaluationDifference:
         """The difference of a file to the float file, on the same samples."""
         return self._difference(float_file, self._of_file(artifact, recipe))
 
@@ -101,7 +101,7 @@ class Judge:
         where, unit = (self.task.metric, "lower") if own else (runtime, "")
         return dataclasses.replace(found.measurements[0], name=name, unit=unit, where=where)
 
-    def _difference(self, float_file: Artifact, found: Evaluation) -> Difference:
+    def _difference(self, float_file: Artifact, found: Evaluation) -> EvaluationDifference:
         first = self.seen.get(float_file.sha256)
         if first is None:  # it was taken up
             first = self.seen[float_file.sha256] = self._of_file(float_file, BASELINE)
@@ -110,9 +110,9 @@ class Judge:
     def _latency(self, recipe: str, artifact: Artifact, float_file: Artifact | None) -> tuple[Measurement, ...]:
         """Of one run on one thread; where a file of the same target is float, over that of it."""
         where = f"{find_target(artifact.target).runtime}, 1 thread"
-        this = subject_at(artifact, self.data.x_test, self.seed)
+        this = profiled_at(artifact, self.data.x_test, self.seed)
         if float_file is not None and float_file.target == artifact.target:
-            other = subject_at(float_file, self.data.x_test, self.seed)
+            other = profiled_at(float_file, self.data.x_test, self.seed)
             return _of_ratio(in_pairs(this, other, rounds=ROUNDS), f"{where}, in turn with the float file")
         milliseconds = Measurement(name="latency_ms", value=alone(this, rounds=ROUNDS).median, unit="ms", where=where)
         if recipe != BASELINE:

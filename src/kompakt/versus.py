@@ -9,12 +9,12 @@ from kompakt.compare import has_classes
 from kompakt.errors import InputError
 from kompakt.evaluate import Answered, classes_held
 from kompakt.intervals import Array, Interval, NoInterval, is_share, mcnemar, paired_interval, rows_interval
-from kompakt.records_evaluation import Difference, Evaluation
+from kompakt.records_evaluation import Evaluation, EvaluationDifference
 
 
 def compare_evaluations(
     first: Evaluation, second: Evaluation, *, metric: str | None = None, confidence: float = 0.95, seed: int = 0
-) -> Difference:
+) -> EvaluationDifference:
     """How much better or worse ``second`` is, with the interval of the difference, and whether chance explains it.
 
     Both answered the same samples, so that those on which both are right or wrong say nothing. Where the metric is
@@ -46,7 +46,7 @@ def compare_evaluations(
     name = metric or first.measurements[0].name
     i, j = _place(first, name), _place(second, name)
     found, value = _interval(a, i, b, j, confidence=confidence, seed=seed)
-    made = Difference(
+    made = EvaluationDifference(
         first=first.thing,
         second=second.thing,
         metric=name,
@@ -121,12 +121,12 @@ def _agreed(a: Answered, b: Answered, output: int) -> float | None:
     return float((p.argmax(-1) == q.argmax(-1)).mean())
 
 
-def sentence(made: Difference) -> str:
+def sentence(made: EvaluationDifference) -> str:
     """What a difference means, for people.
 
     Example:
         >>> known = {"first": "a", "second": "b", "metric": "mse", "samples": 90, "confidence": 0.95}
-        >>> sentence(Difference(**known, value=0.5, low=-0.1, high=1.1))
+        >>> sentence(EvaluationDifference(**known, value=0.5, low=-0.1, high=1.1))
         'b has 0.5 more mse than a, which may be chance (95 % interval of the difference -0.1 to 1.1)'
     """
     if made.p is not None and not made.only_first and not made.only_second:
@@ -138,7 +138,7 @@ def sentence(made: Difference) -> str:
     return f"{_how_much(made)}, which {judged} ({_ground(made)})"
 
 
-def _how_much(made: Difference) -> str:
+def _how_much(made: EvaluationDifference) -> str:
     if made.metric.endswith("accuracy"):
         if made.value == 0:
             return f"{made.second} is as accurate as {made.first}"
@@ -150,7 +150,7 @@ def _how_much(made: Difference) -> str:
     return f"{made.second} has {abs(made.value):.3g} {word} {made.metric} than {made.first}"
 
 
-def _ground(made: Difference) -> str:
+def _ground(made: EvaluationDifference) -> str:
     """What the judgement rests on."""
     if made.p is None:
         return f"{100 * made.confidence:g} % interval of the difference {made.low:.3g} to {made.high:.3g}"

@@ -6,7 +6,7 @@ import io
 from rich.console import Console
 
 from kompakt.records import Measurement
-from kompakt.records_evaluation import Comparison, Contender, Difference, Evaluation
+from kompakt.records_evaluation import Comparison, Contender, Evaluation, EvaluationDifference
 from kompakt.report.comparison import comparison_lines, comparison_table
 
 
@@ -16,7 +16,7 @@ def contender(name, **known):
     return Contender(thing=name, kind="tflite", bytes=49_664, gzip_bytes=42_801, evaluation=judged, **known)
 
 
-APART = Difference(
+APART = EvaluationDifference(
     first="a.tflite", second="b.tflite", metric="accuracy", value=-0.0222, low=-0.0378, high=-0.0089, samples=450,
     confidence=0.95, p=0.0063, only_first=11, only_second=1, agreed=0.9711, told_apart=True, verdict="b is worse",
 )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kompakt.records import Agreement, Artifact, Census, Measurement, Run, SiteFact, Trial, from_json, to_json
-from kompakt.records_difference import Difference
+from kompakt.records_difference import EvaluationDifference
 from kompakt.report import facts
 from kompakt.report.facts.layers import files
 
@@ -116,7 +116,7 @@ def test_verdict_says_what_it_cannot_say(trials: tuple[Trial, ...], text: str) -
 
 def beside(made: Trial, value: float, p: float | None, told_apart: bool, ratio: tuple[float, float, float]) -> Trial:
     """A trial with its difference to float, and its latency."""
-    found = Difference(
+    found = EvaluationDifference(
         first="float", second=made.recipe, metric="accuracy", value=value, samples=450, confidence=0.95,
         low=value - 0.01, high=value + 0.01, p=p, told_apart=told_apart,
     )  # fmt: skip

@@ -155,8 +155,8 @@ def say(*lines: str, stderr: bool = False) -> None:
         print("\n".join(wrapped(printable(line), width)), file=sys.stderr if stderr else sys.stdout)
 
 
-def say_json(value: Any) -> None:
+def say_json(value: Any, *, indent: int | None = 2) -> None:
     """Print a record, or a list or mapping of them, as JSON that is valid whatever the encoding of the output is."""
     from kompakt.records import to_json
 
-    print(to_json(value, only_ascii=True), flush=True)
+    print(to_json(value, indent=indent, only_ascii=True), flush=True)

@@ -45,7 +45,7 @@ def _netron(options: Namespace) -> int:
 
     with netron(options.file, options.port) as address:
         if options.json:
-            say_json({"address": address})
+            say_json({"address": address}, indent=None)
         else:
             print(f"{address} (Ctrl-C ends it)", flush=True)
         if not options.no_browser:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kompakt.measure import in_turn, ratio_of, timing, typical
-from kompakt.profiling.subject import Subject
+from kompakt.profiling.profiled import Profiled
 from kompakt.records_profile import LatencyRatio, Timing
 
 SITTINGS = 3
 """Pairs of processes that share the rounds of a ratio: where one lies in memory makes it up to 1 % faster."""
 
 
-def alone(side: Subject, *, threads: int = 1, rounds: int) -> Timing:
+def alone(side: Profiled, *, threads: int = 1, rounds: int) -> Timing:
     """Single runs of one batch after a warm-up, in the process that the runtime has.
 
     Args:
@@ -21,7 +21,7 @@ def alone(side: Subject, *, threads: int = 1, rounds: int) -> Timing:
     return timing(side.profiler.laps(side.data, side.inputs, threads=threads), threads=threads, rounds=rounds)
 
 
-def in_pairs(this: Subject, other: Subject, *, threads: int = 1, rounds: int) -> LatencyRatio:
+def in_pairs(this: Profiled, other: Profiled, *, threads: int = 1, rounds: int) -> LatencyRatio:
     """Latency of ``this`` over that of ``other``, run in turn, each in a process of its own, begun three times.
 
     It takes the starts of six processes, and 40 ms a round or two runs where these are longer.
@@ -47,7 +47,7 @@ def in_pairs(this: Subject, other: Subject, *, threads: int = 1, rounds: int) ->
     )
 
 
-def _sitting(sides: Sequence[Subject], threads: int, rounds: int) -> tuple[list[float], list[float]]:
+def _sitting(sides: Sequence[Profiled], threads: int, rounds: int) -> tuple[list[float], list[float]]:
     """Seconds of one run of each side, in processes that are ended afterwards."""
     words = [f"side {i}" for i in range(len(sides))]
     try:
