@@ -100,7 +100,7 @@ LEAST_FIRST = ("keras", "distinct", "interval", "argmax", "zeros", "gzip_bytes",
 
 
 def summary_table(run: Run, width: int | None = None) -> Table:
-    """The run's variants as a rich table; all columns fit into about 105.
+    """The run's variants as a rich table; all columns fit into about 116.
 
     Args:
         width: columns of the terminal. Where it is too narrow the least important columns are left out, and the
