@@ -79,6 +79,7 @@ def evaluate(
         VerificationError: an output is NaN or infinite.
 
     Example:
+        >>> import keras
         >>> m = keras.Sequential([keras.Input((2,)), keras.layers.ReLU()])
         >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [0.2, 0.1], [0.3, 0.4]], "float32")
         >>> found = evaluate(m, (x, np.array([1, 0, 0, 0])))
