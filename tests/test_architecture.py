@@ -13,6 +13,13 @@ import pytest
 
 LEVELS = (
     ("errors", "compiled", "progress", "scopes", "records_layers", "isolated_messages"),
+    ("model_paths", "keras2.mends", "keras2.activations", "keras2.operators"),
+    ("keras2.layers", "keras2.names", "keras2.weights"),
+    ("keras2.nodes",),
+    ("keras2.config",),
+    ("keras2.training",),
+    ("keras2.h5",),
+    ("keras2",),
     ("precision", "isolated_limits"),
     ("isolated_process", "isolated_child"),
     ("axes",),

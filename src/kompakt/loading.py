@@ -48,7 +48,7 @@ def load_model(path: str | Path, *, safe: bool = True, compiled: bool = False) -
     check_model_path(path)
     if path.suffix not in H5 and (path.suffix != ".keras" or not zipfile.is_zipfile(path)):
         raise InputError(
-            f"{path}: not a .keras file (a zip with config.json and weights) and not named .h5; save the model with "
+            f"{path}: not a .keras file (a zip with config.json and weights); save the model with "
             "model.save('name.keras')"
         )
     try:

@@ -234,6 +234,28 @@ def assorted():
 
 
 @case
+def more():
+    x = keras.Input((7, 7, 2))
+    normalization = L.Normalization()
+    normalization.adapt(np.random.default_rng(1).normal(2.0, 3.0, (9, 7, 7, 2)))
+    y = L.Conv2DTranspose(3, 3, strides=2, padding="same", output_padding=1)(normalization(x))
+    y = L.BatchNormalization(scale=False, axis=1)(L.AveragePooling2D(3, padding="same")(y))
+    parts = [L.Activation(each)(y) for each in ("elu", "selu", "softplus", "exponential", "gelu", "hard_sigmoid")]
+    y = L.Concatenate()([*parts, L.Activation("sigmoid")(y), L.Softmax()(y)])
+    y = L.Conv3D(2, 2)(L.Reshape((5, 5, 24, 1))(y))
+    y = L.MaxPooling3D(padding="same")(y)
+    y = L.Conv1DTranspose(3, 3)(L.Reshape((-1, 2))(L.GlobalMaxPooling3D(keepdims=True)(y)))
+    return keras.Model(x, L.Dot((1, 1), normalize=True)([y, L.Multiply()([y, y])]))
+
+
+@case
+def dictionary():
+    inputs = {"right": keras.Input((3,), name="right"), "left": keras.Input((3,), name="left")}
+    y = L.Dense(2, name="first")(inputs["left"]) - L.Dense(2, name="also")(inputs["right"])
+    return keras.Model(inputs, {"b": L.Dense(2, name="b")(y), "a": L.Dense(2, name="a")(y)})
+
+
+@case
 def locally_connected():
     return keras.Sequential([keras.Input((6, 2)), L.LocallyConnected1D(2, 3)])
 
@@ -244,6 +266,9 @@ def randomize(model, random):
         if weight.dtype.is_floating:
             low = 0.5 if "variance" in weight.name else -0.6
             weight.assign(random.uniform(low, low + 1.0, weight.shape))
+    for layer in model.layers:
+        if isinstance(layer, L.Normalization):
+            layer.finalize_state()
 
 
 def samples(model, random):
@@ -267,8 +292,8 @@ def main(path):
             model = make()
             randomize(model, random)
             inputs = samples(model, random)
-            outputs = model.predict(inputs, batch_size=4, verbose=0)
-            for end, arrays in (("x", inputs), ("y", outputs if isinstance(outputs, list) else [outputs])):
+            outputs = tf.nest.flatten(model.predict(inputs, batch_size=4, verbose=0))
+            for end, arrays in (("x", inputs), ("y", outputs)):
                 numbers.update({f"{name}/{end}{index}": array for index, array in enumerate(arrays)})
             model.reset_states()
             file = Path(folder, f"{name}.h5")

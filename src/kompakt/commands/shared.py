@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kompakt.errors import InputError
+from kompakt.model_paths import check_model_path
 
 if TYPE_CHECKING:
     from kompakt.records import Artifact, Run
@@ -51,9 +51,7 @@ def seed(text: str) -> int:
 
 def loaded(path: str, options: Namespace) -> Any:
     """The model in a file, after the modules that hold its classes are imported."""
-    if not Path(path).is_file():  # told at once: TensorFlow takes seconds to start
-        what = "is a folder" if Path(path).is_dir() else "does not exist"
-        raise InputError(f"model file {path} {what}; give the path of a .keras file")
+    check_model_path(path)  # told at once: TensorFlow takes seconds to start
     from kompakt.loading import load_model
 
     import_modules(options)

@@ -194,7 +194,7 @@ class _Reader:
     def _called(self, graph: Graph, item: Config) -> Config:
         if item["class_name"] in OPERATORS:
             made = operated(graph, item)
-            self._mends.add(item["name"], f"TensorFlow's function is keras.ops' {made['class_name']}")
+            self._mends.add(item["name"], "function of TensorFlow, now the same of keras.ops")
             return made
         layer = self.layer(item)
         calls = [called(layer["class_name"], *arguments(graph, node)) for node in item["inbound_nodes"]]

@@ -13,6 +13,7 @@ import numpy as np
 from kompakt.errors import InputError
 from kompakt.keras2.config import modern
 from kompakt.keras2.mends import Mends
+from kompakt.keras2.names import without_slashes
 from kompakt.keras2.training import compile_arguments
 from kompakt.keras2.weights import assign, text
 
@@ -23,7 +24,8 @@ WEIGHTS_ALONE = (
     "holds weights alone and no model; build the model by its code, model.load_weights({name!r}), and save it with "
     "model.save('name.keras')"
 )
-FRESH = "optimizer: what it had gathered (momentum and the like) begins anew; its step count is kept"
+NO_INPUT = "the model has no Input, so that the shapes of its weights are not known; give it one in Keras 2"
+FRESH = "what it had gathered (momentum and the like) begins anew; its step count is kept"
 
 
 def read_h5(path: Path, *, safe: bool, compiled: bool) -> tuple[keras.Model, list[str]]:
@@ -83,20 +85,16 @@ def _as_keras_2(file: h5py.File, config: Config, safe: bool, compiled: bool) -> 
     if backend != "tensorflow":
         raise InputError(f"written by Keras 2 on {backend}, whose kernels lie otherwise; save it with Keras 2 on TensorFlow")
     mends = Mends()
-    new = modern(config, safe=safe, mends=mends)
+    named, renamed = without_slashes(config, mends)
+    new = modern(named, safe=safe, mends=mends)
     model = keras.saving.deserialize_keras_object(new, safe_mode=safe)
     if isinstance(model, keras.Model):
-        _build(model, file["model_weights"])
-        assign(model, file["model_weights"])
+        if not model.built:
+            raise InputError(NO_INPUT)
+        assign(model, file["model_weights"], renamed)
         if compiled and "training_config" in file.attrs:
             _compile(model, file, mends)
     return model, mends.lines()
-
-
-def _build(model: keras.Model, weights: h5py.Group) -> None:
-    """Make the weights of a model without an Input, by the shape that Keras 2 noted or the first weight has."""
-    if not model.built:
-        raise InputError("the model has no Input, so that the shapes of its weights are not known; give it one in Keras 2")
 
 
 def _compile(model: keras.Model, file: h5py.File, mends: Mends) -> None:
@@ -110,7 +108,7 @@ def _compile(model: keras.Model, file: h5py.File, mends: Mends) -> None:
     if found:
         model.optimizer.build(model.trainable_variables)
         model.optimizer.iterations.assign(np.asarray(found[0]))
-        mends.add("", FRESH)
+        mends.add(f"optimizer {type(model.optimizer).__name__}", FRESH)
 
 
 def _is_count(name: str, item: Any) -> bool:

@@ -91,18 +91,22 @@ def translated(kind: str, config: Config, mends: Mends) -> tuple[str, Config]:
 
 
 def _without(row: Gone, name: str, kind: str, config: Config, mends: Mends) -> Config:
-    for key in row.keys:
-        if key not in config:
-            continue
-        value = config[key]
-        if row.neutral is not ANY and value != row.neutral:
+    gone = [key for key in row.keys if key in config]
+    for key in gone:
+        if row.neutral is not ANY and config[key] != row.neutral:
             raise InputError(
-                f"layer {name!r} ({kind}) has {key}={value!r}, which Keras 3 cannot compute; expected {row.neutral!r}: "
-                "build the layer another way in Keras 2, and save the model again"
+                f"layer {name!r} ({kind}) has {key}={config[key]!r}, which Keras 3 cannot compute; expected "
+                f"{row.neutral!r}: build the layer another way in Keras 2, and save the model again"
             )
-        shown = f" ({value!r})" if isinstance(value, (int, float, str, type(None))) else ""
-        mends.add(name, f"key {key!r}{shown} left out, Keras 3 has none")
-    return {key: value for key, value in config.items() if key not in row.keys}
+    if gone:
+        told = ", ".join(f"{key!r}{_shown(config[key])}" for key in gone)
+        mends.add(name, f"key{'s' * (len(gone) > 1)} {told} left out, Keras 3 has none")
+    return {key: value for key, value in config.items() if key not in gone}
+
+
+def _shown(value: Any) -> str:
+    """A plain value in brackets."""
+    return f" ({value!r})" if isinstance(value, (int, float, str)) else ""
 
 
 def _spelled(kind: str, config: Config) -> Config:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+SHOWN = 8
+"""So many names stand in a line."""
+
+
 class Mends:
     """Mends by what was done, each with the layers that it was done to, in the order in which they come.
 
@@ -24,5 +28,10 @@ class Mends:
             names.append(layer)
 
     def lines(self) -> list[str]:
-        """One line for each kind of mend."""
-        return [f"{', '.join(names)}: {what}" for what, names in self._layers.items()]
+        """One line for each kind of mend; of many layers the first names and how many more."""
+        return [f"{_named(names)}: {what}" for what, names in self._layers.items()]
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -5,6 +5,7 @@ Keras' own reader goes by order, which two layers of one shape may have changed 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import h5py
@@ -44,40 +45,64 @@ def text(value: Any) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
-def assign(model: keras.Model, group: h5py.Group) -> None:
+def assign(model: keras.Model, group: h5py.Group, renamed: Mapping[str, str]) -> None:
     """Give every weight of ``model`` its values from ``group``.
+
+    Args:
+        renamed: a layer's name in the file -> in the model, where they differ.
 
     Raises:
         InputError: a layer whose weights are not there, or of other names or shapes; data that lie in another file.
     """
-    names = set(texts(group, "layer_names"))
+    names = {renamed.get(name, name): name for name in texts(group, "layer_names")}
     for layer in model.layers:
         variables = [*layer.trainable_weights, *layer.non_trainable_weights]
         if not variables:
             continue
         if layer.name not in names:
             raise InputError(f"layer {layer.name!r}: the file has no weights of it; save the model again with Keras 2")
-        _assign_layer(layer.name, variables, _child(group, layer.name, h5py.Group))
+        _assign_layer(layer.name, variables, _child(group, names[layer.name], h5py.Group), renamed)
+    _finalize(model)
     extra = group.get("top_level_model_weights")
     if isinstance(extra, h5py.Group) and texts(extra, "weight_names"):
         raise InputError("weights that belong to the model itself and to no layer; put them into a layer in Keras 2")
 
 
-def _assign_layer(layer: str, variables: list[Any], group: h5py.Group) -> None:
+def _finalize(model: keras.Model) -> None:
+    """What layers compute of their weights once, as Normalization does."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            _finalize(layer)
+        elif isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+
+
+def _assign_layer(layer: str, variables: list[Any], group: h5py.Group, renamed: Mapping[str, str]) -> None:
     stored = texts(group, "weight_names")
     if len(stored) != len(variables):
         raise InputError(
             f"layer {layer!r}: the file has {len(stored)} weights of it, expected {len(variables)}; save the model again "
             "with Keras 2"
         )
-    for variable, name in zip(variables, _order(layer, variables, stored), strict=True):
-        data = _child(group, name, h5py.Dataset)
+    names = {_new(name, renamed): name for name in stored}
+    for variable, name in zip(variables, _order(layer, variables, list(names)), strict=True):
+        data = _child(group, names[name], h5py.Dataset)
         if tuple(data.shape) != tuple(variable.shape):
             raise InputError(
                 f"layer {layer!r}: the file's {name} has the shape {tuple(data.shape)}, expected "
                 f"{tuple(variable.shape)}; save the model again with Keras 2"
             )
         variable.assign(np.asarray(data))
+
+
+def _new(weight: str, renamed: Mapping[str, str]) -> str:
+    """A weight's name with the new name of its layer."""
+    parts = weight.split("/")
+    for end in range(len(parts) - 1, 0, -1):
+        start = "/".join(parts[:end])
+        if start in renamed:
+            return "/".join((renamed[start], *parts[end:]))
+    return weight
 
 
 def _order(layer: str, variables: list[Any], stored: list[str]) -> list[str]:
