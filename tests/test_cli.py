@@ -425,15 +425,15 @@ BAD = {
     # models
     "missing model": (
         "export no.keras m.tflite --data {d}",
-        "model file no.keras does not exist; give the path of a .keras file",
+        "model file no.keras does not exist; give the path of a .keras or .h5 file",
     ),
     "missing model, optimize": (
         "optimize no.keras --recipe ptq_int8 --data {d}",
-        "model file no.keras does not exist; give the path of a .keras file",
+        "model file no.keras does not exist; give the path of a .keras or .h5 file",
     ),
     "missing model, verify": (
         "verify {t} --model no.keras --data {d}",
-        "model file no.keras does not exist; give the path of a .keras file",
+        "model file no.keras does not exist; give the path of a .keras or .h5 file",
     ),
     "no Keras file": (
         "export text.keras m.tflite --data {d}",

@@ -1,7 +1,7 @@
 """Writes keras2.zip: small models saved by real Keras 2 as .h5, and what they predict. Not run by the tests.
 
-    python3.11 -m venv /tmp/k2 && /tmp/k2/bin/pip install "tensorflow-cpu==2.15.*"
-    /tmp/k2/bin/python tests/data/make_keras2.py tests/data/keras2.zip
+python3.11 -m venv /tmp/k2 && /tmp/k2/bin/pip install "tensorflow-cpu==2.15.*"
+/tmp/k2/bin/python tests/data/make_keras2.py tests/data/keras2.zip
 """
 
 import io
@@ -253,6 +253,14 @@ def dictionary():
     inputs = {"right": keras.Input((3,), name="right"), "left": keras.Input((3,), name="left")}
     y = L.Dense(2, name="first")(inputs["left"]) - L.Dense(2, name="also")(inputs["right"])
     return keras.Model(inputs, {"b": L.Dense(2, name="b")(y), "a": L.Dense(2, name="a")(y)})
+
+
+@case
+def slashes():
+    x = keras.Input((4,))
+    y = L.Dense(4, name="one/b")(L.Dense(4, name="two/a")(x))
+    inner = keras.Model(x, L.Add(name="one/sum")([L.Dense(4, name="z/dense")(y), L.Dense(4, name="a/dense")(y)]))
+    return keras.Model(x, L.Dense(2, name="top/dense")(inner(x)))
 
 
 @case

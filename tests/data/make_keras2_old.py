@@ -1,8 +1,8 @@
 """Writes keras2_old.zip: models saved by Keras 2.2.4 and by TensorFlow 1.15, and what they predict. Not run by the tests.
 
-    python3.7 -m venv /tmp/k1
-    /tmp/k1/bin/pip install tensorflow==1.15.5 keras==2.2.4 "h5py<3" "protobuf<3.21" "numpy<1.19"
-    /tmp/k1/bin/python tests/data/make_keras2_old.py tests/data/keras2_old.zip
+python3.7 -m venv /tmp/k1
+/tmp/k1/bin/pip install tensorflow==1.15.5 keras==2.2.4 "h5py<3" "protobuf<3.21" "numpy<1.19"
+/tmp/k1/bin/python tests/data/make_keras2_old.py tests/data/keras2_old.zip
 """
 
 import io

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 
-@keras.saving.register_keras_serializable(package="kompakt", name="keras2_hard_sigmoid")
+@keras.saving.register_keras_serializable(package="kompakt", name="keras2_hard_sigmoid")  # type: ignore[untyped-decorator]
 def hard_sigmoid(x: Any) -> Any:
     """``clip(0.2 x + 0.5, 0, 1)``: the hard sigmoid of Keras 2, and so of its LSTM and GRU up to version 2.2.
 

@@ -117,7 +117,7 @@ class _Reader:
 
     def _parts(self) -> dict[str, Callable[[str, str, Any], Any]]:
         def inner(name: str, key: str, value: Any) -> Any:
-            return self.layer(value) if isinstance(value, Mapping) else value
+            return self.layer(dict(value)) if isinstance(value, Mapping) else value
 
         def cells(name: str, key: str, value: Any) -> Any:
             return [self.layer(each) for each in value]

@@ -15,7 +15,7 @@ from kompakt.keras2.config import modern
 from kompakt.keras2.mends import Mends
 from kompakt.keras2.names import without_slashes
 from kompakt.keras2.training import compile_arguments
-from kompakt.keras2.weights import assign, text
+from kompakt.keras2.weights import assign, restore, text
 
 Config = dict[str, Any]
 
@@ -25,7 +25,7 @@ WEIGHTS_ALONE = (
     "model.save('name.keras')"
 )
 NO_INPUT = "the model has no Input, so that the shapes of its weights are not known; give it one in Keras 2"
-FRESH = "what it had gathered (momentum and the like) begins anew; its step count is kept"
+FRESH = "what it had gathered (momentum and the like) begins anew"
 
 
 def read_h5(path: Path, *, safe: bool, compiled: bool) -> tuple[keras.Model, list[str]]:
@@ -76,14 +76,22 @@ def _tuple(item: Config) -> Any:
 def _as_keras_3(path: Path, file: h5py.File, safe: bool, compiled: bool) -> keras.Model:
     version = text(file.attrs.get("keras_version", "1"))
     if version.startswith(("0", "1")):
-        raise InputError(f"written by Keras {version}; load it with Keras 2 and save it again, with model.save('name.h5')")
-    return keras.saving.load_model(path, compile=compiled, safe_mode=safe)
+        raise InputError(
+            f"written by Keras {version}; load it with Keras 2 and save it again, with model.save('name.h5')"
+        )
+    model = keras.saving.load_model(path, compile=False, safe_mode=safe)
+    if compiled and "training_config" in file.attrs:  # Keras itself cannot read the 'mse' that it wrote there
+        _compile(model, file, Mends())
+        restore(model.optimizer, file)
+    return model
 
 
 def _as_keras_2(file: h5py.File, config: Config, safe: bool, compiled: bool) -> tuple[keras.Model, list[str]]:
     backend = text(file.attrs.get("backend", "tensorflow"))
     if backend != "tensorflow":
-        raise InputError(f"written by Keras 2 on {backend}, whose kernels lie otherwise; save it with Keras 2 on TensorFlow")
+        raise InputError(
+            f"written by Keras 2 on {backend}, whose kernels lie otherwise; save it with Keras 2 on TensorFlow"
+        )
     mends = Mends()
     named, renamed = without_slashes(config, mends)
     new = modern(named, safe=safe, mends=mends)
@@ -94,21 +102,24 @@ def _as_keras_2(file: h5py.File, config: Config, safe: bool, compiled: bool) -> 
         assign(model, file["model_weights"], renamed)
         if compiled and "training_config" in file.attrs:
             _compile(model, file, mends)
+            _count(model, file, mends)
     return model, mends.lines()
 
 
 def _compile(model: keras.Model, file: h5py.File, mends: Mends) -> None:
-    config = json.loads(text(file.attrs["training_config"]))
-    model.compile(**compile_arguments(config, mends))
+    model.compile(**compile_arguments(json.loads(text(file.attrs["training_config"])), mends))
+    model.optimizer.build(model.trainable_variables)
+
+
+def _count(model: keras.Model, file: h5py.File, mends: Mends) -> None:
+    """The optimizer's step, which schedules go by."""
     if "optimizer_weights" not in file:
         return
-    group = file["optimizer_weights"]
     found: list[Any] = []
-    group.visititems(lambda name, item: found.append(item) if _is_count(name, item) else None)
+    file["optimizer_weights"].visititems(lambda name, item: found.append(item) if _is_count(name, item) else None)
     if found:
-        model.optimizer.build(model.trainable_variables)
         model.optimizer.iterations.assign(np.asarray(found[0]))
-        mends.add(f"optimizer {type(model.optimizer).__name__}", FRESH)
+    mends.add(f"optimizer {type(model.optimizer).__name__}", FRESH + ("; its step count is kept" if found else ""))
 
 
 def _is_count(name: str, item: Any) -> bool:

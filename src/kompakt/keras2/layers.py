@@ -50,7 +50,16 @@ GONE_KEYS = (
     Gone(("BatchNormalization",), ("fused", "renorm_clipping", "renorm_momentum")),  # of no effect without renorm
 )
 
+_STRIP = "a wrapper of tfmot: in Keras 2 save what tfmot.{0}.keras.strip_{1}(model) gives, and {2} it here"
+_FLOAT = "a wrapper of tfmot: save the float model that it was made from, and quantize that here"
+
 NOT_IN_KERAS_3 = {
+    "PruneLowMagnitude": _STRIP.format("sparsity", "pruning", "prune"),
+    "ClusterWeights": _STRIP.format("clustering", "clustering", "cluster"),
+    "QuantizeAnnotate": _FLOAT,
+    "QuantizeLayer": _FLOAT,
+    "QuantizeWrapper": _FLOAT,
+    "QuantizeWrapperV2": _FLOAT,
     "CuDNNLSTM": "in Keras 2 put an LSTM with the same units in its place, load the weights and save that model",
     "CuDNNGRU": "in Keras 2 put a GRU(reset_after=True) with the same units in its place, load the weights and save that",
     "LocallyConnected1D": "write the layer yourself and register it under that name",
@@ -79,8 +88,9 @@ def translated(kind: str, config: Config, mends: Mends) -> tuple[str, Config]:
         ["dw: key 'groups' (1) left out, Keras 3 has none"]
     """
     name = str(config.get("name", kind))
-    if kind in NOT_IN_KERAS_3:
-        raise InputError(f"layer {name!r} is a {kind}, which Keras 3 does not have: {NOT_IN_KERAS_3[kind]}")
+    bare = kind.rsplit(">", 1)[-1]
+    if bare in NOT_IN_KERAS_3:
+        raise InputError(f"layer {name!r} is a {bare}, which Keras 3 does not have: {NOT_IN_KERAS_3[bare]}")
     if kind in SUCCESSORS:
         kind, config = SUCCESSORS[kind](name, config, mends)
     config = _spelled(kind, config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 SHOWN = 8
 """So many names stand in a line."""
 

@@ -180,7 +180,9 @@ def operation(name: str, function: str, first: Any, rest: Mapping[str, Any]) -> 
     """
     remedy = "build the model again in Keras 3, with keras.ops in its place, and load the weights"
     if function not in TABLE:
-        raise InputError(f"layer {name!r} is TensorFlow's tf.{function}, which kompakt has no form of Keras 3 for: {remedy}")
+        raise InputError(
+            f"layer {name!r} is TensorFlow's tf.{function}, which kompakt has no form of Keras 3 for: {remedy}"
+        )
     parameter, make = TABLE[function]
     given = {key: value for key, value in {parameter: first, **rest}.items() if key != "name"}
     try:

@@ -64,7 +64,7 @@ def _optimizer(item: Config, mends: Mends) -> keras.optimizers.Optimizer:
         mends.add(f"optimizer {name}", f"left out, Keras 3 has none: {told}")
     # An epsilon of None meant Keras' own, which is the default.
     kept = {key: value for key, value in config.items() if key in known and (key != "epsilon" or value is not None)}
-    return made(learning_rate=rate, **kept)
+    return made(**kept) if rate is None else made(learning_rate=rate, **kept)
 
 
 def _rate(name: str, old: Any, config: Config, mends: Mends) -> Any:
@@ -98,18 +98,18 @@ def _metric(given: Any) -> Any:
         name, function = given["config"].get("name"), given["config"].get("fn")
         if name in WORDS:
             return name
-        return keras.metrics.MeanMetricWrapper(_metric_function(function), name=name)
+        return _wrapped(function, name)
     return _found(given, keras.metrics.get, "metric")
 
 
-def _metric_function(given: Any) -> Any:
-    """The function of a metric, one of the user's or of Keras."""
-    name = given["config"] if isinstance(given, Mapping) else str(given)
-    custom = registered(name)
-    if custom is not None:
-        return custom[1]
-    found = _found(name, keras.metrics.get, "metric")
-    return found.fn if isinstance(found, keras.metrics.MeanMetricWrapper) else found
+def _wrapped(given: Any, name: str | None) -> Any:
+    """The mean of a function, one of the user's or of Keras, under the name that it had."""
+    word = given["config"] if isinstance(given, Mapping) else str(given)
+    custom = registered(word)
+    found = custom[1] if custom else _asked(keras.metrics.get, word, "metric")
+    if isinstance(found, keras.metrics.Metric):
+        return type(found)(name=name)
+    return keras.metrics.MeanMetricWrapper(found, name=name)
 
 
 def _found(given: Any, get: Callable[[Any], Any], what: str) -> Any:

@@ -14,7 +14,6 @@ import numpy as np
 
 from kompakt.errors import InputError
 
-
 RENAMED = {"depthwise_kernel": "kernel"}
 """Weights of DepthwiseConv2D in Keras 2 -> in Keras 3. Where both keep the old name, it is read so on both sides."""
 
@@ -66,6 +65,26 @@ def assign(model: keras.Model, group: h5py.Group, renamed: Mapping[str, str]) ->
     extra = group.get("top_level_model_weights")
     if isinstance(extra, h5py.Group) and texts(extra, "weight_names"):
         raise InputError("weights that belong to the model itself and to no layer; put them into a layer in Keras 2")
+
+
+def restore(optimizer: keras.optimizers.Optimizer, file: h5py.File) -> None:
+    """Give an optimizer of Keras 3 the state that Keras 3 wrote, which is in its order.
+
+    Args:
+        optimizer: built. file: with or without a state.
+
+    Raises:
+        InputError: a state of another optimizer.
+    """
+    if "optimizer_weights" not in file:
+        return
+    group = _child(file, "optimizer_weights", h5py.Group)
+    data = [_child(group, name, h5py.Dataset) for name in texts(group, "weight_names")]
+    variables = optimizer.variables
+    if [tuple(each.shape) for each in data] != [tuple(each.shape) for each in variables]:
+        raise InputError("the state of its optimizer is another's; load the model without compiled=True and compile it")
+    for variable, each in zip(variables, data, strict=True):
+        variable.assign(np.asarray(each))
 
 
 def _finalize(model: keras.Model) -> None:
@@ -136,6 +155,6 @@ def _child(group: h5py.Group, name: str, kind: type) -> Any:
         if not isinstance(link, h5py.HardLink):
             raise InputError(f"weights {name!r} are not in the file; save the model again with Keras 2")
         here = here[part]
-    if not isinstance(here, kind) or (kind is h5py.Dataset and (here.is_virtual or here.external)):
+    if not isinstance(here, kind) or (isinstance(here, h5py.Dataset) and (here.is_virtual or here.external)):
         raise InputError(f"weights {name!r} are not stored as numbers in the file; save the model again with Keras 2")
     return here
