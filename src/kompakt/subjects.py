@@ -74,7 +74,8 @@ def subject(thing: Any, *, safe: bool = True) -> Subject:
         return _of_model(thing, thing.name)
     if not isinstance(thing, (str, Path)):
         raise InputError(
-            f"received {type(thing).__name__}, expected a Keras model, or the path of a .keras or .h5 file or of an artifact"
+            f"received {type(thing).__name__}, expected a Keras model, or the path of a .keras or .h5 file or of an "
+            "artifact"
         )
     path = Path(thing)
     if path.suffix in MODEL_FILES:

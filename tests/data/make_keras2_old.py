@@ -1,4 +1,4 @@
-"""Writes keras2_old.zip: models saved by Keras 2.2.4 and by TensorFlow 1.15, and what they predict. Not run by the tests.
+"""Writes keras2_old.zip: models of Keras 2.2.4 and TensorFlow 1.15, and what they predict. Not run by the tests.
 
 python3.7 -m venv /tmp/k1
 /tmp/k1/bin/pip install tensorflow==1.15.5 keras==2.2.4 "h5py<3" "protobuf<3.21" "numpy<1.19"
@@ -80,7 +80,7 @@ def main(path):
                 random = np.random.RandomState(0)
                 model = make(library, library.layers)
                 randomize(model, random)
-                shapes = [(4,) + tuple(int(size) for size in tensor.shape[1:]) for tensor in model.inputs]
+                shapes = [(4, *(int(size) for size in tensor.shape[1:])) for tensor in model.inputs]
                 inputs = [random.normal(size=shape).astype("float32") for shape in shapes]
                 if make is embedding:
                     inputs = [random.randint(0, 11, shapes[0]).astype("float32")]

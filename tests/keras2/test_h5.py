@@ -123,6 +123,22 @@ def test_a_class_and_a_function_of_the_users(written):
         same(model, written / "keras2", "custom")
 
 
+def test_a_class_of_ones_own_does_not_stand_for_one_of_keras(written):
+    """kompakt registers an Attention, a term of a loss, and a user may register a Dense."""
+
+    @keras.saving.register_keras_serializable(package="mine")
+    class Dense(L.Dense):
+        pass
+
+    import kompakt.distillation.layer_terms  # noqa: F401
+
+    try:
+        assert type(load_model(written / "keras2" / "sequential.h5").layers[0]) is L.Dense
+        same(load_model(written / "keras2" / "attention.h5"), written / "keras2", "attention")
+    finally:
+        del keras.saving.get_custom_objects()["mine>Dense"]
+
+
 MENDED = {
     "sequential": [],
     "text": [
@@ -131,7 +147,8 @@ MENDED = {
     ],
     "mobile": [
         "depthwise_conv2d, separable_conv2d, conv2d_transpose: key 'groups' (1) left out, Keras 3 has none",
-        "separable_conv2d: keys 'kernel_initializer', 'kernel_regularizer', 'kernel_constraint' left out, Keras 3 has none",
+        "separable_conv2d: keys 'kernel_initializer', 'kernel_regularizer', 'kernel_constraint' left out, Keras 3 has "
+        "none",
         "thresholded_re_lu: ThresholdedReLU(theta) is ReLU(threshold=theta)",
         "sync_batch_normalization: SyncBatchNormalization is BatchNormalization(synchronized=True)",
     ],
@@ -172,10 +189,10 @@ def test_trusted_code(written):
 
 
 REFUSED = {
-    "locally_connected": "layer 'locally_connected1d' is a LocallyConnected1D, which Keras 3 does not have: write the layer "
-    "yourself and register it under that name",
-    "unknown_operator": "layer 'tf.math.betainc' is TensorFlow's tf.math.betainc, which kompakt has no form of Keras 3 for: "
-    "build the model again in Keras 3, with keras.ops in its place, and load the weights",
+    "locally_connected": "layer 'locally_connected1d' is a LocallyConnected1D, which Keras 3 does not have: write the "
+    "layer yourself and register it under that name",
+    "unknown_operator": "layer 'tf.math.betainc' is TensorFlow's tf.math.betainc, which kompakt has no form of Keras 3 "
+    "for: build the model again in Keras 3, with keras.ops in its place, and load the weights",
     "only_weights": "holds weights alone and no model; build the model by its code, "
     "model.load_weights('only_weights.h5'), and save it with model.save('name.keras')",
 }
@@ -204,37 +221,55 @@ def config_with(before, after):
     return change
 
 
-@pytest.mark.parametrize(
-    ("name", "before", "after", "words"),
-    [
-        ("mobile", '"groups": 1, "activation": "linear", "use_bias": false, "bias_init', '"groups": 2, "activation": "linear", "use_bias": false, "bias_init', "layer 'depthwise_conv2d' (DepthwiseConv2D) has groups=2, which Keras 3 cannot compute; expected 1: "),
-        ("text", '"time_major": false', '"time_major": true', "layer 'lstm' (LSTM) has time_major=True, which Keras 3 cannot compute; expected False: "),
-        ("sequential", '"class_name": "Dropout"', '"class_name": "CuDNNLSTM"', "layer 'dropout' is a CuDNNLSTM, which Keras 3 does not have: in Keras 2 put an LSTM"),
-        ("sequential", '"class_name": "Dropout"', '"class_name": "PruneLowMagnitude"', "layer 'dropout' is a PruneLowMagnitude, which Keras 3 does not have: a wrapper of tfmot: in Keras 2 save what tfmot.sparsity.keras.strip_pruning(model) gives, and prune it here"),
-        ("sequential", '"units": 8', '"units": 9', "layer 'dense': the file's dense/kernel:0 has the shape (5, 8), expected (5, 9); save the model again"),
-        ("sequential", '"rate": 0.2', '"rat": 0.2', "cannot be loaded ("),
-    ],
-)  # fmt: skip
-def test_what_would_change_the_numbers_is_an_error(written, tmp_path, name, before, after, words):
-    assert refused(edited(written / "keras2" / f"{name}.h5", tmp_path / "m.h5", config_with(before, after))).startswith(
-        words
-    )
+DEPTHWISE = '"groups": {}, "activation": "linear", "use_bias": false, "bias_init'
+EDITS = {
+    "groups": ("mobile", DEPTHWISE.format(1), DEPTHWISE.format(2)),
+    "time_major": ("text", '"time_major": false', '"time_major": true'),
+    "gone": ("sequential", '"class_name": "Dropout"', '"class_name": "CuDNNLSTM"'),
+    "tfmot": ("sequential", '"class_name": "Dropout"', '"class_name": "PruneLowMagnitude"'),
+    "shape": ("sequential", '"units": 8', '"units": 9'),
+    "key": ("sequential", '"rate": 0.2', '"rat": 0.2'),
+}
+"""What is changed in the config of which file."""
+
+SAID = {
+    "groups": "layer 'depthwise_conv2d' (DepthwiseConv2D) has groups=2, which Keras 3 cannot compute; expected 1: build",
+    "time_major": "layer 'lstm' (LSTM) has time_major=True, which Keras 3 cannot compute; expected False: build",
+    "gone": "layer 'dropout' is a CuDNNLSTM, which Keras 3 does not have: in Keras 2 put an LSTM",
+    "tfmot": "layer 'dropout' is a PruneLowMagnitude, which Keras 3 does not have: a wrapper of tfmot: in Keras 2 save "
+    "what tfmot.sparsity.keras.strip_pruning(model) gives, and prune it here",
+    "shape": "layer 'dense': the file's dense/kernel:0 has the shape (5, 8), expected (5, 9); save the model again",
+    "key": "cannot be loaded (",
+}
 
 
-@pytest.mark.parametrize(
-    ("attribute", "value", "words"),
-    [
-        ("backend", "theano", "written by Keras 2 on theano, whose kernels lie otherwise; save it with Keras 2 on TensorFlow"),
-        ("keras_version", "1.2.2", "written by Keras 1.2.2; load it with Keras 2 and save it again, with model.save('name.h5')"),
-        ("model_config", "{", "its model_config is no JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); save the model again"),
-        ("model_config", "[]", "no Keras model (an HDF5 file of something else); save the model with model.save('name.keras')"),
-    ],
-)  # fmt: skip
-def test_other_writers(written, tmp_path, attribute, value, words):
+@pytest.mark.parametrize("case", EDITS)
+def test_what_would_change_the_numbers_is_an_error(written, tmp_path, case):
+    name, before, after = EDITS[case]
+    path = edited(written / "keras2" / f"{name}.h5", tmp_path / "m.h5", config_with(before, after))
+    assert refused(path).startswith(SAID[case])
+
+
+WRITERS = {
+    (
+        "backend",
+        "theano",
+    ): "written by Keras 2 on theano, whose kernels lie otherwise; save it with Keras 2 on TensorFlow",
+    ("keras_version", "1.2.2"): "written by Keras 1.2.2; load it with Keras 2 and save it again, with "
+    "model.save('name.h5')",
+    ("model_config", "{"): "its model_config is no JSON (Expecting property name enclosed in double quotes: line 1 "
+    "column 2 (char 1)); save the model again",
+    ("model_config", "[]"): "no Keras model (an HDF5 file of something else); save the model with "
+    "model.save('name.keras')",
+}
+
+
+@pytest.mark.parametrize(("attribute", "value"), WRITERS)
+def test_other_writers(written, tmp_path, attribute, value):
     def change(file):
         file.attrs[attribute] = value
 
-    assert refused(edited(written / "keras2" / "sequential.h5", tmp_path / "m.h5", change)) == words
+    assert refused(edited(written / "keras2" / "sequential.h5", tmp_path / "m.h5", change)) == WRITERS[attribute, value]
 
 
 def test_an_hdf5_file_of_something_else(tmp_path):

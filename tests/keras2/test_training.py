@@ -28,8 +28,8 @@ def test_what_is_told(written, caplog):
     load_model(written / "keras2" / "sequential.h5", compiled=True)
     assert [each.getMessage() for each in caplog.records if each.name == "kompakt.keras2"] == [
         "sequential.h5: mended: optimizer Adam: decay=0.001 is the schedule InverseTimeDecay, which is the same",
-        "sequential.h5: mended: optimizer Adam: what it had gathered (momentum and the like) begins anew; its step count is "
-        "kept",
+        "sequential.h5: mended: optimizer Adam: what it had gathered (momentum and the like) begins anew; its step "
+        "count is kept",
     ]
 
 

@@ -42,7 +42,8 @@ def unknown(what: str, name: str) -> str:
 def registered(name: str) -> tuple[str, Any] | None:
     """(registered name, class or function) of what the user registered as ``name``, with or without a package.
 
-    Keras 2 wrote what was not registered by its bare name.
+    Keras 2 wrote what was not registered by its bare name. What Keras has under that name comes first, and what kompakt
+    registers for itself is no user's.
 
     Example:
         >>> registered("no_such") is None
@@ -51,8 +52,30 @@ def registered(name: str) -> tuple[str, Any] | None:
     found = keras.saving.get_registered_object(name)
     if found is not None:
         return name, found
-    known = {key: value for key, value in keras.saving.get_custom_objects().items() if key.endswith(f">{name}")}
+    if ">" in name or _in_keras(name):
+        return None
+    known = {
+        key: value
+        for key, value in keras.saving.get_custom_objects().items()
+        if key.endswith(f">{name}") and not key.startswith("kompakt>")
+    }
     return next(iter(known.items())) if len(known) == 1 else None
+
+
+def _in_keras(name: str) -> bool:
+    """Whether Keras has a layer, function, loss, metric or optimizer of that name."""
+    modules = (keras.layers, keras.activations, keras.losses, keras.metrics, keras.optimizers, keras)
+    return any(hasattr(module, name) for module in modules) or any(
+        _takes(get, name) for get in (keras.activations.get, keras.losses.get, keras.metrics.get)
+    )
+
+
+def _takes(get: Callable[[str], Any], name: str) -> bool:
+    try:
+        get(name)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def modern(config: Config, *, safe: bool, mends: Mends) -> Config:
@@ -109,27 +132,15 @@ class _Reader:
         return self._object("keras.layers", kind, {key: self._part(name, key, value) for key, value in config.items()})
 
     def _part(self, name: str, key: str, value: Any) -> Any:
-        """One entry of a layer's config."""
-        for end, read in self._parts().items():
-            if key == end or key.endswith(f"_{end}"):
-                return read(name, key, value)
-        return value
-
-    def _parts(self) -> dict[str, Callable[[str, str, Any], Any]]:
-        def inner(name: str, key: str, value: Any) -> Any:
+        """One entry of a layer's config, by the last word of its name."""
+        word = key.rsplit("_", 1)[-1]
+        if word == "activation":
+            return self._activation(name, key, value)
+        if word in ("layer", "cell"):
             return self.layer(dict(value)) if isinstance(value, Mapping) else value
-
-        def cells(name: str, key: str, value: Any) -> Any:
+        if word == "cells":
             return [self.layer(each) for each in value]
-
-        return {
-            "layer": inner,
-            "cell": inner,
-            "cells": cells,
-            "activation": self._activation,
-            "initializer": lambda name, key, value: _initializer(value),
-            "dtype": lambda name, key, value: _policy(value),
-        }
+        return PARTS[word](value) if word in PARTS else value
 
     def _activation(self, name: str, key: str, value: Any) -> Any:
         function = value["config"] if isinstance(value, Mapping) and value.get("class_name") == "function" else value
@@ -141,7 +152,7 @@ class _Reader:
         custom = registered(function)
         if custom is not None:
             return keras.saving.serialize_keras_object(custom[1])
-        if not _is_activation(function):
+        if not _takes(keras.activations.get, function):
             raise InputError(unknown("function", function))
         return function
 
@@ -242,9 +253,5 @@ def _policy(value: Any) -> Any:
     return value
 
 
-def _is_activation(name: str) -> bool:
-    try:
-        keras.activations.get(name)
-    except ValueError:
-        return False
-    return True
+PARTS: dict[str, Callable[[Any], Any]] = {"initializer": _initializer, "dtype": _policy}
+"""Last word of a key -> what reads it without knowing of the layer."""

@@ -50,6 +50,9 @@ GONE_KEYS = (
     Gone(("BatchNormalization",), ("fused", "renorm_clipping", "renorm_momentum")),  # of no effect without renorm
 )
 
+SAME = {"BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization"}
+"""Class under the name of an early TensorFlow -> its name."""
+
 _STRIP = "a wrapper of tfmot: in Keras 2 save what tfmot.{0}.keras.strip_{1}(model) gives, and {2} it here"
 _FLOAT = "a wrapper of tfmot: save the float model that it was made from, and quantize that here"
 
@@ -61,7 +64,7 @@ NOT_IN_KERAS_3 = {
     "QuantizeWrapper": _FLOAT,
     "QuantizeWrapperV2": _FLOAT,
     "CuDNNLSTM": "in Keras 2 put an LSTM with the same units in its place, load the weights and save that model",
-    "CuDNNGRU": "in Keras 2 put a GRU(reset_after=True) with the same units in its place, load the weights and save that",
+    "CuDNNGRU": "in Keras 2 put a GRU(reset_after=True) in its place, load the weights and save that model",
     "LocallyConnected1D": "write the layer yourself and register it under that name",
     "LocallyConnected2D": "write the layer yourself and register it under that name",
     "DenseFeatures": "give the model the numbers that its feature columns make",
@@ -91,6 +94,7 @@ def translated(kind: str, config: Config, mends: Mends) -> tuple[str, Config]:
     bare = kind.rsplit(">", 1)[-1]
     if bare in NOT_IN_KERAS_3:
         raise InputError(f"layer {name!r} is a {bare}, which Keras 3 does not have: {NOT_IN_KERAS_3[bare]}")
+    kind = SAME.get(kind, kind)
     if kind in SUCCESSORS:
         kind, config = SUCCESSORS[kind](name, config, mends)
     config = _spelled(kind, config)
@@ -139,10 +143,6 @@ def _synchronized(name: str, config: Config, mends: Mends) -> tuple[str, Config]
     return "BatchNormalization", {**config, "synchronized": keras.backend.backend() == "tensorflow"}
 
 
-def _batch_normalization(name: str, config: Config, mends: Mends) -> tuple[str, Config]:
-    return "BatchNormalization", config
-
-
 def _thresholded(name: str, config: Config, mends: Mends) -> tuple[str, Config]:
     mends.add(name, "ThresholdedReLU(theta) is ReLU(threshold=theta)")
     return "ReLU", {**{key: value for key, value in config.items() if key != "theta"}, "threshold": config["theta"]}
@@ -150,8 +150,6 @@ def _thresholded(name: str, config: Config, mends: Mends) -> tuple[str, Config]:
 
 SUCCESSORS: dict[str, Callable[[str, Config, Mends], tuple[str, Config]]] = {
     "SyncBatchNormalization": _synchronized,
-    "BatchNormalizationV1": _batch_normalization,
-    "BatchNormalizationV2": _batch_normalization,
     "ThresholdedReLU": _thresholded,
 }
 """Class that is another in Keras 3 -> its name and config there."""

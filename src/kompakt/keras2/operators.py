@@ -164,6 +164,9 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 """Arguments that are nothing with these values."""
 
 
+REMEDY = "build the model again in Keras 3, with keras.ops in its place, and load the weights"
+
+
 def operation(name: str, function: str, first: Any, rest: Mapping[str, Any]) -> Call:
     """The operation of Keras 3 that a function of TensorFlow is.
 
@@ -178,24 +181,18 @@ def operation(name: str, function: str, first: Any, rest: Mapping[str, Any]) -> 
         >>> operation("add", "math.add", "x", {"y": 1.0, "name": None})
         Call(module='keras.src.ops.numpy', kind='Add', config={}, args=['x', 1.0])
     """
-    remedy = "build the model again in Keras 3, with keras.ops in its place, and load the weights"
+    told = f"layer {name!r} is TensorFlow's tf.{function}"
+    lacks = f"which kompakt has no form of Keras 3 for: {REMEDY}"
     if function not in TABLE:
-        raise InputError(
-            f"layer {name!r} is TensorFlow's tf.{function}, which kompakt has no form of Keras 3 for: {remedy}"
-        )
+        raise InputError(f"{told}, {lacks}")
     parameter, make = TABLE[function]
     given = {key: value for key, value in {parameter: first, **rest}.items() if key != "name"}
     try:
         call = make(given)
     except KeyError as missing:
-        raise InputError(
-            f"layer {name!r} is TensorFlow's tf.{function} with or without {missing.args[0]}, which kompakt has no form "
-            f"of Keras 3 for: {remedy}"
-        ) from missing
+        raise InputError(f"{told} without {missing.args[0]!r}, {lacks}") from missing
     left = {key: value for key, value in given.items() if value is not None and value not in NEUTRAL.get(key, ())}
     if left:
-        told = ", ".join(f"{key}={value!r}" for key, value in left.items())
-        raise InputError(
-            f"layer {name!r} is TensorFlow's tf.{function} with {told}, which kompakt has no form of Keras 3 for: {remedy}"
-        )
+        shown = ", ".join(f"{key}={value!r}" for key, value in left.items())
+        raise InputError(f"{told} with {shown}, {lacks}")
     return call

@@ -28,7 +28,7 @@ def texts(group: h5py.Group, name: str) -> list[str]:
         ['a', 'b', 'c']
     """
     pieces, count = [name] if name in group.attrs else [], 0
-    while not pieces[:1] == [name] and f"{name}{count}" in group.attrs:
+    while pieces[:1] != [name] and f"{name}{count}" in group.attrs:
         pieces.append(f"{name}{count}")
         count += 1
     return [text(each) for piece in pieces for each in group.attrs[piece]]
@@ -100,8 +100,8 @@ def _assign_layer(layer: str, variables: list[Any], group: h5py.Group, renamed: 
     stored = texts(group, "weight_names")
     if len(stored) != len(variables):
         raise InputError(
-            f"layer {layer!r}: the file has {len(stored)} weights of it, expected {len(variables)}; save the model again "
-            "with Keras 2"
+            f"layer {layer!r}: the file has {len(stored)} weights of it, expected {len(variables)}; save the model "
+            "again with Keras 2"
         )
     names = {_new(name, renamed): name for name in stored}
     for variable, name in zip(variables, _order(layer, variables, list(names)), strict=True):
