@@ -150,11 +150,18 @@ def attention():
     x, other = keras.Input((5, 8)), keras.Input((4, 8))
     y = L.MultiHeadAttention(2, 3)(x, other)
     y = L.LayerNormalization(epsilon=1e-5)(y)
-    y = L.MultiHeadAttention(2, 3, value_dim=2)(query=y, value=other, key=other)
+    y = L.MultiHeadAttention(2, 3)(query=y, value=other, key=other)
     y = L.Attention(use_scale=True)([y, other])
     y = L.AdditiveAttention()([y, other])
     y = L.EinsumDense("abc,cd->abd", output_shape=(None, 4), bias_axes="d")(y)
     return keras.Model([x, other], L.GlobalAveragePooling1D()(y))
+
+
+@case
+def attention_values():
+    """Values of another size than keys: Keras 3 cannot compute them on JAX."""
+    x = keras.Input((5, 8))
+    return keras.Model(x, L.MultiHeadAttention(2, 3, value_dim=2)(query=x, value=x))
 
 
 @case
