@@ -23,6 +23,13 @@ LEVELS = (
     ("records_bounds", "progress"),
     ("records_layers", "records_difference"),
     ("precision", "isolated_limits", "spelling", "recipe_files", "targets.words"),
+    ("model_paths", "keras2.mends", "keras2.activations", "keras2.operators"),
+    ("keras2.layers", "keras2.names", "keras2.weights"),
+    ("keras2.nodes",),
+    ("keras2.config",),
+    ("keras2.training",),
+    ("keras2.h5",),
+    ("keras2",),
     ("isolated_process", "isolated_child"),
     ("axes",),
     (

@@ -487,15 +487,15 @@ BAD = {
     # models
     "missing model": (
         "export no.keras m.tflite --data {d}",
-        "model file no.keras does not exist; give the path of a .keras file",
+        "model file no.keras does not exist; give the path of a .keras or .h5 file",
     ),
     "missing model, optimize": (
         "optimize no.keras --recipe ptq_int8 --data {d}",
-        "model file no.keras does not exist; give the path of a .keras file",
+        "model file no.keras does not exist; give the path of a .keras or .h5 file",
     ),
     "missing model, verify": (
         "verify {t} --model no.keras --data {d}",
-        "model file no.keras does not exist; give the path of a .keras file",
+        "model file no.keras does not exist; give the path of a .keras or .h5 file",
     ),
     "no Keras file": (
         "export text.keras m.tflite --data {d}",
@@ -697,7 +697,7 @@ def test_debug_shows_where_it_was(run, given):
     code, out, err = run("export", "no.keras", "m.tflite", "--data", given / "d.npz", "--debug")
     assert (code, out) == (2, "")
     lines = err.splitlines()
-    assert lines[0] == "Traceback (most recent call last):" and any("in check_keras_file" in line for line in lines)
+    assert lines[0] == "Traceback (most recent call last):" and any("in check_model_path" in line for line in lines)
     assert lines[-1].startswith("kompakt: no.keras: not a .keras file")
 
 

@@ -142,6 +142,7 @@ def _calm(debug: bool, *, keras: bool = True) -> Iterator[None]:
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
+        logging.getLogger("kompakt.keras2").setLevel(logging.WARNING)  # what of a model was mended stands nowhere else
         yield
     finally:
         for logger, level in zip(loggers, before, strict=True):

@@ -58,8 +58,8 @@ def evaluate(
     """How good ``thing`` is on labelled samples, each metric with the interval in which it lies.
 
     Args:
-        thing: a Keras model, plain or in training (attached); or the path of a ``.keras`` file or of an artifact of
-            any target, which runs in its own runtime.
+        thing: a Keras model, plain or in training (attached); or the path of a ``.keras`` or ``.h5`` file or of an
+            artifact of any target, which runs in its own runtime.
         data: (x, y) of arrays; batches of such pairs: a list, a generator, a ``tf.data.Dataset``, a
             ``keras.utils.PyDataset``; or what :func:`kompakt.load_data` gives or takes, of which the test samples
             count. Several inputs are a list in the model's order, or a mapping by their names; several outputs too.

@@ -9,7 +9,6 @@ import logging
 import os
 import secrets
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,30 +151,6 @@ def sha256(data: bytes) -> str:
 def gzip_bytes(data: bytes) -> int:
     """Size of ``data`` after gzip at level 9: what a download or a flash image that is unpacked costs."""
     return len(gzip.compress(data, 9, mtime=0))
-
-
-def check_keras_file(path: str | Path) -> Path:
-    """``path``, where a ``.keras`` file lies; what is in it is not looked at.
-
-    Raises:
-        InputError: there is none.
-
-    Example:
-        >>> check_keras_file("no.keras")
-        Traceback (most recent call last):
-        kompakt.errors.InputError: model file no.keras does not exist; give the path of a .keras file
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"model file {path} is a folder; give the path of a .keras file")
-    if not path.is_file():
-        raise InputError(f"model file {path} does not exist; give the path of a .keras file")
-    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
-        raise InputError(
-            f"{path}: not a .keras file (a zip with config.json and weights); save the model with "
-            "model.save('name.keras')"
-        )
-    return path
 
 
 def read_file(path: str | Path) -> bytes:

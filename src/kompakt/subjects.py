@@ -16,6 +16,7 @@ from kompakt.files import gzip_bytes, read_file
 from kompakt.graph import symbolic_inputs
 from kompakt.inference import infer
 from kompakt.loading import load_model
+from kompakt.model_paths import MODEL_FILES
 from kompakt.samples import checked
 from kompakt.sites import check_built, is_graph
 from kompakt.targets import target_at
@@ -52,10 +53,10 @@ class Subject:
 
 
 def subject(thing: Any, *, safe: bool = True) -> Subject:
-    """``thing`` ready to run: a Keras model, or the path of a ``.keras`` file or of an artifact.
+    """``thing`` ready to run: a Keras model, or the path of a ``.keras`` or ``.h5`` file or of an artifact.
 
     Args:
-        safe: False lets a ``.keras`` file run the code in its Lambda layers.
+        safe: False lets a model file run the code in its Lambda layers.
 
     Raises:
         InputError: neither, or it cannot be read or run here.
@@ -72,10 +73,11 @@ def subject(thing: Any, *, safe: bool = True) -> Subject:
         return _of_model(thing, thing.name)
     if not isinstance(thing, (str, Path)):
         raise InputError(
-            f"received {type(thing).__name__}, expected a Keras model, or the path of a .keras file or of an artifact"
+            f"received {type(thing).__name__}, expected a Keras model, or the path of a .keras or .h5 file or of an "
+            "artifact"
         )
     path = Path(thing)
-    if path.suffix == ".keras":
+    if path.suffix in MODEL_FILES:
         return _of_model(load_model(path, safe=safe), str(path), read_file(path))
     return _of_artifact(path)
 

@@ -22,7 +22,9 @@ def options(command: ArgumentParser) -> None:
         help="file or folder of any target; of several, the others against the first",
     )
     data_option(command, required=False, why="; random inputs without")
-    command.add_argument("--model", metavar="MODEL.keras", help="where layers' parameters and MACs are taken from")
+    command.add_argument(
+        "--model", metavar="MODEL.keras", help="where layers' parameters and MACs are taken from, .keras or .h5"
+    )
     command.add_argument(
         "--threads", type=int, nargs="+", metavar="N", help="numbers of threads (default: 1 and all cores)"
     )

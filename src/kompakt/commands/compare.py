@@ -22,7 +22,9 @@ ABOUT = "put models and files side by side on the same samples"
 
 def options(command: ArgumentParser) -> None:
     """What the command takes."""
-    command.add_argument("things", nargs="+", metavar="THING", help="two or more: .keras models, files of any target")
+    command.add_argument(
+        "things", nargs="+", metavar="THING", help="two or more: .keras or .h5 models, files of any target"
+    )
     judging_options(command)
     command.add_argument("--no-latency", action="store_true", help="do not time them")
 

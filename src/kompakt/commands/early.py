@@ -13,11 +13,11 @@ from kompakt.spelling import one_of
 
 
 def check_model(path: str | None) -> None:
-    """A ``.keras`` file lies there; None: none was asked for."""
-    from kompakt.files import check_keras_file
+    """A model file lies there; None: none was asked for."""
+    from kompakt.model_paths import check_model_path
 
     if path is not None:
-        check_keras_file(path)
+        check_model_path(path)
 
 
 def check_artifact(path: str) -> None:
@@ -29,7 +29,9 @@ def check_artifact(path: str) -> None:
 
 def check_thing(path: str) -> None:
     """A model or an artifact lies there."""
-    if Path(path).suffix == ".keras":
+    from kompakt.model_paths import MODEL_FILES
+
+    if Path(path).suffix in MODEL_FILES:
         check_model(path)
     else:
         check_artifact(path)

@@ -11,7 +11,7 @@ ABOUT = "say how good a model or a file is, and how sure that is"
 
 def options(command: ArgumentParser) -> None:
     """What the command takes."""
-    command.add_argument("thing", metavar="THING", help="a .keras model, or a file or folder of any target")
+    command.add_argument("thing", metavar="THING", help="a .keras or .h5 model, or a file or folder of any target")
     judging_options(command)
 
 

@@ -41,7 +41,7 @@ EVERY = "all"
 
 def options(command: ArgumentParser) -> None:
     """What the command takes."""
-    command.add_argument("model", metavar="MODEL.keras", help="float model")
+    command.add_argument("model", metavar="MODEL.keras", help="float model, .keras or .h5")
     command.add_argument("out", metavar="OUT", help="file (*.tflite, *.onnx) or folder to write")
     command.add_argument(
         "--target",

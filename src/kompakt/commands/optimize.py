@@ -12,7 +12,7 @@ ABOUT = "carry out a recipe on a model"
 
 def options(command: ArgumentParser) -> None:
     """What the command takes."""
-    command.add_argument("model", metavar="MODEL.keras", help="float model")
+    command.add_argument("model", metavar="MODEL.keras", help="float model, .keras or .h5")
     command.add_argument("--recipe", required=True, metavar="NAME|FILE", help="see: kompakt recipes")
     data_option(command)
     command.add_argument(

@@ -11,7 +11,7 @@ ABOUT = "say which layer hurts in 8 and 4 bits"
 
 def options(command: ArgumentParser) -> None:
     """What the command takes."""
-    command.add_argument("model", metavar="MODEL.keras", help="float model")
+    command.add_argument("model", metavar="MODEL.keras", help="float model, .keras or .h5")
     data_option(command)
     command.add_argument(
         "--bits", type=int, nargs="+", default=[8, 4], metavar="N", help="of a layer's weights, 2 to 8 (default: 8 4)"

@@ -19,7 +19,9 @@ ABOUT = "run a file and compare it with its model"
 def options(command: ArgumentParser) -> None:
     """What the command takes."""
     command.add_argument("file", metavar="OUT", help="file or folder to run, of any target")
-    command.add_argument("--model", required=True, metavar="MODEL.keras", help="float model it came from")
+    command.add_argument(
+        "--model", required=True, metavar="MODEL.keras", help="float model it came from, .keras or .h5"
+    )
     data_option(command)
     command.add_argument("--signature", metavar="NAME", help="of a .tflite file with several: the one to verify")
     command.add_argument(
