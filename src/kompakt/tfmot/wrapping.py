@@ -139,7 +139,7 @@ def wrap(given: Any, make: Make, kind: type[TransformedLater] = TransformedLater
     if not given.built:
         return kind(given, made, **kwargs)
     inner = getattr(given, "transformed_layer", given)
-    wanted = {slot: list(map(copy_layer, made)) for slot in _fitting(inner, kind.slots_of(inner), made)}
+    wanted = {slot: _copies(made, slot) for slot in _fitting(inner, kind.slots_of(inner), made)}
     return wrap_layer(given, wanted) if wanted else copy_layer(given)
 
 
@@ -154,7 +154,7 @@ def _wrap_model(model: keras.Model, make: Make, kind: type[TransformedLater]) ->
     for unit, layer in units(plain).items():
         inner = getattr(layer, "transformed_layer", layer)
         for slot in [] if unit in same or not made[unit] else _fitting(inner, kind.slots_of(inner), made[unit]):
-            wanted.setdefault(f"{unit}/{slot}" if unit else slot, []).extend(made[unit])
+            wanted.setdefault(f"{unit}/{slot}" if unit else slot, []).extend(_copies(made[unit], slot))
     if not same and sum(map(len, wanted.values())) == sum(map(len, keeps.values())):
         what = next((each[-1].name for each in made.values() if each), "transform")
         raise InputError(f"the model {model.name!r} has no layer with weights to {what}")
@@ -202,10 +202,16 @@ def _chains(layer: Layer, slots: Sequence[str], made: Sequence[Transform]) -> di
     known = attachable_slots(layer)
     chains = {}
     for slot in _fitting(layer, slots, made):
-        chain = Chain(list(map(copy_layer, made)))
+        chain = Chain(_copies(made, slot))
         chain.prepare(ops.convert_to_tensor(known[slot][1]), known[slot][2])
         chains[slot] = chain
     return chains
+
+
+def _copies(made: Sequence[Transform], slot: str) -> list[Transform]:
+    """Copies for one tensor, named after it: in an .h5 file no two variables of a layer may have one name."""
+    end = slot.replace("/", "_")
+    return [copy_layer(each, change=lambda config: {**config, "name": f"{config['name']}_{end}"}) for each in made]
 
 
 def _fitting(layer: Layer, slots: Sequence[str], made: Sequence[Transform]) -> list[str]:

@@ -32,18 +32,16 @@ def trained():
 
 @pytest.fixture(scope="module")
 def pruned(trained):
-    steps = 57 * 8
-    model = tfmot.prune_low_magnitude(
-        trained, pruning_schedule=tfmot.PolynomialDecay(0.5, 0.85, begin_step=0, end_step=steps - 100)
-    )
-    return nets.fitted(model, 8, callbacks=[tfmot.UpdatePruningStep()])
+    schedule = tfmot.PolynomialDecay(0.5, 0.8, begin_step=0, end_step=57 * 8)
+    model = tfmot.prune_low_magnitude(trained, pruning_schedule=schedule)
+    return nets.fitted(model, 16, callbacks=[tfmot.UpdatePruningStep()])
 
 
 @pytest.mark.slow
 def test_sparsity_reached_everywhere_at_little_loss(trained, pruned):
     before = [np.array(w) for w in trained.get_weights()]
     plain = tfmot.strip_pruning(pruned)
-    assert nets.kernels(plain) == pytest.approx({"conv": 0.85, "hidden": 0.85, "dense": 0.85}, abs=0.005)
+    assert nets.kernels(plain) == pytest.approx({"conv": 0.8, "hidden": 0.8, "dense": 0.8}, abs=0.005)
     assert [type(layer) for layer in plain.layers] == [type(layer) for layer in trained.layers]
     assert nets.accuracy(plain) > nets.accuracy(trained) - 0.02
     x = nets.digits()[0]
@@ -187,10 +185,13 @@ def test_checkpoint_goes_on(tmp_path, suffix):
     halfway = nets.kernels(tfmot.strip_pruning(model))
     model.save(tmp_path / f"m{suffix}")
     with tfmot.prune_scope():
-        again = keras.models.load_model(tmp_path / f"m{suffix}")
+        again = keras.models.load_model(tmp_path / f"m{suffix}", compile=suffix == ".keras")
     assert nets.kernels(tfmot.strip_pruning(again)) == halfway
     np.testing.assert_array_equal(again(x), model(x))
-    assert int(again.optimizer.iterations) == 4
+    if suffix == ".keras":
+        assert int(again.optimizer.iterations) == 4
+    else:  # Keras 3 trains no model on that it loads compiled from .h5
+        again.compile(keras.optimizers.Adam(0.01), loss)
     again.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[tfmot.UpdatePruningStep()])
     assert nets.kernels(tfmot.strip_pruning(again)) == {"a": 0.75, "b": 0.75}
 

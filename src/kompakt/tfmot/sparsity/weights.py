@@ -79,9 +79,9 @@ def prune_low_magnitude(
 
     As :func:`kompakt.prune`, with the weights that tfmot prunes: those of the first and last layer too, and no
     depthwise kernels. What differs from tfmot 0.8.1: the model given is not changed; subclassed models, and layers of
-    any kind, work (one without weights is left as it is); exactly the share asked is masked, ties included, and stays so after
-    every batch; the default schedule acts from the first step on; mixed precision works. Names of layers stay. The
-    copy's variables hold masked weights too, which may come back: the zeros are in what it computes, and in
+    any kind, work (one without weights is left as it is); exactly the share asked is masked, ties included, and stays
+    so after every batch; the default schedule acts from the first step on; mixed precision works. Names of layers stay.
+    The copy's variables hold masked weights too, which may come back: the zeros are in what it computes, and in
     :func:`strip_pruning`.
 
     Args:
