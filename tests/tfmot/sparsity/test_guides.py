@@ -34,7 +34,7 @@ def trained():
 def pruned(trained):
     schedule = tfmot.PolynomialDecay(0.5, 0.8, begin_step=0, end_step=57 * 8)
     model = tfmot.prune_low_magnitude(trained, pruning_schedule=schedule)
-    return nets.fitted(model, 16, callbacks=[tfmot.UpdatePruningStep()])
+    return nets.fitted(model, 16, 3e-3, callbacks=[tfmot.UpdatePruningStep()])
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def test_sparsity_reached_everywhere_at_little_loss(trained, pruned):
 
 
 @pytest.mark.slow
-def test_three_times_smaller_when_zipped(trained, pruned, tmp_path):
+def test_much_smaller_when_zipped(trained, pruned, tmp_path):
     plain = tfmot.strip_pruning(pruned)
     assert zipped(nets.net(), tmp_path / "a.h5") > 2 * zipped(plain, tmp_path / "b.h5")
     dense, sparse = (
