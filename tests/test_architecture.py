@@ -186,6 +186,11 @@ LEVELS = (
     ("tfmot.clustering.keras.experimental",),
     ("tfmot.clustering.keras",),
     ("tfmot.clustering",),
+    ("tfmot.sparsity.prunable_layer", "tfmot.sparsity.policies", "tfmot.sparsity.schedules"),
+    ("tfmot.sparsity.masks", "tfmot.sparsity.callbacks"),
+    ("tfmot.sparsity.weights",),
+    ("tfmot.sparsity.keras",),
+    ("tfmot.sparsity",),
     ("tfmot",),
     (
         "report.facts.metric",

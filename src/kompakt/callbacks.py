@@ -222,6 +222,10 @@ class TensorBoard(Watch):
         """What a fact of a site, or of all together, is called in TensorBoard."""
         return in_one(name, site)
 
+    def tags(self, name: str) -> str:
+        """Regular expression of the tags of a fact, of each site and of all together."""
+        return f"{self.tag(name)}(/.*)?$"
+
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         self.file.begin(self._done)
@@ -241,7 +245,7 @@ class TensorBoard(Watch):
         """One chart a fact, with all its sites, in TensorBoard's page "Custom Scalars"."""
         if not names <= self._shown:
             self._shown |= names
-            self.file.arrange({name: f"{self.tag(name)}(/.*)?$" for name in sorted(self._shown)})
+            self.file.arrange({name: self.tags(name) for name in sorted(self._shown)})
 
     def _rate(self) -> dict[str, float]:
         optimizer = getattr(self.model, "optimizer", None)

@@ -137,13 +137,22 @@ class OwnWeights:
 def attachable_slots(layer: Layer) -> dict[str, tuple[Layer, Any, tuple[int, ...]]]:
     """:func:`weight_slots`, and the tensors that a layer of the user's names itself (:class:`OwnWeights`)."""
     found = weight_slots(layer)
-    if isinstance(layer, OwnWeights):
-        known = {id(variable) for _, variable, _ in found.values()}
-        for variable in layer.own_weights():
+    known = {id(variable) for _, variable, _ in found.values()}
+    for prefix, owner in _own_layers(layer):
+        for variable in owner.own_weights():
             if id(variable) not in known:
+                known.add(id(variable))
                 axis = (-1,) if len(variable.shape) > 1 else ()
-                found[_attribute(layer, variable)] = (layer, variable, axis)
+                found[prefix + _attribute(owner, variable)] = (owner, variable, axis)
     return found
+
+
+def _own_layers(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(path with a slash at its end, layer) of ``layer`` and those inside it that name tensors themselves."""
+    if isinstance(layer, OwnWeights):
+        yield prefix, layer
+    for name, inner in inner_layers(layer):
+        yield from _own_layers(inner, f"{prefix}{name}/")
 
 
 def _attribute(layer: Layer, variable: Any) -> str:
