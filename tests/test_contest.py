@@ -105,7 +105,7 @@ def run(capsys, *words):
 
 
 def test_the_command_evaluate(capsys):
-    code, out, err = run(capsys, "evaluate", "good.tflite", "--data", "d.npz", "--threads", "2", "--batch-size", "64")
+    code, out, err = run(capsys, "evaluate", "good.tflite", "--data", "d.npz", "--workers", "2", "--batch-size", "64")
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "good.tflite: tflite, 200 samples"
     said = " ".join(out.split())
@@ -151,7 +151,7 @@ def test_the_command_compare_of_one_that_gives_nan(capsys):
         (["evaluate", "good.tflite", "--data", "none.npz"], "data file none.npz does not exist"),
         (["evaluate", "good.tflite"], "the following arguments are required: --data"),
         (["evaluate", "good.tflite", "--data", "d.npz", "--metric", "acuracy"], "metric 'acuracy': Keras has none"),
-        (["evaluate", "good.tflite", "--data", "d.npz", "--threads", "0"], "threads=0"),
+        (["evaluate", "good.tflite", "--data", "d.npz", "--workers", "0"], "workers=0"),
         (["evaluate", "good.tflite", "--data", "d.npz", "--confidence", "1"], "confidence=1.0: expected a share"),
         (["compare", "good.tflite", "--data", "d.npz"], "received 1 to compare, expected two or more"),
         (["compare", "good.tflite", "d.npz", "--data", "d.npz"], "d.npz: expected an artifact of one of"),

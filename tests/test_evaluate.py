@@ -224,7 +224,7 @@ def test_outputs_that_are_no_numbers_are_no_score(model, bad):
         ((X, Y), {"metrics": "acuracy"}, "metric 'acuracy': Keras has none of that name"),
         ((X, Y), {"metrics": ["mse", "mse"]}, "does not take labels|'mse' is there more than once"),
         ((X, Y), {"metrics": []}, "there is none"),
-        ((X, Y), {"threads": 0}, "threads=0: expected a whole number from 1"),
+        ((X, Y), {"workers": 0}, "workers=0: expected a whole number from 1"),
         ((X, Y), {"batch_size": 0}, "batch_size=0: expected a whole number from 1"),
         ((X, Y), {"confidence": 95}, "confidence=95: expected a share between 0 and 1"),
         ("no.npz", {}, "data file no.npz does not exist"),
@@ -265,7 +265,7 @@ def test_a_file_is_run_in_its_own_runtime(model, wanted, tmp_path, target, mode,
     path = tmp_path / name
     kp.export(model, path, target=target, quantization=mode, calibration=X, on_breach="warn")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, name="loss")
-    one, two = (evaluate(path, (X, Y), metrics=["accuracy", loss], threads=n, batch_size=64) for n in (1, 2))
+    one, two = (evaluate(path, (X, Y), metrics=["accuracy", loss], workers=n, batch_size=64) for n in (1, 2))
     assert one.kind == target and one.measurements == two.measurements
     near = {"abs": 0.02} if mode == "int8" else {"rel": 1e-4}
     assert one.value("loss") == pytest.approx(wanted["loss"], **near)

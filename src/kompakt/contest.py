@@ -27,7 +27,7 @@ def compare_models(
     *,
     metrics: Any = None,
     batch_size: int = BATCH,
-    threads: int = 1,
+    workers: int = 1,
     seed: int = 0,
     confidence: float = 0.95,
     latency: bool = True,
@@ -38,7 +38,7 @@ def compare_models(
     One that has outputs that are NaN is told in its row; of the first one that is an error.
 
     Args:
-        things: two or more of what :func:`kompakt.evaluate` takes. data, metrics, batch_size, threads, seed: as there.
+        things: two or more of what :func:`kompakt.evaluate` takes. data, metrics, batch_size, workers, seed: as there.
             A generator can be read only once, and is refused.
         latency: time a run of each artifact, on one thread, in turn with the first artifact, each in a process of its
             own, begun three times: 1.5 seconds for a small TFLite file, and as many starts for other runtimes. A Keras
@@ -56,7 +56,7 @@ def compare_models(
         >>> [(each.thing, each.evaluation.value("accuracy")) for each in found.contenders]
         [('a', 1.0), ('b', 1.0)]
     """
-    checked_options(threads, confidence)
+    checked_options(workers, confidence)
     if isinstance(things, str) or len(things) < 2:
         raise InputError(f"received {1 if isinstance(things, str) else len(things)} to compare, expected two or more")
     samples = labelled(data, batch_size)
@@ -67,7 +67,7 @@ def compare_models(
     with shown(progress) as report:
         judged = [subject(thing) for thing in things]
         rows = [
-            _row(each, samples, metrics, report, threads=threads, seed=seed, confidence=confidence) for each in judged
+            _row(each, samples, metrics, report, workers=workers, seed=seed, confidence=confidence) for each in judged
         ]
         first = rows[0].evaluation
         if first is None:

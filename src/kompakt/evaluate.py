@@ -50,7 +50,7 @@ def evaluate(
     *,
     metrics: Any = None,
     batch_size: int = BATCH,
-    threads: int = 1,
+    workers: int = 1,
     seed: int = 0,
     confidence: float | None = 0.95,
     progress: bool | Report = False,
@@ -67,7 +67,7 @@ def evaluate(
             entry for each, or a mapping by name. By default accuracy where labels are classes, else the mean squared
             and the mean absolute error.
         batch_size: of arrays.
-        threads: batches of an artifact that are computed at once, each in a process of its own.
+        workers: batches of an artifact that are computed at once, each in a process of its own.
         seed: of the samples that are drawn for the intervals. confidence: of these; None for none.
         progress: a bar on the terminal, or what is told instead.
 
@@ -86,16 +86,16 @@ def evaluate(
         >>> found.measurements[0].name, found.value("accuracy"), found.samples
         ('accuracy', 0.75, 4)
     """
-    checked_options(threads, confidence)
+    checked_options(workers, confidence)
     judged, samples = subject(thing), labelled(data, batch_size)
     with shown(progress) as report:
-        return judge(judged, samples, metrics, threads=threads, seed=seed, confidence=confidence, report=report)
+        return judge(judged, samples, metrics, workers=workers, seed=seed, confidence=confidence, report=report)
 
 
-def checked_options(threads: int, confidence: float | None) -> None:
+def checked_options(workers: int, confidence: float | None) -> None:
     """Raise InputError where one of them is out of its range."""
-    if threads < 1:
-        raise InputError(f"threads={threads}: expected a whole number from 1")
+    if workers < 1:
+        raise InputError(f"workers={workers}: expected a whole number from 1")
     if confidence is not None and not 0.0 < confidence < 1.0:
         raise InputError(f"confidence={confidence}: expected a share between 0 and 1, such as 0.95, or None")
 
@@ -105,14 +105,14 @@ def judge(
     samples: Labelled,
     metrics: Any,
     *,
-    threads: int,
+    workers: int,
     seed: int,
     confidence: float | None,
     report: Report,
 ) -> Evaluation:
     """:func:`evaluate` of what is made ready already."""
     start = time.perf_counter()
-    found = answers(judged, samples, threads=threads, report=report)
+    found = answers(judged, samples, workers=workers, report=report)
     seconds = time.perf_counter() - start
     whole, notes = _scored(judged, found, metrics)
     measured = []

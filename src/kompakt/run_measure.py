@@ -92,7 +92,7 @@ class Judge:
     def _judged(self, found: Subject) -> Evaluation:
         with quiet():  # TensorFlow warns of models that come one after the other
             return judge(
-                found, self._samples, [self.task.judged_by], threads=1, seed=self.seed, confidence=0.95, report=silent
+                found, self._samples, [self.task.judged_by], workers=1, seed=self.seed, confidence=0.95, report=silent
             )
 
     def _measured(self, name: str, found: Evaluation, runtime: str) -> Measurement:

@@ -73,7 +73,7 @@ def import_modules(options: Namespace) -> None:
 
 
 def judging_options(command: ArgumentParser) -> None:
-    """What ``evaluate`` and ``compare`` take: data, metrics, threads, intervals."""
+    """What ``evaluate`` and ``compare`` take: data, metrics, workers, intervals."""
     data_option(command, why="; the test samples are what counts")
     command.add_argument(
         "--metric",
@@ -84,7 +84,7 @@ def judging_options(command: ArgumentParser) -> None:
     )
     command.add_argument("--batch-size", type=int, default=256, metavar="N", help="samples at once (default: 256)")
     command.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="batches of a file that are computed at once (default: 1)"
+        "--workers", type=int, default=1, metavar="N", help="batches of a file that are computed at once (default: 1)"
     )
     command.add_argument(
         "--confidence", type=float, default=0.95, metavar="SHARE", help="of the intervals and the test (default: 0.95)"
@@ -95,7 +95,7 @@ def judging_options(command: ArgumentParser) -> None:
 
 def judging(options: Namespace) -> dict[str, Any]:
     """The options of :func:`judging_options`, as the functions take them."""
-    names = ("batch_size", "threads", "confidence", "seed")
+    names = ("batch_size", "workers", "confidence", "seed")
     return {"metrics": options.metric, **{name: getattr(options, name) for name in names}}
 
 

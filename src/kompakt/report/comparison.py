@@ -17,7 +17,7 @@ LEAST_FIRST = ("kind", "milliseconds", "gzip_bytes", "agreed", "file_bytes", "la
 """Columns in the order in which a narrow terminal goes without them."""
 
 
-class Cells(NamedTuple):
+class ContenderCells(NamedTuple):
     """A contender as text, one field a column; of some the interval is on a second line."""
 
     thing: str
@@ -32,7 +32,7 @@ class Cells(NamedTuple):
     milliseconds: str
 
 
-def headings(made: Comparison) -> Cells:
+def headings(made: Comparison) -> ContenderCells:
     """Two-line column headings.
 
     Example:
@@ -40,7 +40,7 @@ def headings(made: Comparison) -> Cells:
         'accuracy\\n%'
     """
     percent = is_percent(made)
-    return Cells(
+    return ContenderCells(
         thing="model or file",
         kind="runs in",
         file_bytes="bytes",
@@ -64,11 +64,12 @@ def is_percent(made: Comparison) -> bool:
     return made.metric.endswith("accuracy")
 
 
-def cells(row: Contender, made: Comparison) -> Cells:
+def contender_cells(row: Contender, made: Comparison) -> ContenderCells:
     """The row's values as text; "–" where nothing was measured.
 
     Example:
-        >>> cells(Contender(thing="m.tflite", kind="tflite", bytes=4096), Comparison(metric="mse", contenders=()))[:3]
+        >>> file = Contender(thing="m.tflite", kind="tflite", bytes=4096)
+        >>> contender_cells(file, Comparison(metric="mse", contenders=(file,)))[:3]
         ('m.tflite', 'tflite', '4,096')
     """
     pattern, factor = ("{:.2f}", 100.0) if is_percent(made) else ("{:.4g}", 1.0)
@@ -77,7 +78,7 @@ def cells(row: Contender, made: Comparison) -> Cells:
     difference = None
     if apart is not None:
         difference = Measurement(name=apart.metric, value=apart.value, low=apart.low, high=apart.high)
-    return Cells(
+    return ContenderCells(
         thing=printable(row.thing),
         kind=row.kind,
         file_bytes=MISSING if row.bytes is None else f"{row.bytes:,}",
@@ -124,7 +125,7 @@ def comparison_table(made: Comparison, width: int | None = None) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    texts, needed = [cells(row, made) for row in made.contenders], _needed(made)
+    texts, needed = [contender_cells(row, made) for row in made.contenders], _needed(made)
     gone = left_out(needed, width, [name for name in LEAST_FIRST if name in needed])
     table = Table(
         caption=Text(printable(_legend(made) + told([getattr(headings(made), name) for name in gone]))),
@@ -154,10 +155,10 @@ TIMES = ("latency", "milliseconds")
 
 def _needed(made: Comparison) -> dict[str, int]:
     """The columns that there are, each with how wide it is."""
-    rows = [cells(row, made) for row in made.contenders]
+    rows = [contender_cells(row, made) for row in made.contenders]
     needed = {
         name: 2 + max(len(line) for text in (headings(made), *rows) for line in getattr(text, name).split("\n"))
-        for name in Cells._fields
+        for name in ContenderCells._fields
         if name not in TIMES or any(getattr(row, name) != MISSING for row in rows)
     }
     return needed | {"thing": min(needed["thing"], LONGEST)}

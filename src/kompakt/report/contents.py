@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kompakt.contents import Contents, Grid, Subgraph, TensorFact
-from kompakt.report.terminal import MISSING, Lines, cells, folded_table, lines
+from kompakt.report.terminal import MISSING, Lines, folded_table, lines, plain_cells
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,7 +81,7 @@ def ends_table(contents: Contents) -> Table:
     columns = {"": "left", "name": "left", "type": "left", "shape": "left", "scale": "right", "zero\npoint": "right"}
     table = folded_table("inputs and outputs", columns, [tensor.name for _, tensor in ends])
     for side, tensor in ends:
-        table.add_row(*cells([side, tensor.name, tensor.dtype, tensor.text_shape, *grid_text(tensor.grid)]))
+        table.add_row(*plain_cells([side, tensor.name, tensor.dtype, tensor.text_shape, *grid_text(tensor.grid)]))
     return table
 
 
@@ -93,7 +93,7 @@ def census_table(contents: Contents) -> Table:
     for name, count in contents.operators.items():
         fused = [op.activation for op in everything if op.name == name and op.activation]
         texts = [f"{fused.count(each)} {each}" for each in dict.fromkeys(fused)]
-        table.add_row(*cells([name, f"{count}", ", ".join(texts)]))
+        table.add_row(*plain_cells([name, f"{count}", ", ".join(texts)]))
     return table
 
 
@@ -106,7 +106,9 @@ def weights_table(contents: Contents, most: int = LARGEST) -> Table:
     table = folded_table(title, columns, [tensor.name for tensor in found[:most]])
     for tensor in found[:most]:
         scale = _two_lines(grid_text(tensor.grid)[0])
-        table.add_row(*cells([tensor.name, _kind(tensor), tensor.text_shape, _bytes(tensor), *_values(tensor), scale]))
+        table.add_row(
+            *plain_cells([tensor.name, _kind(tensor), tensor.text_shape, _bytes(tensor), *_values(tensor), scale])
+        )
     table.caption = VALUES
     return table
 
@@ -123,7 +125,7 @@ def tensors_tables(contents: Contents) -> Iterator[Table]:
             scale, point = grid_text(tensor.grid)
             grid = [*_two_lines(scale), *([f"zero {point}"] if point not in (MISSING, "0") else [])]
             kind = [_kind(tensor), tensor.text_shape]
-            table.add_row(*cells([f"{tensor.index}", tensor.name, kind, size, *_values(tensor), grid]))
+            table.add_row(*plain_cells([f"{tensor.index}", tensor.name, kind, size, *_values(tensor), grid]))
         table.caption = MEMORY + VALUES + " zero: the zero point where it is not 0."
         yield table
 
@@ -138,7 +140,7 @@ def operators_tables(contents: Contents) -> Iterator[Table]:
             reads = [_tensor(part, i)[0] for i in op.inputs]
             makes = [line for i in op.outputs for line in _tensor(part, i)]
             options = [f"{key} {text}" for key, text in op.options.items()]
-            table.add_row(*cells([f"{op.index}", name, reads, makes, options]))
+            table.add_row(*plain_cells([f"{op.index}", name, reads, makes, options]))
         yield table
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kompakt.changes import ArtifactDifference, OperatorDifference, TensorDifference
 from kompakt.contents import OperatorFact, TensorFact
 from kompakt.report.contents import grid_text
-from kompakt.report.terminal import MISSING, Lines, cells, folded_table, lines, shortened
+from kompakt.report.terminal import MISSING, Lines, folded_table, lines, plain_cells, shortened
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,7 +43,7 @@ def _changes(title: str, rows: list[Row]) -> Table:
     last = ""
     for name, what, before, after in rows:
         texts = ["" if what and name == last else name, what, before, after]
-        table.add_row(*cells(texts if "what" in columns else [name, before, after]))
+        table.add_row(*plain_cells(texts if "what" in columns else [name, before, after]))
         last = name
     return table
 

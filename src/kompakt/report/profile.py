@@ -43,7 +43,7 @@ def bench_tables(bench: Bench) -> list[RenderableType]:
         if p.operators
         for part in (_text(f"\n{printable(p.path)}"), operators_table(p.operators))
     ]
-    return [comparison_table(bench), *(_cell(line) for line in dict.fromkeys(lines)), *apart]
+    return [bench_table(bench), *(_cell(line) for line in dict.fromkeys(lines)), *apart]
 
 
 def profile_tables(profile: Profile) -> list[RenderableType]:
@@ -163,7 +163,7 @@ def operators_table(operators: Operators) -> Table:
     return table
 
 
-def comparison_table(bench: Bench) -> Table:
+def bench_table(bench: Bench) -> Table:
     """One row a file; the ratios are those on the first number of threads."""
     table = _table(("file", "ms", "latency / first", "bytes", "gzip", "entropy", "MACs", "memory", "start"))
     ratios = _shown_ratios(bench)

@@ -105,7 +105,7 @@ def folded_table(title: str, columns: Mapping[str, str], names: Sequence[str] = 
     return table
 
 
-def cells(texts: Sequence[str | Sequence[str]]) -> list[Text]:
+def plain_cells(texts: Sequence[str | Sequence[str]]) -> list[Text]:
     """Cells that are no markup and drive no terminal; what is not one text is one of several lines."""
     from rich.text import Text
 
