@@ -192,6 +192,7 @@ LEVELS = (
     ("tfmot.sparsity.keras",),
     ("tfmot.sparsity",),
     ("tfmot",),
+    ("known",),
     (
         "report.facts.metric",
         "report.facts.layers",

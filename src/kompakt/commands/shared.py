@@ -57,7 +57,7 @@ def seed(text: str) -> int:
 
 def loaded(path: str, options: Namespace) -> Any:
     """The model in a file, after the modules that hold its classes are imported."""
-    from kompakt.loading import load_model
+    from kompakt.known import load_model
 
     import_modules(options)
     return load_model(path, safe=not options.trust)
@@ -65,6 +65,7 @@ def loaded(path: str, options: Namespace) -> Any:
 
 def import_modules(options: Namespace) -> None:
     """The modules of ``--import``, which register the classes of models."""
+    import kompakt.known  # noqa: F401
     from kompakt.data import import_module, working_directory_importable
 
     with working_directory_importable():
