@@ -165,6 +165,12 @@ def attention_values():
 
 
 @case
+def padded_average():
+    """The mean of what lies inside: Keras 3 takes it over the padding too on torch."""
+    return keras.Sequential([keras.Input((5, 5, 2)), L.AveragePooling2D(3, padding="same")])
+
+
+@case
 def operators():
     """What `x + 1` and the functions of TensorFlow become in a functional model."""
     a, b = keras.Input((4, 6)), keras.Input((4, 6))
@@ -246,7 +252,9 @@ def more():
     normalization = L.Normalization()
     normalization.adapt(np.random.default_rng(1).normal(2.0, 3.0, (9, 7, 7, 2)))
     y = L.Conv2DTranspose(3, 3, strides=2, padding="same", output_padding=1)(normalization(x))
-    y = L.BatchNormalization(scale=False, axis=1)(L.AveragePooling2D(3, padding="same")(y))
+    y = L.BatchNormalization(scale=False, axis=1)(
+        L.AveragePooling2D(3, strides=3, padding="valid")(L.ZeroPadding2D(((0, 1), (1, 0)))(y))
+    )
     parts = [L.Activation(each)(y) for each in ("elu", "selu", "softplus", "exponential", "gelu", "hard_sigmoid")]
     y = L.Concatenate()([*parts, L.Activation("sigmoid")(y), L.Softmax()(y)])
     y = L.Conv3D(2, 2)(L.Reshape((5, 5, 24, 1))(y))
