@@ -4,7 +4,9 @@ garbage collector.
 
 import gc
 import sys
+import zipfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -42,3 +44,33 @@ def no_scope_left_open():
         left = [scope.name for scope in global_state.get_global_attribute("name_scope_stack") or []]
         global_state.set_global_attribute("name_scope_stack", [])
         assert left == []
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """Folder with the files that make_keras2.py and make_keras2_old.py of data/ had real Keras 2 write."""
+    folder = tmp_path_factory.mktemp("keras2")
+    for name in ("keras2", "keras2_old"):
+        with zipfile.ZipFile(Path(__file__).parent / "data" / f"{name}.zip") as pack:
+            pack.extractall(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def same():
+    """Checks that a model predicts what that of this name predicted in Keras 2, to float rounding."""
+    import keras
+    import numpy as np
+
+    from kompakt.graph import symbolic_inputs
+
+    def check(model, folder, name, limit=2e-6):
+        numbers = np.load(folder / "numbers.npz")
+        inputs, before = ([numbers[key] for key in numbers if key.startswith(f"{name}/{end}")] for end in "xy")
+        given = keras.tree.pack_sequence_as(symbolic_inputs(model), inputs) if len(inputs) > 1 else inputs[0]
+        now = keras.tree.flatten(model.predict(given, batch_size=4, verbose=0))
+        assert [each.shape for each in now] == [each.shape for each in before]
+        for ours, theirs in zip(now, before, strict=True):
+            assert float(np.max(np.abs(ours - theirs))) <= limit * max(1.0, float(np.max(np.abs(theirs))))
+
+    return check

@@ -73,12 +73,12 @@ def test_a_subclassed_and_a_quantized_model_come_back(tmp_path):
 
 def test_a_missing_file(tmp_path):
     assert refused(tmp_path / "no.keras") == (
-        f"model file {tmp_path / 'no.keras'} does not exist; give the path of a .keras file"
+        f"model file {tmp_path / 'no.keras'} does not exist; give the path of a .keras or .h5 file"
     )
-    assert refused(tmp_path) == f"model file {tmp_path} is a folder; give the path of a .keras file"
+    assert refused(tmp_path) == f"model file {tmp_path} is a folder; give the path of a .keras or .h5 file"
 
 
-@pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.txt"])
+@pytest.mark.parametrize("name", ["m.keras", "m.zip", "m.txt"])
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x89HDF\r\n\x1a\n"])
 def test_what_is_not_a_keras_file(tmp_path, name, content):
     path = tmp_path / name
@@ -86,6 +86,15 @@ def test_what_is_not_a_keras_file(tmp_path, name, content):
     assert refused(path) == (
         f"{path}: not a .keras file (a zip with config.json and weights); save the model with model.save('name.keras')"
     )
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x89HDF\r\n\x1a\n"])
+def test_what_is_not_an_hdf5_file(tmp_path, content):
+    path = tmp_path / "m.h5"
+    path.write_bytes(content)
+    text = refused(path)
+    assert text.startswith(f"{path}: not an HDF5 file, damaged or cut short (")
+    assert text.endswith("; save the model again")
 
 
 def test_a_zip_that_is_something_else(tmp_path):
@@ -150,7 +159,7 @@ def test_a_layer_instead_of_a_model(tmp_path):
     layer = L.Dense(3)
     layer.build((None, 4))
     keras.saving.save_model(layer, path)
-    assert refused(path) == f"{path}: holds a Dense, expected a keras.Model"
+    assert refused(path) == f"{path}: holds an object of the class Dense, expected a keras.Model"
 
 
 def test_code_in_the_file_runs_only_for_who_trusts_it(tmp_path):
@@ -167,7 +176,7 @@ def test_code_in_the_file_runs_only_for_who_trusts_it(tmp_path):
 def test_a_folder(tmp_path):
     with pytest.raises(InputError) as caught:
         load_model(tmp_path)
-    assert str(caught.value) == f"model file {tmp_path} is a folder; give the path of a .keras file"
+    assert str(caught.value) == f"model file {tmp_path} is a folder; give the path of a .keras or .h5 file"
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from kompakt.errors import InputError
 from kompakt.evaluate import evaluate
 from kompakt.intervals import mcnemar, paired_interval
 from kompakt.records import from_json, to_json
-from kompakt.records_evaluation import Difference, Evaluation
+from kompakt.records_evaluation import Evaluation, EvaluationDifference
 from kompakt.versus import compare_evaluations
 
 Y = np.arange(200) % 2
@@ -87,7 +87,7 @@ def test_a_metric_that_is_no_mean_is_drawn_in_pairs():
     bad.set_weights([np.array([[3.0], [3.0]]), np.zeros(1)])
     found = compare_evaluations(evaluate(bad, (x, y), metrics="AUC"), evaluate(good, (x, y), metrics="AUC"))
     assert found.value > 0 and 0 < found.low < found.high and found.told_apart
-    assert found.interval == "percentile bootstrap, 500 resamples"
+    assert found.interval == "expanded percentile bootstrap, 500 resamples"
 
 
 def test_samples_of_several_places_have_no_test_of_right_or_wrong():
@@ -102,7 +102,7 @@ def test_samples_of_several_places_have_no_test_of_right_or_wrong():
 def test_it_is_the_same_each_time_and_goes_to_json():
     first, second, *_ = regressors()
     found = compare_evaluations(first, second, seed=4)
-    assert found == compare_evaluations(first, second, seed=4) == from_json(Difference, to_json(found))
+    assert found == compare_evaluations(first, second, seed=4) == from_json(EvaluationDifference, to_json(found))
     assert found != compare_evaluations(first, second, seed=5)
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from kompakt.export_all import export_all as export_all
     from kompakt.inspect import analyzer as analyzer
     from kompakt.inspect import inspect as inspect
-    from kompakt.loading import load_model as load_model
+    from kompakt.known import load_model as load_model
     from kompakt.profile import compare_latency as compare_latency
     from kompakt.profile import profile as profile
     from kompakt.quantization import quantize as quantize
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from kompakt.records import Artifact as Artifact
     from kompakt.records import Deployment as Deployment
     from kompakt.records import Encoding as Encoding
+    from kompakt.records_difference import EvaluationDifference as EvaluationDifference
     from kompakt.records_evaluation import Comparison as Comparison
-    from kompakt.records_evaluation import Difference as Difference
     from kompakt.records_evaluation import Evaluation as Evaluation
     from kompakt.repairs.batchnorm import reestimate_batchnorm as reestimate_batchnorm
     from kompakt.repairs.bias import correct_bias as correct_bias
@@ -99,8 +99,8 @@ _HOME = {
     "Deployment": "records",
     "Encoding": "records",
     "Comparison": "records_evaluation",
-    "Difference": "records_evaluation",
     "Evaluation": "records_evaluation",
+    "EvaluationDifference": "records_difference",
     "analyzer": "inspect",
     "inspect": "inspect",
     "optimize": "run",
@@ -124,7 +124,7 @@ _HOME = {
     "student": "student",
     "cluster": "techniques",
     "prune": "techniques",
-    "load_model": "loading",
+    "load_model": "known",
     "load_data": "data",
     "callbacks": "",
     "distillation": "",
@@ -167,4 +167,4 @@ def __dir__() -> list[str]:
 
 if "keras" in sys.modules:
     # Keras is there already, so that it costs nothing to tell it the classes of saved models.
-    importlib.import_module("kompakt.loading")
+    importlib.import_module("kompakt.known")

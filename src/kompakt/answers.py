@@ -123,11 +123,11 @@ def _length(data: Any) -> int | None:
         return None
 
 
-def answers(judged: Subject, data: Labelled, *, threads: int, report: Report) -> Answers:
+def answers(judged: Subject, data: Labelled, *, workers: int, report: Report) -> Answers:
     """Run ``judged`` on all of ``data``; everything it gives is held in memory.
 
     Args:
-        threads: batches that are computed at once, each in a process of its own; a Keras model uses all cores anyway.
+        workers: batches that are computed at once, each in a process of its own; a Keras model uses all cores anyway.
 
     Raises:
         InputError: no samples, or labels that do not belong to the outputs.
@@ -135,7 +135,7 @@ def answers(judged: Subject, data: Labelled, *, threads: int, report: Report) ->
     """
     rows: list[tuple[Outputs, list[Array]]] = []
     work = _work(judged)
-    several = threads if judged.timer is not None else 1
+    several = workers if judged.path is not None else 1
     for done, made in enumerate(_mapped(work, data.pairs(), several), 1):
         rows.append(made)
         report(f"running {judged.name}", done / data.batches if data.batches else None)
@@ -178,16 +178,16 @@ def _labels(given: Any, outputs: Sequence[Array], names: Sequence[str] | None) -
     return found
 
 
-def _mapped(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
-    """``map``, of which ``threads`` run at once; as many more wait, not all that there are."""
-    if threads == 1:
+def _mapped(work: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
+    """``map``, of which ``workers`` run at once; as many more wait, not all that there are."""
+    if workers == 1:
         yield from map(work, items)
         return
-    with lanes(threads) as pool:
+    with lanes(workers) as pool:
         waiting: deque[Any] = deque()
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) >= 2 * threads:
+            if len(waiting) >= 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import logging
@@ -25,6 +26,8 @@ log = logging.getLogger("kompakt")
 def write_atomic(path: str | Path, data: bytes | str) -> Path:
     """Write ``data`` (text as UTF-8) to ``path`` through a temporary file beside it and a rename.
 
+    A symbolic link stays one: what it points at is written.
+
     Raises:
         InputError: the folder cannot be made or written.
 
@@ -35,20 +38,31 @@ def write_atomic(path: str | Path, data: bytes | str) -> Path:
     """
     path = Path(path)
     content = data.encode() if isinstance(data, str) else data
-    writable_folder(path.parent)
+    place = _pointed_at(path)
+    writable_folder(place.parent)
     # Named before it is made: an interrupt between the two must leave nothing behind.
-    beside = path.parent / f".{path.name[:40]}.{secrets.token_hex(4)}.tmp"
+    beside = place.parent / f".{place.name[:40]}.{secrets.token_hex(4)}.tmp"
     try:
         with beside.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        beside.replace(place)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from None
     finally:
         beside.unlink(missing_ok=True)
     return path
+
+
+def _pointed_at(path: Path) -> Path:
+    """``path``, or what it points at where it is a symbolic link."""
+    if not os.path.islink(path):
+        return path
+    place = Path(os.path.realpath(path))
+    if os.path.islink(place):  # of links in a ring the system's answer is one of them
+        raise InputError(f"cannot write {path}: {os.strerror(errno.ELOOP)}; choose another place")
+    return place
 
 
 @contextmanager
@@ -144,4 +158,6 @@ def read_file(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; give the path of a .tflite file") from None
+        raise InputError(
+            f"cannot read {path}: {error.strerror}; give the path of a file that is there and can be read"
+        ) from None

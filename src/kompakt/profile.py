@@ -14,11 +14,12 @@ import keras
 from kompakt.cost import LayerCost, layer_costs
 from kompakt.errors import InputError
 from kompakt.files import gzip_bytes
-from kompakt.measure import in_turn, ratio_of, timing, typical
 from kompakt.profiling.limits import macs_by_kind, roofline, with_bounds
+from kompakt.profiling.pairs import alone, in_pairs
+from kompakt.profiling.profiled import Profiled, profiled_at
+from kompakt.profiling.related import check_related
 from kompakt.profiling.rows import layer_rows
 from kompakt.profiling.starts import cold_start, first_runs, memory
-from kompakt.profiling.subject import Subject, subject_at
 from kompakt.progress import Report, shown
 from kompakt.records import Artifact
 from kompakt.records_profile import LatencyRatio, Operators, Profile, Timing
@@ -26,9 +27,6 @@ from kompakt.targets.machine import bandwidth, peak
 
 ROUNDS, PAIRED = 15, 30
 """Readings of a latency, and of a ratio of two."""
-
-SITTINGS = 3
-"""Pairs of processes that share the rounds of a ratio: where one lies in memory makes it up to 1 % faster."""
 
 
 def profile(
@@ -58,7 +56,8 @@ def profile(
         seed: of random inputs. progress: show a bar, or a report to hand on to.
 
     Raises:
-        InputError: the artifact is missing or broken, takes other inputs, or its runtime is not installed.
+        InputError: the artifact is missing or broken, takes other inputs, is none of ``model``, or its runtime is not
+            installed.
 
     Example:
         >>> import tempfile, kompakt as kp
@@ -71,8 +70,10 @@ def profile(
     counts = _checked(threads, rounds)
     with shown(progress) as report:
         report("reading the file", 0.0)
-        subject = subject_at(artifact, inputs, seed)
-        sitting = _Sitting(subject, None if model is None else layer_costs(model), rounds, seed)
+        profiled = profiled_at(artifact, inputs, seed)
+        sitting = _Sitting(profiled, None if model is None else layer_costs(model), rounds, seed)
+        if model is not None:
+            sitting.check(model)
         if inputs is None:
             sitting.notes.append(f"inputs are random numbers, seed {seed}")
         return sitting.profile(counts, operators, report)
@@ -81,38 +82,43 @@ def profile(
 class _Sitting:
     """One artifact under measurement. What it finds out on the way that must not be silent goes into its lists."""
 
-    def __init__(self, subject: Subject, costs: Sequence[LayerCost] | None, rounds: int, seed: int) -> None:
-        self.subject, self.costs, self.rounds, self.seed = subject, costs, rounds, seed
+    def __init__(self, profiled: Profiled, costs: Sequence[LayerCost] | None, rounds: int, seed: int) -> None:
+        self.profiled, self.costs, self.rounds, self.seed = profiled, costs, rounds, seed
         self.notes: list[str] = []
         self.missing: list[str] = []
-        self.work = subject.profiler.work(subject.data)
+        self.work = profiled.profiler.work(profiled.data)
+        self.stored = profiled.profiler.stored(profiled.data)
+
+    def check(self, model: keras.Model) -> None:
+        """Raise where the artifact is none of ``model``; note where that cannot be told."""
+        note = check_related(model, self.profiled.ends, self.stored, self.profiled.path)
+        self.notes += [note] if note else []
 
     def profile(self, threads: Sequence[int], operators: bool, report: Report) -> Profile:
-        subject = self.subject
+        profiled = self.profiled
         report("timing runs", 0.1)
         times = [self._timing(n) for n in self._possible(threads)]
         report("starting it afresh", 0.4)
-        starts = first_runs(subject)
-        found = memory(starts, subject.profiler.arena(subject.data))
+        starts = first_runs(profiled)
+        found = memory(starts, profiled.profiler.arena(profiled.data))
         if found.growth is None:
             self.missing.append("peak memory: this system does not tell it")
         report("reading weights", 0.6)
-        stored = subject.profiler.stored(subject.data)
-        rows = layer_rows(self.costs, self.work, stored)
-        held = sum(each.bytes for each in stored)
+        rows = layer_rows(self.costs, self.work, self.stored)
+        held = sum(each.bytes for each in self.stored)
         report("measuring the machine", 0.7)
         macs = self._macs_of_a_run()
         roofs = [self._roofline(macs, held, each) for each in times] if macs else []
         report("timing operators", 0.8)
         return Profile(
-            path=subject.path,
-            target=subject.target,
+            path=profiled.path,
+            target=profiled.target,
             machine=machine(),
-            batch=subject.batch,
-            bytes=subject.bytes,
-            gzip_bytes=sum(map(gzip_bytes, subject.shipped)),
+            batch=profiled.batch,
+            bytes=profiled.bytes,
+            gzip_bytes=sum(map(gzip_bytes, profiled.shipped)),
             weight_bytes=held,
-            other_bytes=subject.bytes - held,
+            other_bytes=profiled.bytes - held,
             entropy_bytes=sum(row.bound for row in rows.layers),
             table_bytes=rows.table_bytes,
             macs=self._macs_of_a_sample(),
@@ -129,14 +135,13 @@ class _Sitting:
         )
 
     def _possible(self, threads: Sequence[int]) -> Sequence[int]:
-        if self.subject.profiler.threads or set(threads) == {1}:
+        if self.profiled.profiler.threads or set(threads) == {1}:
             return threads
-        self.missing.append(f"latency on several threads: the runtime of {self.subject.target} works on one")
+        self.missing.append(f"latency on several threads: the runtime of {self.profiled.target} works on one")
         return (1,)
 
     def _timing(self, threads: int) -> Timing:
-        laps = self.subject.profiler.laps(self.subject.data, self.subject.inputs, threads=threads)
-        return timing(laps, threads=threads, rounds=self.rounds)
+        return alone(self.profiled, threads=threads, rounds=self.rounds)
 
     def _macs_of_a_run(self) -> dict[str, int]:
         """Kind of arithmetic -> multiply-accumulates of one run; {} where nothing is known of them."""
@@ -146,9 +151,9 @@ class _Sitting:
                 self.notes.append(f"multiply-accumulates in {', '.join(unknown)} are not counted: give the model")
             return macs_by_kind(self.work)
         if self.costs is None:
-            self.missing.append(f"multiply-accumulates: the files of {self.subject.target} do not say; give the model")
+            self.missing.append(f"multiply-accumulates: the files of {self.profiled.target} do not say; give the model")
             return {}
-        return {"float32": self.subject.batch * sum(cost.macs or 0 for cost in self.costs)}
+        return {"float32": self.profiled.batch * sum(cost.macs or 0 for cost in self.costs)}
 
     def _macs_of_a_sample(self) -> int | None:
         if self.costs is not None:
@@ -156,12 +161,12 @@ class _Sitting:
             if unknown:
                 self.notes.append(f"multiply-accumulates are not known of {', '.join(unknown)}")
             return sum(cost.macs or 0 for cost in self.costs)
-        return None if self.work is None else sum(each.macs or 0 for each in self.work) // self.subject.batch
+        return None if self.work is None else sum(each.macs or 0 for each in self.work) // self.profiled.batch
 
     def _roofline(self, macs: dict[str, int], held: int, each: Timing) -> Any:
         return roofline(
             macs,
-            held + self.subject.input_bytes,
+            held + self.profiled.input_bytes,
             each.minimum,
             partial(peak, threads=each.threads),
             partial(bandwidth, threads=each.threads),
@@ -169,9 +174,9 @@ class _Sitting:
         )
 
     def _operators(self, threads: int) -> Operators | None:
-        subject, work = self.subject, self.work
+        profiled, work = self.profiled, self.work
         try:
-            found = subject.profiler.operators(subject.data, subject.inputs, threads=threads, rounds=self.rounds)
+            found = profiled.profiler.operators(profiled.data, profiled.inputs, threads=threads, rounds=self.rounds)
         except InputError as error:
             self.missing.append(str(error))
             return None
@@ -208,36 +213,8 @@ def compare_latency(
         True
     """
     (count,) = _checked([threads], rounds)
-    sides = [subject_at(each, inputs, seed) for each in (artifact, other)]
-    shares = [rounds * (i + 1) // SITTINGS - rounds * i // SITTINGS for i in range(SITTINGS)]
-    read = [_sitting_of_two(sides, count, share) for share in shares if share]
-    found = ratio_of([x for mine, _ in read for x in mine], [x for _, others in read for x in others])
-    return LatencyRatio(
-        path=sides[0].path,
-        other=sides[1].path,
-        threads=count,
-        rounds=rounds,
-        ratio=found.ratio,
-        spread=found.spread,
-        low=found.low,
-        high=found.high,
-        milliseconds=found.milliseconds,
-        other_milliseconds=found.other,
-    )
-
-
-def _sitting_of_two(sides: Sequence[Subject], threads: int, rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds of one run of each side, in processes that are ended afterwards."""
-    words = [f"side {i}" for i in range(len(sides))]
-    try:
-        laps = [
-            side.profiler.laps(side.data, side.inputs, threads=threads, process=word)
-            for side, word in zip(sides, words, strict=True)
-        ]
-        return in_turn(*map(typical, laps), rounds=rounds)
-    finally:
-        for side, word in zip(sides, words, strict=True):
-            side.profiler.end(threads=threads, process=word)
+    sides = [profiled_at(each, inputs, seed) for each in (artifact, other)]
+    return in_pairs(*sides, threads=count, rounds=rounds)
 
 
 def _checked(threads: Sequence[int] | None, rounds: int) -> tuple[int, ...]:

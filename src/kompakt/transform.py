@@ -40,6 +40,9 @@ class Transform(keras.layers.Layer):  # type: ignore[misc]
     trains_alone = True
     """Whether training needs nothing but ``fit``; False where ``callbacks.Update`` must drive the state."""
 
+    driver = "kompakt.callbacks.Update()"
+    """The callback that drives the state, as an error names it."""
+
     on_weights = True
     """Whether it belongs on weights (True) or on activations too (False)."""
 
@@ -149,7 +152,7 @@ class Transform(keras.layers.Layer):  # type: ignore[misc]
         if training and not (tracing or self.trains_alone or self.frozen or self.driven):
             raise InputError(
                 f"training a model with {type(self).__name__} needs its callback: "
-                "pass callbacks=[kompakt.callbacks.Update()] to fit (or call its hooks in your own loop)"
+                f"pass callbacks=[{self.driver}] to fit (or call its hooks in your own loop)"
             )
 
     def compute_output_shape(self, shape: Sequence[int]) -> Sequence[int]:

@@ -76,11 +76,42 @@ def test_several_files(run, given):
     ]
 
 
+def other(shape=(6,), sizes=(8, 3), names=("hidden", "logits")):
+    parts = [L.Dense(size, name=name) for size, name in zip(sizes, names, strict=True)]
+    return keras.Sequential([keras.Input(shape), *parts], name="other")
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (other(shape=(7,)), "the model takes (7), the file (6)"),
+        (other(shape=(3, 6)), "the model takes (3, 6), the file (6)"),
+        (other(sizes=(9, 5)), "hidden/kernel has 48 values in the file, 54 in the model"),
+        (other(sizes=(9, 5), names=("a", "b")), "the file has no weight of 54 values, as a/kernel of the model"),
+    ],
+    ids=["inputs", "dimensions", "sizes", "names"],
+)
+@pytest.mark.parametrize("mode", ["float", "int8"])
+def test_a_model_that_the_file_does_not_come_from_is_refused(run, given, tmp_path, model, mode, text):
+    """Its parameters and multiply-accumulates were shown as those of the file."""
+    model.save(tmp_path / "other.keras")
+    code, out, err = run(given / f"{mode}.tflite", *QUICK, "--model", "other.keras")
+    file = given / f"{mode}.tflite"
+    assert (code, out) == (2, "")
+    assert err == f"kompakt: {file}: is not made of this model: {text}; give the model it came from\n"
+
+
+def test_a_model_whose_layers_are_called_otherwise_is_noted(run, given, tmp_path):
+    other(names=("a", "b")).save(tmp_path / "other.keras")
+    code, out, _ = run(given / "float.tflite", *QUICK, "--model", "other.keras")
+    assert code == 0 and "cannot be told by names" in " ".join(out.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (["nothing.tflite"], "kompakt: cannot read nothing.tflite: No such file"),
-        (["{}/m.keras"], "expected an artifact of one of tflite"),
+        (["{}/m.keras"], "not a Keras model: make one of it with kompakt export"),
         (["{}/int8.tflite", "--rounds", "1"], "kompakt: rounds=1: expected 2 or more"),
         (["{}/int8.tflite", "--threads", "0"], "kompakt: threads=[0]: expected whole numbers from 1 on"),
     ],

@@ -53,7 +53,7 @@ def run(capsys, monkeypatch, folder):
 def test_a_summary(run):
     code, out, err = run("int8.tflite")
     assert code == 0 and err == ""
-    for text in ("int8.tflite: tflite, ", "FULLY_CONNECTED", "1 RELU", "a/kernel", "b/output", "quantization  int8"):
+    for text in ("int8.tflite: tflite, ", "FULLY_CONNECTED", "1 RELU", "a/kernel", "b/output", "quantization   int8"):
         assert text in out
     assert max(map(len, out.splitlines())) <= 80
 
@@ -76,6 +76,19 @@ def test_a_difference(run):
     code, out, _ = run("float.tflite", "--against", "int8.tflite")
     assert code == 0 and "FLOAT32" in out and "differ, by up" in out
     assert "no difference" in run("float.tflite", "--against", "float.tflite")[1]
+
+
+def test_a_target_holds_for_every_view(run, folder):
+    """``--target`` was ignored with ``--against`` and ``--analyzer``."""
+    (folder / "other.bin").write_bytes((folder / "int8.tflite").read_bytes())
+    assert "FULLY_CONNECTED" in run("other.bin", "--analyzer", "--target", "tflite")[1]
+    assert "no difference" in run("other.bin", "--against", "int8.tflite", "--target", "tflite")[1]
+    for options in ((), ("--against", "float.tflite"), ("--analyzer",)):
+        code, out, err = run("int8.tflite", *options, "--target", "onnx")
+        assert code == 2 and out == "" and err.count("\n") == 1
+        assert run("int8.tflite", *options, "--target", "coreml")[2].startswith(
+            "kompakt: --target 'coreml': expected one"
+        )
 
 
 def test_the_analyzer(run):

@@ -141,7 +141,7 @@ def test_a_pattern_comes_back_from_its_config(pattern):
         ("2-4", "pattern '2-4': expected one like '2:4', '1x16', 'channels' or 'unstructured'"),
         ("4:2", r"NofM\(4, 2\): expected 0 < n < m, such as NofM\(2, 4\): 2 of every 4 are zero"),
         ("0x4", r"Block\(0, 4\): expected both 1 or more, such as Block\(1, 16\)"),
-        ({"name": "Blocks"}, "unknown pattern 'Blocks'; known: Unstructured, NofM, Block, Channels"),
+        ({"name": "Blocks"}, "unknown pattern 'Blocks'; known: Unstructured, NofM, Block, MaxBlock, Channels"),
         ({"name": "Block", "row": 1}, "pattern Block: .*unexpected keyword argument 'row'"),
     ],
 )

@@ -12,7 +12,7 @@ ABOUT = "carry out a recipe on a model"
 
 def options(command: ArgumentParser) -> None:
     """What the command takes."""
-    command.add_argument("model", metavar="MODEL.keras", help="float model")
+    command.add_argument("model", metavar="MODEL.keras", help="float model, .keras or .h5")
     command.add_argument("--recipe", required=True, metavar="NAME|FILE", help="see: kompakt recipes")
     data_option(command)
     command.add_argument(
@@ -28,6 +28,18 @@ def options(command: ArgumentParser) -> None:
     command.add_argument("--tensorboard", metavar="DIR", help="write what training does there, for TensorBoard")
     command.add_argument("--restart", action="store_true", help="do not take up what an earlier run finished")
     trust_option(command)
+
+
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_data, check_model, check_target
+    from kompakt.recipe_files import read_recipe
+
+    read_recipe(options.recipe)
+    check_target(options.target)
+    check_model(options.model)
+    check_model(options.teacher)
+    check_data(options.data)
 
 
 def run(options: Namespace) -> int:

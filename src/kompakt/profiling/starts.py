@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from kompakt.profiling.subject import Subject
+from kompakt.profiling.profiled import Profiled
 from kompakt.records_profile import ColdStart, Memory
 from kompakt.targets.profiler import FirstRun
 
@@ -14,12 +14,12 @@ STARTS, ENOUGH = 3, 5.0
 """Processes that are begun, and seconds after which no more are."""
 
 
-def first_runs(subject: Subject) -> list[FirstRun]:
+def first_runs(profiled: Profiled) -> list[FirstRun]:
     """What several processes took, one after the other."""
     begun = time.perf_counter()
     found: list[FirstRun] = []
     while len(found) < STARTS and (not found or time.perf_counter() - begun < ENOUGH):
-        found.append(subject.profiler.first_run(subject.data, subject.inputs))
+        found.append(profiled.profiler.first_run(profiled.data, profiled.inputs))
     return found
 
 

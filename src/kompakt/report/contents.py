@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kompakt.contents import Contents, Grid, Subgraph, TensorFact
-from kompakt.report.terminal import MISSING, cells, folded_table, lines
+from kompakt.report.terminal import MISSING, Lines, folded_table, lines, plain_cells
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from rich.text import Text
 
 LARGEST = 16
 """Constants that a summary has; ``--tensors`` has all."""
 
 SHOWN = ("quantization", "io", "recipe", "seed", "source_sha256", "versions")
 """What a summary has of kompakt's note. Inputs, outputs and weights stand in tables anyhow."""
-
-WIDTH = 62
-"""Columns of an entry of the note."""
 
 VALUES = (
     "zeros: that stand for 0. values / ch.: different ones, the most in any channel; in all where a tensor has no "
@@ -29,7 +24,7 @@ VALUES = (
 MEMORY = "bytes: in brackets what a computed tensor takes in memory. "
 
 
-def summary(contents: Contents) -> Iterator[Text | Table]:
+def summary(contents: Contents) -> Iterator[Lines | Table]:
     """What it is, where it comes from, its ends, operators and largest constants, and what is amiss."""
     yield lines(_headline(contents))
     yield ends_table(contents)
@@ -45,17 +40,16 @@ def _headline(contents: Contents) -> list[str]:
     size = f"{contents.bytes:,} bytes, constants {contents.constant_bytes:,}"
     told = [f"{contents.path}: {contents.target}, {size}"]
     note = {name: _plain(name, text) for name, text in contents.note.items() if name.rpartition(": ")[2] in SHOWN}
-    for name, text in note.items():
-        first, *more = textwrap.wrap(text, WIDTH) or [""]
-        told += [f"  {name:<13} {first}", *(" " * 16 + each for each in more)]
+    rows = list(note.items())
+    if len(contents.subgraphs) > 1:
+        rows.append(("subgraphs", ", ".join(part.name for part in contents.subgraphs)))
+    for each in contents.signatures:
+        ends = [", ".join(names) or MISSING for names in (each.inputs, each.outputs)]
+        rows.append(("signature", f"{each.name}: {' -> '.join(ends)}"))
     if not contents.note:
         told.append("  no note of kompakt in it: another program made it")
-    if len(contents.subgraphs) > 1:
-        told.append(f"  subgraphs     {', '.join(part.name for part in contents.subgraphs)}")
-    told += [
-        f"  signature     {each.name}: {', '.join(each.inputs) or MISSING} -> {', '.join(each.outputs) or MISSING}"
-        for each in contents.signatures
-    ]
+    longest = max((len(name) for name, _ in rows), default=0)
+    told += [f"  {name:<{longest}}  {text}" for name, text in rows]
     return told
 
 
@@ -87,7 +81,7 @@ def ends_table(contents: Contents) -> Table:
     columns = {"": "left", "name": "left", "type": "left", "shape": "left", "scale": "right", "zero\npoint": "right"}
     table = folded_table("inputs and outputs", columns, [tensor.name for _, tensor in ends])
     for side, tensor in ends:
-        table.add_row(*cells([side, tensor.name, tensor.dtype, tensor.text_shape, *grid_text(tensor.grid)]))
+        table.add_row(*plain_cells([side, tensor.name, tensor.dtype, tensor.text_shape, *grid_text(tensor.grid)]))
     return table
 
 
@@ -99,7 +93,7 @@ def census_table(contents: Contents) -> Table:
     for name, count in contents.operators.items():
         fused = [op.activation for op in everything if op.name == name and op.activation]
         texts = [f"{fused.count(each)} {each}" for each in dict.fromkeys(fused)]
-        table.add_row(*cells([name, f"{count}", ", ".join(texts)]))
+        table.add_row(*plain_cells([name, f"{count}", ", ".join(texts)]))
     return table
 
 
@@ -112,7 +106,9 @@ def weights_table(contents: Contents, most: int = LARGEST) -> Table:
     table = folded_table(title, columns, [tensor.name for tensor in found[:most]])
     for tensor in found[:most]:
         scale = _two_lines(grid_text(tensor.grid)[0])
-        table.add_row(*cells([tensor.name, _kind(tensor), tensor.text_shape, _bytes(tensor), *_values(tensor), scale]))
+        table.add_row(
+            *plain_cells([tensor.name, _kind(tensor), tensor.text_shape, _bytes(tensor), *_values(tensor), scale])
+        )
     table.caption = VALUES
     return table
 
@@ -129,7 +125,7 @@ def tensors_tables(contents: Contents) -> Iterator[Table]:
             scale, point = grid_text(tensor.grid)
             grid = [*_two_lines(scale), *([f"zero {point}"] if point not in (MISSING, "0") else [])]
             kind = [_kind(tensor), tensor.text_shape]
-            table.add_row(*cells([f"{tensor.index}", tensor.name, kind, size, *_values(tensor), grid]))
+            table.add_row(*plain_cells([f"{tensor.index}", tensor.name, kind, size, *_values(tensor), grid]))
         table.caption = MEMORY + VALUES + " zero: the zero point where it is not 0."
         yield table
 
@@ -144,7 +140,7 @@ def operators_tables(contents: Contents) -> Iterator[Table]:
             reads = [_tensor(part, i)[0] for i in op.inputs]
             makes = [line for i in op.outputs for line in _tensor(part, i)]
             options = [f"{key} {text}" for key, text in op.options.items()]
-            table.add_row(*cells([f"{op.index}", name, reads, makes, options]))
+            table.add_row(*plain_cells([f"{op.index}", name, reads, makes, options]))
         yield table
 
 

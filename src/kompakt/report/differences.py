@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from kompakt.changes import ArtifactDifference, OperatorDifference, TensorDifference
 from kompakt.contents import OperatorFact, TensorFact
 from kompakt.report.contents import grid_text
-from kompakt.report.terminal import MISSING, cells, folded_table, lines, shortened
+from kompakt.report.terminal import MISSING, Lines, folded_table, lines, plain_cells, shortened
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from rich.text import Text
 
 
-def difference_tables(found: ArtifactDifference) -> Iterator[Text | Table]:
+def difference_tables(found: ArtifactDifference) -> Iterator[Lines | Table]:
     """The differences, or a line that there are none."""
     yield lines([f"{found.before}: {found.bytes[0]:,} bytes", f"{found.after}: {found.bytes[1]:,} bytes"])
     if found.same:
@@ -44,7 +43,7 @@ def _changes(title: str, rows: list[Row]) -> Table:
     last = ""
     for name, what, before, after in rows:
         texts = ["" if what and name == last else name, what, before, after]
-        table.add_row(*cells(texts if "what" in columns else [name, before, after]))
+        table.add_row(*plain_cells(texts if "what" in columns else [name, before, after]))
         last = name
     return table
 

@@ -12,17 +12,19 @@ import numpy as np
 from keras import ops, tree
 
 from kompakt.attach import Transformed, attach, finalize, wrap_layer, wrapped
+from kompakt.copies import copy_layer
 from kompakt.errors import InputError
-from kompakt.graph import copy_layer, copy_model
+from kompakt.graph import copy_model
 from kompakt.planning import carry
-from kompakt.sites import attachable_slots, check_built, units, weight_slots
+from kompakt.sites import attachable_slots, check_built, finite_fault, units, weight_slots
 from kompakt.transform import Chain, Transform
 
 log = logging.getLogger("kompakt")
 
 Layer = Any
 Make = Callable[[Layer], Sequence[Transform]]
-"""New transforms for the tensors of a layer, which may not be built; the last one is the technique's own."""
+"""New transforms for the tensors of a layer, which may not be built; the last one is the technique's own. None of them
+where the layer is left as it is."""
 
 
 @keras.saving.register_keras_serializable(package="kompakt")
@@ -132,12 +134,12 @@ def wrap(given: Any, make: Make, kind: type[TransformedLater] = TransformedLater
     if not isinstance(given, keras.layers.Layer):
         raise InputError(f"received {type(given).__name__}, expected a Keras model, a layer or a list of layers")
     made = make(given)
-    if isinstance(given, keras.layers.InputLayer) or _has(given, made):
+    if isinstance(given, keras.layers.InputLayer) or not made or _has(given, made):
         return given
     if not given.built:
         return kind(given, made, **kwargs)
     inner = getattr(given, "transformed_layer", given)
-    wanted = {slot: list(map(copy_layer, made)) for slot in _fitting(inner, kind.slots_of(inner), made)}
+    wanted = {slot: _copies(made, slot) for slot in _fitting(inner, kind.slots_of(inner), made)}
     return wrap_layer(given, wanted) if wanted else copy_layer(given)
 
 
@@ -151,16 +153,18 @@ def _wrap_model(model: keras.Model, make: Make, kind: type[TransformedLater]) ->
     wanted = {name: list(kept) for name, kept in keeps.items()}
     for unit, layer in units(plain).items():
         inner = getattr(layer, "transformed_layer", layer)
-        for slot in [] if unit in same else _fitting(inner, kind.slots_of(inner), made[unit]):
-            wanted.setdefault(f"{unit}/{slot}" if unit else slot, []).extend(made[unit])
+        for slot in [] if unit in same or not made[unit] else _fitting(inner, kind.slots_of(inner), made[unit]):
+            wanted.setdefault(f"{unit}/{slot}" if unit else slot, []).extend(_copies(made[unit], slot))
     if not same and sum(map(len, wanted.values())) == sum(map(len, keeps.values())):
-        what = next(iter(made.values()))[-1].name if made else "transform"
+        what = next((each[-1].name for each in made.values() if each), "transform")
         raise InputError(f"the model {model.name!r} has no layer with weights to {what}")
     return attach(plain, wanted)
 
 
 def _has(layer: Layer, made: Sequence[Transform]) -> bool:
     """Whether ``layer`` has the last of the transforms, or is to get one of its kind when it is built."""
+    if not made:
+        return False
     kind = type(made[-1])
     if isinstance(layer, TransformedLater) and not layer.built:
         return any(planned["class_name"] == kind.__name__ for planned in layer.planned)
@@ -198,16 +202,25 @@ def _chains(layer: Layer, slots: Sequence[str], made: Sequence[Transform]) -> di
     known = attachable_slots(layer)
     chains = {}
     for slot in _fitting(layer, slots, made):
-        chain = Chain(list(map(copy_layer, made)))
+        chain = Chain(_copies(made, slot))
         chain.prepare(ops.convert_to_tensor(known[slot][1]), known[slot][2])
         chains[slot] = chain
     return chains
+
+
+def _copies(made: Sequence[Transform], slot: str) -> list[Transform]:
+    """Copies for one tensor, named after it: in an .h5 file no two variables of a layer may have one name."""
+    end = slot.replace("/", "_")
+    return [copy_layer(each, change=lambda config: {**config, "name": f"{config['name']}_{end}"}) for each in made]
 
 
 def _fitting(layer: Layer, slots: Sequence[str], made: Sequence[Transform]) -> list[str]:
     """Those of the slots whose tensors can have the transforms; of the others it is logged why not."""
     known, found = attachable_slots(layer), []
     for slot in slots:
+        fault = finite_fault(known[slot][1])
+        if fault:
+            raise InputError(f"{layer.name}/{slot}: {fault}; go back to weights from before them")
         reasons = [each.unfit(known[slot][1].shape, known[slot][2]) for each in made]
         reason = next((reason for reason in reasons if reason is not None), None)
         if reason is None:

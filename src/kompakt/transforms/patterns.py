@@ -20,8 +20,8 @@ class Pattern(ABC):
     r"""Groups of weights that are kept or masked together.
 
     A share :math:`s` of the :math:`G` groups is masked: :math:`\lfloor s G + 1/2 \rfloor` of them, exactly, those of
-    the lowest score, but never all for a share below 1; the score of a group is the mean over its weights. Kernels
-    are seen in TFLite's layout, (output channels, places, input channels).
+    the lowest score, but never all for a share below 1; the score of a group is the mean over its weights (of a
+    ``MaxBlock`` the largest). Kernels are seen in TFLite's layout, (output channels, places, input channels).
     """
 
     along_inputs: ClassVar[bool] = False
@@ -149,16 +149,36 @@ class Block(Pattern):
         return total / count
 
     def _sums(self, rows: Tensor) -> Tensor:
+        return ops.sum(self._tiles(rows, 0.0), axis=(1, 4))
+
+    def _tiles(self, rows: Tensor, fill: float) -> Tensor:
+        """(blocks down, rows, places, blocks right, columns); ``fill`` is where blocks at the edge are smaller."""
         outputs, places, inputs = (int(n) for n in rows.shape)
         down, right = -outputs % self.rows, -inputs % self.columns
-        padded = ops.pad(rows, [(0, down), (0, 0), (0, right)])
+        padded = ops.pad(rows, [(0, down), (0, 0), (0, right)], constant_values=fill)
         shape = ((outputs + down) // self.rows, self.rows, places, (inputs + right) // self.columns, self.columns)
-        return ops.sum(ops.reshape(padded, shape), axis=(1, 4))
+        return ops.reshape(padded, shape)
 
     def spread(self, mask: Tensor, shape: Sequence[int], axis: Sequence[int]) -> Tensor:
         outputs, _, inputs = (int(n) for n in rows_of(ops.zeros(shape), axis).shape)
         wide = ops.repeat(ops.repeat(mask, self.rows, axis=0), self.columns, axis=2)
         return rows_back(wide[:outputs, :, :inputs], shape, axis)
+
+
+@dataclass(frozen=True)
+class MaxBlock(Block):
+    """The blocks of :class:`Block`, each with the largest score of its weights: one that matters keeps its block.
+
+    Narang, Undersander and Diamos 2017, arXiv:1711.02782, section 3.1.
+
+    Example:
+        >>> score = ops.array([[1.0, 9.0], [6.0, 0.0]])
+        >>> ops.convert_to_numpy(MaxBlock(1, 2).mask(score, 0.5, (-1,))).tolist()
+        [[0.0, 1.0], [0.0, 1.0]]
+    """
+
+    def group_scores(self, score: Tensor, axis: Sequence[int]) -> Tensor:
+        return ops.max(self._tiles(rows_of(score, axis), -math.inf), axis=(1, 4))
 
 
 @dataclass(frozen=True)
@@ -183,7 +203,7 @@ class Channels(Pattern):
         return super().unfit(shape, axis) if axis else "it has no output channels"
 
 
-PATTERNS: dict[str, type[Pattern]] = {kind.__name__: kind for kind in (Unstructured, NofM, Block, Channels)}
+PATTERNS: dict[str, type[Pattern]] = {kind.__name__: kind for kind in (Unstructured, NofM, Block, MaxBlock, Channels)}
 """Name in a recipe -> class. The contract tests run over every row."""
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kompakt.errors import InputError
-from kompakt.profiling.subject import drawn, subject_at
+from kompakt.profiling.profiled import drawn, profiled_at
 from kompakt.targets.profiler import End
 
 
@@ -23,6 +23,6 @@ def test_an_open_size_needs_samples():
 
 def test_what_is_no_artifact():
     with pytest.raises(InputError, match=r"^received bytes, expected an Artifact or the path of one"):
-        subject_at(b"TFL3", None, 0)
+        profiled_at(b"TFL3", None, 0)
     with pytest.raises(InputError, match=r"^cannot read nothing\.tflite: No such file"):
-        subject_at("nothing.tflite", None, 0)
+        profiled_at("nothing.tflite", None, 0)

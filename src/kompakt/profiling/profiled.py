@@ -18,7 +18,7 @@ from kompakt.targets.profiler import End, Profiler, find_profiler
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class Profiled:
     """An artifact and what is needed to run it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Subject:
         return sum(end.bytes * math.prod(_sizes(end, self.batch)) for end in self.ends)
 
 
-def subject_at(artifact: Artifact | str | Path, inputs: Any, seed: int) -> Subject:
+def profiled_at(artifact: Artifact | str | Path, inputs: Any, seed: int) -> Profiled:
     """The artifact, read, with ``inputs`` or random ones.
 
     Raises:
@@ -62,7 +62,7 @@ def subject_at(artifact: Artifact | str | Path, inputs: Any, seed: int) -> Subje
     place.ready()
     data, profiler = place.read(path), find_profiler(place.name)
     ends = profiler.ends(data)
-    return Subject(
+    return Profiled(
         path=str(path),
         target=place.name,
         data=data,

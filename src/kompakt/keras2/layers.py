@@ -1,0 +1,155 @@
+"""Configs of single layers, from Keras 2 to Keras 3: the table of what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from kompakt.errors import InputError
+from kompakt.keras2.mends import Mends
+
+Config = dict[str, Any]
+
+RECURRENT = ("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D")
+TRANSPOSE = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+SPATIAL = ("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+UNUSED = tuple(f"kernel_{part}" for part in ("initializer", "regularizer", "constraint"))
+ANY = object()
+"""Any value: the key never changes what is computed."""
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Keys that Keras 3 does not have, of layers of some types.
+
+    Attributes:
+        types: class names. keys: of their configs.
+        neutral: the value with which leaving the key out changes nothing; ANY where none does.
+    """
+
+    types: tuple[str, ...]
+    keys: tuple[str, ...]
+    neutral: Any = ANY
+
+
+GONE_KEYS = (
+    Gone((*DEPTHWISE, *TRANSPOSE), ("groups",), 1),
+    Gone(DEPTHWISE, UNUSED),  # its kernels have other names, and initializers of their own
+    Gone(RECURRENT, ("time_major",), False),
+    Gone(("Embedding",), ("input_length",)),  # the Input says it
+    Gone(("MultiHeadAttention",), ("query_shape", "key_shape", "value_shape")),  # the call says them
+    Gone(("StackedRNNCells",), ("reverse_state_order",), False),
+    Gone(SPATIAL, ("noise_shape",), None),
+    Gone(SPATIAL, ("trainable",)),  # it has no weights
+    Gone(("BatchNormalization",), ("renorm",), False),
+    Gone(("BatchNormalization",), ("virtual_batch_size", "adjustment"), None),
+    Gone(("BatchNormalization",), ("fused", "renorm_clipping", "renorm_momentum")),  # of no effect without renorm
+)
+
+SAME = {"BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization"}
+"""Class under the name of an early TensorFlow -> its name."""
+
+_STRIP = "a wrapper of tfmot: in Keras 2 save what tfmot.{0}.keras.strip_{1}(model) gives, and {2} it here"
+_FLOAT = "a wrapper of tfmot: save the float model that it was made from, and quantize that here"
+
+NOT_IN_KERAS_3 = {
+    "PruneLowMagnitude": _STRIP.format("sparsity", "pruning", "prune"),
+    "ClusterWeights": _STRIP.format("clustering", "clustering", "cluster"),
+    "QuantizeAnnotate": _FLOAT,
+    "QuantizeLayer": _FLOAT,
+    "QuantizeWrapper": _FLOAT,
+    "QuantizeWrapperV2": _FLOAT,
+    "CuDNNLSTM": "in Keras 2 put an LSTM with the same units in its place, load the weights and save that model",
+    "CuDNNGRU": "in Keras 2 put a GRU(reset_after=True) in its place, load the weights and save that model",
+    "LocallyConnected1D": "write the layer yourself and register it under that name",
+    "LocallyConnected2D": "write the layer yourself and register it under that name",
+    "DenseFeatures": "give the model the numbers that its feature columns make",
+    "TensorFlowOpLayer": "build the model again in Keras 3, with keras.ops in place of TensorFlow's function, and load "
+    "the weights",
+}
+"""Class that is gone -> what to do."""
+
+
+def translated(kind: str, config: Config, mends: Mends) -> tuple[str, Config]:
+    """(class name, config) of a Keras layer in the form of Keras 3.
+
+    Args:
+        kind: class name in Keras 2. config: of the layer; not changed. mends: told what is left out or replaced.
+
+    Raises:
+        InputError: leaving out what Keras 3 has not would change what the layer computes.
+
+    Example:
+        >>> mends = Mends()
+        >>> translated("DepthwiseConv2D", {"name": "dw", "kernel_size": [3, 3], "groups": 1}, mends)
+        ('DepthwiseConv2D', {'name': 'dw', 'kernel_size': [3, 3]})
+        >>> mends.lines()
+        ["dw: key 'groups' (1) left out, Keras 3 has none"]
+    """
+    name = str(config.get("name", kind))
+    bare = kind.rsplit(">", 1)[-1]
+    if bare in NOT_IN_KERAS_3:
+        raise InputError(f"layer {name!r} is a {bare}, which Keras 3 does not have: {NOT_IN_KERAS_3[bare]}")
+    kind = SAME.get(kind, kind)
+    if kind in SUCCESSORS:
+        kind, config = SUCCESSORS[kind](name, config, mends)
+    config = _spelled(kind, config)
+    for row in GONE_KEYS:
+        if kind in row.types:
+            config = _without(row, name, kind, config, mends)
+    return kind, config
+
+
+def _without(row: Gone, name: str, kind: str, config: Config, mends: Mends) -> Config:
+    gone = [key for key in row.keys if key in config]
+    for key in gone:
+        if row.neutral is not ANY and config[key] != row.neutral:
+            raise InputError(
+                f"layer {name!r} ({kind}) has {key}={config[key]!r}, which Keras 3 cannot compute; expected "
+                f"{row.neutral!r}: build the layer another way in Keras 2, and save the model again"
+            )
+    if gone:
+        told = ", ".join(f"{key!r}{_shown(config[key])}" for key in gone)
+        mends.add(name, f"key{'s' * (len(gone) > 1)} {told} left out, Keras 3 has none")
+    return {key: value for key, value in config.items() if key not in gone}
+
+
+def _shown(value: Any) -> str:
+    """A plain value in brackets."""
+    return f" ({value!r})" if isinstance(value, (int, float, str)) else ""
+
+
+def _spelled(kind: str, config: Config) -> Config:
+    """The same under the words of Keras 3."""
+    config = dict(config)
+    if kind in ("BatchNormalization", "LayerNormalization"):
+        axis = config.get("axis")
+        if isinstance(axis, (list, tuple)) and len(axis) == 1:
+            config["axis"] = axis[0]
+    if kind == "LeakyReLU" and "alpha" in config:
+        config["negative_slope"] = config.pop("alpha")
+    if kind in ("GRU", "GRUCell"):
+        config.setdefault("reset_after", False)  # the default when files did not say it
+    return config
+
+
+def _synchronized(name: str, config: Config, mends: Mends) -> tuple[str, Config]:
+    mends.add(name, "SyncBatchNormalization is BatchNormalization(synchronized=True)")
+    # The other backends refuse it; it counts in training on several devices alone.
+    return "BatchNormalization", {**config, "synchronized": keras.backend.backend() == "tensorflow"}
+
+
+def _thresholded(name: str, config: Config, mends: Mends) -> tuple[str, Config]:
+    mends.add(name, "ThresholdedReLU(theta) is ReLU(threshold=theta)")
+    return "ReLU", {**{key: value for key, value in config.items() if key != "theta"}, "threshold": config["theta"]}
+
+
+SUCCESSORS: dict[str, Callable[[str, Config, Mends], tuple[str, Config]]] = {
+    "SyncBatchNormalization": _synchronized,
+    "ThresholdedReLU": _thresholded,
+}
+"""Class that is another in Keras 3 -> its name and config there."""

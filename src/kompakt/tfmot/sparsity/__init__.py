@@ -1,0 +1,5 @@
+"""Pruning, by tfmot's names."""
+
+from kompakt.tfmot.sparsity import keras as keras
+
+__all__ = ["keras"]
