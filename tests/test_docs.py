@@ -13,6 +13,7 @@ DOCUMENTS = {
     "docs/distillation.md",
     "docs/evaluation.md",
     "docs/inspecting.md",
+    "docs/migrating.md",
     "docs/pruning.md",
     "docs/quantization.md",
     "docs/ranges.md",
@@ -26,6 +27,7 @@ MADE = {
     "docs/ranges.md": "learned.tflite",
     "docs/distillation.md": "student.tflite",
     "docs/inspecting.md": "int8.tflite",
+    "docs/migrating.md": "qat.tflite",
     "docs/watching.md": "watched.tflite",
 }
 """Document -> the last file that its code writes, where that is another."""
