@@ -411,6 +411,13 @@ def test_a_file_that_is_no_recipe(content, text, tmp_path):
     assert refused(path) == text.format(path)
 
 
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"epochs": 1' + "0" * 5000 + "}"], ids=["deep", "long"])
+def test_json_that_python_does_not_take_is_no_recipe(content, tmp_path):
+    """Brackets without end, and numbers of too many digits, ended in a traceback."""
+    (tmp_path / "r.json").write_text(content)
+    assert refused(tmp_path / "r.json").startswith(f"recipe {tmp_path}/r.json: not JSON (")
+
+
 # What a stage does
 
 

@@ -117,7 +117,7 @@ def load_ranges(model: keras.Model, path: str | Path) -> keras.Model:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; give a file from kompakt.save_ranges") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); expected a file from kompakt.save_ranges") from None
     ranges = data.get("ranges") if isinstance(data, dict) and data.get("format") == FORMAT else None
     if not isinstance(ranges, dict):

@@ -74,7 +74,7 @@ def _written(path: Path) -> tuple[str, str]:
         with zipfile.ZipFile(path) as pack:
             version = json.loads(pack.read("metadata.json")).get("keras_version", "")
             return str(version), pack.read("config.json").decode("utf-8")
-    except (KeyError, ValueError, AttributeError, OSError, zipfile.BadZipFile, zlib.error):
+    except (KeyError, ValueError, RecursionError, AttributeError, OSError, zipfile.BadZipFile, zlib.error):
         return "", ""  # Keras says what is wrong
 
 

@@ -57,5 +57,7 @@ def _json(text: str, where: str) -> Any:
 
     try:
         return json.loads(text, parse_constant=refuse)
-    except json.JSONDecodeError as error:
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # numbers of too many digits; brackets without end
         raise InputError(f"recipe {where}: not JSON ({error})") from None

@@ -58,7 +58,7 @@ def finished(record: Path, wanted: Mapping[str, str], folder: Path) -> Trial | N
         known = json.loads(record.read_text())
         trial = from_json(Trial, json.dumps(known["trial"]))
         same = all(known[name] == value for name, value in wanted.items()) and trial.artifact is not None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if not same or trial.artifact is None:
         return None

@@ -111,10 +111,10 @@ def _of_artifact(path: Path) -> Subject:
     place.ready()
     try:
         data = place.part(place.read(path), None)
+        shipped = place.shipped(data).values()
+        inputs, outputs = place.ends(data)
     except InputError as error:
         raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-    shipped = place.shipped(data).values()
-    inputs, outputs = place.ends(data)
     return Subject(
         name=str(path),
         kind=place.name,

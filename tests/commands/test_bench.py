@@ -26,6 +26,8 @@ def given(tmp_path_factory):
     np.savez(folder / "d.npz", **ARRAYS)
     for mode in ("float", "int8"):
         kp.export(model, folder / f"{mode}.tflite", quantization=mode, calibration=X)
+    (folder / "web").mkdir()
+    (folder / "web/model.json").write_text("{}")
     return folder
 
 
@@ -111,6 +113,7 @@ def test_a_model_whose_layers_are_called_otherwise_is_noted(run, given, tmp_path
     ("arguments", "text"),
     [
         (["nothing.tflite"], "kompakt: cannot read nothing.tflite: No such file"),
+        (["{}/web"], "{}/web: model.json has the format None"),
         (["{}/m.keras"], "not a Keras model: make one of it with kompakt export"),
         (["{}/int8.tflite", "--rounds", "1"], "kompakt: rounds=1: expected 2 or more"),
         (["{}/int8.tflite", "--threads", "0"], "kompakt: threads=[0]: expected whole numbers from 1 on"),
@@ -118,4 +121,4 @@ def test_a_model_whose_layers_are_called_otherwise_is_noted(run, given, tmp_path
 )
 def test_bad_input(run, given, arguments, text):
     code, out, err = run(*[argument.format(given) for argument in arguments])
-    assert code == 2 and not out and text in err and err.count("\n") == 1
+    assert code == 2 and not out and text.format(given) in err and err.count("\n") == 1

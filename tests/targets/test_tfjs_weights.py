@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from kompakt.errors import InputError
-from kompakt.targets.tfjs_model import MODEL, End, GraphModel, packed_model, unpacked_model
+from kompakt.targets.tfjs_model import MODEL, End, GraphModel, packed_model, shard_names, unpacked_model
 from kompakt.targets.tfjs_weights import COMPRESSED, SHARD, Weight, affine_grid, compressed, joined, sharded
 
 VALUES = arrays("float32", array_shapes(max_dims=2, max_side=20), elements=st.floats(-1e3, 1e3, width=32))
@@ -115,6 +115,21 @@ def manifest(**first):
 def paths(*names):
     group = json.loads(folder()[MODEL])["weightsManifest"][0]
     return [{**group, "paths": list(names)}]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "text"),
+    [
+        ({}, "does not name the files of weights"),
+        ({"weightsManifest": 3}, "does not name the files of weights"),
+        ({"weightsManifest": [{"paths": None}]}, "does not name the files of weights"),
+        ({"weightsManifest": [{"paths": ["gone.bin"]}]}, "it names 'gone.bin', which is not there"),
+    ],
+)
+def test_weights_that_are_not_named(manifest, text):
+    """A KeyError came of the model of another program, where it was evaluated."""
+    with pytest.raises(InputError, match=text):
+        shard_names({MODEL: json.dumps(manifest).encode()})
 
 
 BROKEN = {

@@ -178,7 +178,7 @@ def _read(path: Path) -> Sheet:
         if any(Path(column.file).name != column.file for column in parts["columns"]):
             raise ValueError("files of another folder")
         return Sheet(**{**found, **parts, "done": max(0, int(found["done"]))})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not the sheet of a teacher's cache ({first_line(error)}); {NEW}") from None
 
 

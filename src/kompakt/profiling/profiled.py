@@ -60,13 +60,17 @@ def profiled_at(artifact: Artifact | str | Path, inputs: Any, seed: int) -> Prof
         raise InputError(f"received {type(artifact).__name__}, expected an Artifact or the path of one")
     place = target_at(path)
     place.ready()
-    data, profiler = place.read(path), find_profiler(place.name)
-    ends = profiler.ends(data)
+    profiler = find_profiler(place.name)
+    try:
+        data = place.read(path)
+        ends, shipped = profiler.ends(data), tuple(place.shipped(data).values())
+    except InputError as error:
+        raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     return Profiled(
         path=str(path),
         target=place.name,
         data=data,
-        shipped=tuple(place.shipped(data).values()),
+        shipped=shipped,
         profiler=profiler,
         ends=ends,
         inputs=drawn(ends, seed) if inputs is None else _counted(inputs, ends, str(path)),

@@ -27,8 +27,8 @@ def wrapped(line: str, width: int) -> list[str]:
     spaces or more), else two columns further in than the line itself.
 
     Example:
-        >>> wrapped("  note       names are kept", 20)
-        ['  note       names', '             are', '             kept']
+        >>> wrapped("  note       names are kept", 26)
+        ['  note       names are', '             kept']
         >>> wrapped("as small as it gets", 12)
         ['as small as', '  it gets']
     """

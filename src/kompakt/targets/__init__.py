@@ -60,7 +60,7 @@ def target_at(path: str | Path, name: str | None = None) -> Target:
         raise InputError(f"{path} is no artifact, and holds some: name one of {', '.join(inside)}")
     if name is None:
         expected = f"expected an artifact of one of {', '.join(TARGETS)}"
-        if Path(path).suffix == ".keras":
+        if Path(path).suffix in (".keras", ".h5", ".hdf5"):
             raise InputError(f"{path}: {expected}, not a Keras model: make one of it with kompakt export")
         raise InputError(f"{path}: {expected}, such as 'model.tflite'")
     return find_target(name)

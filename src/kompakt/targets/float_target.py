@@ -66,7 +66,7 @@ def broken_seal(files: Mapping[str, bytes]) -> list[Fault]:
         return []
     try:
         digests = dict(json.loads(files[NOTE])["sha256"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return [Fault(place=NOTE, text="the digests of the other files were taken out of it")]
     found = {name: sha256(content) for name, content in files.items() if name != NOTE}
     faults = [(n, "is missing") for n in digests if n not in found]

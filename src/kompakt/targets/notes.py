@@ -26,7 +26,7 @@ def read_note(text: str | bytes | None) -> dict[str, Any]:
     """
     try:
         note = json.loads(text or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"broken artifact: kompakt's note in it is no JSON ({error}); make it again") from None
     if not isinstance(note, dict):
         raise InputError(f"broken artifact: kompakt's note in it is {note!r:.80}; make it again")

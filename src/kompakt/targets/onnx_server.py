@@ -264,7 +264,7 @@ def _changed(model: Any, text: str) -> list[list[str]]:
     """[name, what happened to it] of each constant that is not as it was when ``text`` was noted."""
     try:
         before = dict(json.loads(text)["sha256"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return [["metadata", "kompakt's note has no digests in it"]]
     now = digests(model)
     lines = [[name, "is gone"] for name in before if name not in now]

@@ -73,7 +73,7 @@ def listed(folder: Path) -> set[str]:
     """
     try:
         return {NOTE, *dict(json.loads((folder / NOTE).read_bytes())["sha256"])}
-    except (FileNotFoundError, IsADirectoryError, KeyError, TypeError, ValueError):
+    except (FileNotFoundError, IsADirectoryError, KeyError, TypeError, ValueError, RecursionError):
         return set()
 
 

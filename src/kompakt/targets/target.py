@@ -304,7 +304,7 @@ class Target(ABC):
         """
         try:
             note = json.loads(self.note(data) or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 f"kompakt's note in the {self.name} artifact is no JSON ({error}); make it again"
             ) from None

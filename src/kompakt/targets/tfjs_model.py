@@ -103,8 +103,21 @@ def unpacked_model(files: Mapping[str, bytes]) -> GraphModel:
 
 
 def shard_names(files: Mapping[str, bytes]) -> list[str]:
-    """The files of ``files`` that hold weights."""
-    return [path for group in _json(files[MODEL])["weightsManifest"] for path in group["paths"]]
+    """The files of ``files`` that hold weights.
+
+    Raises:
+        InputError: the model does not name them, or one of them is not there.
+    """
+    try:
+        names = [str(path) for group in _json(files[MODEL])["weightsManifest"] for path in group["paths"]]
+    except (KeyError, TypeError):
+        raise InputError(
+            f"broken {MODEL}: its weightsManifest does not name the files of weights; make it again"
+        ) from None
+    gone = [name for name in names if name not in files]
+    if gone:
+        raise InputError(f"broken {MODEL}: it names {gone[0]!r}, which is not there; copy the whole folder")
+    return names
 
 
 def _json(data: bytes) -> dict[str, Any]:
