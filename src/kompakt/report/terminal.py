@@ -27,8 +27,8 @@ def wrapped(line: str, width: int) -> list[str]:
     spaces or more), else two columns further in than the line itself.
 
     Example:
-        >>> wrapped("  note       names are kept", 20)
-        ['  note       names', '             are', '             kept']
+        >>> wrapped("  note   names are kept", 18)
+        ['  note   names are', '         kept']
         >>> wrapped("as small as it gets", 12)
         ['as small as', '  it gets']
     """
@@ -62,6 +62,10 @@ def _label(line: str) -> tuple[str, str]:
     return line[:end], line[end:]
 
 
+NARROW = 80
+"""Columns below which names in a table have to do with less than :data:`NAME`."""
+
+
 def shortened(text: str, most: int = 60) -> str:
     """``text``, printable, with "..." for what goes beyond ``most`` characters.
 
@@ -83,7 +87,16 @@ def folded_table(title: str, columns: Mapping[str, str], names: Sequence[str] = 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
+    class Narrowing(Table):
+        """Names have no room of their own where there is little in all."""
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            if options.max_width < NARROW:
+                for column in self.columns:
+                    column.min_width = None
+            yield from super().__rich_console__(console, options)
+
+    table = Narrowing(
         title=Text(printable(title), style="bold"),
         title_justify="left",
         caption_justify="left",
