@@ -172,6 +172,7 @@ LEVELS = (
     ("report.facts.variants",),
     ("report.facts.verdict",),
     ("report.facts", "report.reading", "report.terminal"),
+    ("report.fitting",),
     ("report.table", "report.contents"),
     ("report.units",),
     (
