@@ -29,6 +29,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import keras
 import numpy as np
+from kompakt.profiling.subject import subject_at
 from ptq_models import JOBS, Options
 from rich.console import Console
 from rich.table import Table
@@ -39,7 +40,6 @@ from kompakt.data import sample_rows
 from kompakt.demo import digits, digits_model, train
 from kompakt.errors import InputError, VerificationError
 from kompakt.profiling.pairs import alone
-from kompakt.profiling.subject import subject_at
 from kompakt.run_progress import silent
 from kompakt.targets import TARGETS, find_target
 

@@ -205,6 +205,7 @@ LEVELS = (
     ("report.facts.variants",),
     ("report.facts.verdict",),
     ("report.facts", "report.reading", "report.terminal"),
+    ("report.fitting",),
     ("report.table", "report.contents"),
     ("report.units",),
     (

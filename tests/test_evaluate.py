@@ -153,7 +153,7 @@ def test_a_metric_that_is_no_mean_has_an_interval_too(model):
     made = keras.Sequential([keras.Input((6,)), L.Dense(1, activation="sigmoid")])
     found = evaluate(made, (X[:80], yes[:80]), metrics="AUC")
     assert found.measurements[0].low < found.value("AUC") < found.measurements[0].high
-    assert found.measurements[0].interval == "expanded percentile bootstrap, 500 resamples"
+    assert found.measurements[0].interval == "expanded BCa bootstrap, 500 resamples"
 
 
 @pytest.mark.parametrize(("metric", "positives"), [("AUC", 3), ("Recall", 1)])

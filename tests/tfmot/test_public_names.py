@@ -18,8 +18,8 @@ TRANSFORMS = (
     "InputLayerQuantize LayerReLUQuantize LayerReluActivationQuantize SeparableConv1DQuantize SeparableConvQuantize"
 )
 PUBLIC = {
-    "sparsity.keras": "prune_low_magnitude prune_scope strip_pruning UpdatePruningStep PruningSummaries PruningSchedule "
-    "ConstantSparsity PolynomialDecay PrunableLayer PruningPolicy PruneForLatencyOnXNNPack",
+    "sparsity.keras": "prune_low_magnitude prune_scope strip_pruning UpdatePruningStep PruningSummaries "
+    "PruningSchedule ConstantSparsity PolynomialDecay PrunableLayer PruningPolicy PruneForLatencyOnXNNPack",
     "clustering.keras": "cluster_scope cluster_weights strip_clustering clusterable_layer CentroidInitialization "
     "ClusteringAlgorithm ClusteringSummaries ClusterableLayer GradientAggregation experimental",
     "clustering.keras.experimental": "cluster_weights",

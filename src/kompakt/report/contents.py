@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kompakt.contents import Contents, Grid, Subgraph, TensorFact
-from kompakt.report.terminal import MISSING, Lines, folded_table, lines, plain_cells
+from kompakt.report.fitting import folded_table
+from kompakt.report.terminal import MISSING, Lines, lines, plain_cells
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from kompakt.changes import ArtifactDifference, OperatorDifference, TensorDifference
 from kompakt.contents import OperatorFact, TensorFact
 from kompakt.report.contents import grid_text
-from kompakt.report.terminal import MISSING, Lines, folded_table, lines, plain_cells, shortened
+from kompakt.report.fitting import folded_table
+from kompakt.report.terminal import MISSING, Lines, lines, plain_cells, shortened
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -33,19 +33,21 @@ def sensitivity_table(rows: Sequence[Any]) -> Table:
     Args:
         rows: ``LayerSensitivity`` records.
     """
-    from rich.table import Table
     from rich.text import Text
 
+    from kompakt.report.fitting import FittingTable
+
     widths = list(dict.fromkeys(error.bits for row in rows for error in row.errors))
-    table = Table(box=None, pad_edge=False)
+    table = FittingTable(box=None, pad_edge=False)
+    table.least_first = ("its values", "output\nrange", "kind", "weights")
     table.add_column("layer", overflow="fold")
-    table.add_column("kind")
-    table.add_column("weights", justify="right")
+    table.add_column("kind", no_wrap=True)
+    table.add_column("weights", justify="right", no_wrap=True)
     for bits in widths:
-        table.add_column(f"{bits} bits\ndB", justify="right")
-        table.add_column("lost\n%", justify="right")
-    table.add_column("output\nrange", justify="right")
-    table.add_column("its values")
+        table.add_column(f"{bits} bits\ndB", justify="right", no_wrap=True)
+        table.add_column("lost\n%", justify="right", no_wrap=True)
+    table.add_column("output\nrange", justify="right", no_wrap=True)
+    table.add_column("its values", no_wrap=True)
     for row in rows:
         errors = {error.bits: error for error in row.errors}
         cells = [row.layer, row.kind, f"{row.weights:,}" if row.weights else MISSING]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from kompakt.report.fitting import FittingTable
+
 LAYERS = (
     "zeros: % of the stored values. distinct: values in the largest tensor. bits: a value takes in the file. entropy: "
     "bits that its symbols carry (Shannon 1948). bound: bytes at that, without a table of the symbols."
@@ -108,7 +110,9 @@ def fact_lines(profile: Profile) -> list[tuple[str, str]]:
 
 def latency_table(profile: Profile) -> Table:
     """One row for each number of threads, the bound beside it."""
-    table = _table(("threads", "runs", "min ms", "median", "±", "95 %", "bound ms", "of", "reached"))
+    table = _table(
+        ("threads", "runs", "min ms", "median", "±", "95 %", "bound ms", "of", "reached"), ("runs", "of", "95 %")
+    )
     roofs = {roof.threads: roof for roof in profile.rooflines}
     for t in profile.latency:
         roof = roofs.get(t.threads)
@@ -128,7 +132,7 @@ def latency_table(profile: Profile) -> Table:
 def layers_table(profile: Profile) -> Table:
     """One row a layer, and their sum."""
     heads = ("params", "MACs", "bytes", "bits", "zeros", "distinct", "entropy", "bound")
-    table = _table(("layer", *heads))
+    table = _table(("layer", *heads), ("entropy", "distinct", "bound"))
     for row in profile.layers:
         table.add_row(_cell(row.layer), *map(_cell, _layer_cells(row)))
     stored = sum(row.stored for row in profile.layers)
@@ -149,7 +153,7 @@ def layers_table(profile: Profile) -> Table:
 
 def operators_table(operators: Operators) -> Table:
     """One row an operator, their sum and the whole file, in microseconds."""
-    table = _table(("operator", "makes", "MACs", "µs", "±", "bound", "% of sum"))
+    table = _table(("operator", "makes", "MACs", "µs", "±", "bound", "% of sum"), ("bound", "MACs"))
     for row in operators.rows:
         table.add_row(_cell(row.name), _cell(row.output), *map(_cell, _operator_cells(row, operators.sum)))
     table.add_section()
@@ -165,7 +169,8 @@ def operators_table(operators: Operators) -> Table:
 
 def bench_table(bench: Bench) -> Table:
     """One row a file; the ratios are those on the first number of threads."""
-    table = _table(("file", "ms", "latency / first", "bytes", "gzip", "entropy", "MACs", "memory", "start"))
+    heads = ("file", "ms", "latency / first", "bytes", "gzip", "entropy", "MACs", "memory", "start")
+    table = _table(heads, ("entropy", "start", "MACs", "memory", "gzip"))
     ratios = _shown_ratios(bench)
     for i, p in enumerate(bench.profiles):
         ratio = ratios.get(p.path)
@@ -245,10 +250,11 @@ def _kind(roof: Roofline) -> str:
     return "arithmetic" if roof.compute >= roof.memory else "memory"
 
 
-def _table(heads: Sequence[str]) -> Table:
-    from rich.table import Table
+def _table(heads: Sequence[str], least_first: Sequence[str] = ()) -> FittingTable:
+    from kompakt.report.fitting import FittingTable
 
-    table = Table(box=None, pad_edge=False, caption_justify="left", padding=(0, 1, 0, 0))
+    table = FittingTable(box=None, pad_edge=False, caption_justify="left", padding=(0, 1, 0, 0))
+    table.least_first = tuple(least_first)
     for head in heads:
         text = head in ("layer", "operator", "makes", "file", "of")
         table.add_column(head, justify="left" if text else "right", overflow="fold", no_wrap=not text)

@@ -1,23 +1,21 @@
-"""Tables for the terminal that fit into 80 columns, with text of files, which may hold anything."""
+"""Text of files, which may hold anything, as lines and cells that fit into a terminal."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from kompakt.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.table import Table
     from rich.text import Text
 
-MISSING = "–"
+K = TypeVar("K")
 
-NAME = 16
-"""Columns that names have at least, where there are names as long."""
+MISSING = "–"
 
 
 def wrapped(line: str, width: int) -> list[str]:
@@ -27,8 +25,8 @@ def wrapped(line: str, width: int) -> list[str]:
     spaces or more), else two columns further in than the line itself.
 
     Example:
-        >>> wrapped("  note       names are kept", 26)
-        ['  note       names are', '             kept']
+        >>> wrapped("  note   names are kept", 18)
+        ['  note   names are', '         kept']
         >>> wrapped("as small as it gets", 12)
         ['as small as', '  it gets']
     """
@@ -73,38 +71,6 @@ def shortened(text: str, most: int = 60) -> str:
     return plain if len(plain) <= most else f"{plain[: most - 3]}..."
 
 
-def folded_table(title: str, columns: Mapping[str, str], names: Sequence[str] = ()) -> Table:
-    """A table whose left columns are folded where they are too wide, and whose numbers are not.
-
-    Args:
-        columns: heading -> "left" or "right". names: what stands in the column "name", which gets room for them.
-    """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(printable(title), style="bold"),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    least = min(NAME, max((len(printable(name)) for name in names), default=0)) or None
-    for heading, justify in columns.items():
-        side: Any = justify
-        named = heading == "name"
-        table.add_column(
-            heading,
-            justify=side,
-            overflow="fold",
-            no_wrap=justify == "right",
-            min_width=least if named else None,
-        )
-    return table
-
-
 def plain_cells(texts: Sequence[str | Sequence[str]]) -> list[Text]:
     """Cells that are no markup and drive no terminal; what is not one text is one of several lines."""
     from rich.text import Text
@@ -115,7 +81,7 @@ def plain_cells(texts: Sequence[str | Sequence[str]]) -> list[Text]:
     ]
 
 
-def left_out(needed: Mapping[str, int], width: int | None, order: Sequence[str]) -> tuple[str, ...]:
+def left_out(needed: Mapping[K, int], width: int | None, order: Sequence[K]) -> tuple[K, ...]:
     """The columns to go without, so that the rest fits into ``width``; none where that is None.
 
     Args:
@@ -125,7 +91,7 @@ def left_out(needed: Mapping[str, int], width: int | None, order: Sequence[str])
         >>> left_out({"name": 20, "bytes": 8, "gzip": 8}, 30, ["gzip", "bytes"])
         ('gzip',)
     """
-    gone: list[str] = []
+    gone: list[K] = []
     for name in order:
         if width is None or sum(needed.values()) - sum(needed[each] for each in gone) <= width:
             break
