@@ -80,8 +80,9 @@ def quantize(
         calibration: samples (or an iterable of batches) that activation ranges start from, or a tuple (samples,
             labels). Without them they start from the first training batch. For modes with integer activations, and
             for repairs.
-        ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated; "lsq"
-            learns the steps of weights and activations (see :class:`kompakt.transforms.FakeQuant`).
+        ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated;
+            "all_values" widens to hold every training batch; "lsq" learns the steps of weights and activations (see
+            :class:`kompakt.transforms.FakeQuant`).
         method: how calibration batches are put together: "minmax", "moving_average" (default), "percentile", "mse" or
             "entropy", as in :func:`kompakt.calibrate`.
         repairs: any of "batchnorm", "equalize", "adaround" and "bias" (see :mod:`kompakt.repairs`), done in that

@@ -135,15 +135,23 @@ class OwnWeights:
 
 
 def attachable_slots(layer: Layer) -> dict[str, tuple[Layer, Any, tuple[int, ...]]]:
-    """:func:`weight_slots`, and the tensors that a layer of the user's names itself (:class:`OwnWeights`)."""
+    """:func:`weight_slots`, and the tensors of a layer of the user's: those it names itself (:class:`OwnWeights`),
+    else those it has made itself to be trained.
+    """
     found = weight_slots(layer)
-    if isinstance(layer, OwnWeights):
-        known = {id(variable) for _, variable, _ in found.values()}
-        for variable in layer.own_weights():
-            if id(variable) not in known:
-                axis = (-1,) if len(variable.shape) > 1 else ()
-                found[_attribute(layer, variable)] = (layer, variable, axis)
+    known = {id(variable) for _, variable, _ in found.values()}
+    for variable in _own_weights(layer):
+        if id(variable) not in known:
+            axis = (-1,) if len(variable.shape) > 1 else ()
+            found[_attribute(layer, variable)] = (layer, variable, axis)
     return found
+
+
+def _own_weights(layer: Layer) -> Sequence[Any]:
+    if isinstance(layer, OwnWeights):
+        return layer.own_weights()
+    of_keras = isinstance(layer, Model) or type(layer).__module__.startswith(("keras.src.", "kompakt."))
+    return () if of_keras else layer._trainable_variables
 
 
 def _attribute(layer: Layer, variable: Any) -> str:
