@@ -378,7 +378,7 @@ def evened(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """The least range around ``[low, high]`` in which 0 is in the middle of the integers.
 
     Example:
-        >>> [float(end) for end in evened(ops.array(-0.5), ops.array(1.27), 8)]
+        >>> [round(float(end), 4) for end in evened(ops.array(-0.5), ops.array(1.27), 8)]
         [-1.28, 1.27]
     """
     least, most = integer_limits(bits, symmetric=False)
