@@ -114,8 +114,9 @@ def quantize_annotate_model(to_annotate: keras.Model) -> keras.Model:
     check_built(to_annotate)
 
     def annotated(layer: Layer) -> Layer:
-        copy = copy_layer(layer)
-        return copy if isinstance(copy, QuantizeAnnotate) else QuantizeAnnotate(copy)
+        if isinstance(layer, QuantizeAnnotate):
+            return QuantizeAnnotate(copy_layer(layer.layer), layer.quantize_config)
+        return QuantizeAnnotate(copy_layer(layer))
 
     return map_layers(to_annotate if is_graph(to_annotate) else as_functional(to_annotate), annotated)
 

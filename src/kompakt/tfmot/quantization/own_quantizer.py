@@ -63,6 +63,9 @@ class OwnQuantizer(Transform):
     def keep(self) -> OwnQuantizer:
         return OwnQuantizer(self.quantizer, on_weights=self.on_weights)
 
+    def own_classes(self) -> tuple[type, ...]:
+        return (type(self.quantizer),)
+
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
         name = self._name_of()
         if self.on_weights:
