@@ -32,7 +32,6 @@ from rich.console import Console
 from rich.table import Table
 
 import kompakt as kp
-from kompakt.measure import latency_ratio
 from kompakt.targets import find_target
 from kompakt.targets.tflite_file import TFLiteFile
 
@@ -154,7 +153,7 @@ def variants(bench: Bench) -> dict[str, Callable[[], keras.Model]]:
     }
 
 
-def measured(bench: Bench, name: str, model: keras.Model, folder: Path, against: bytes | None) -> dict[str, Any]:
+def measured(bench: Bench, name: str, model: keras.Model, folder: Path, against: Path | None) -> dict[str, Any]:
     """A row: the variant's float file where it stays float in training, else its int8 file."""
     quantized = "QAT" in name
     row: dict[str, Any] = {"variant": name}
@@ -162,20 +161,21 @@ def measured(bench: Bench, name: str, model: keras.Model, folder: Path, against:
         model, folder / f"{len(os.listdir(folder))}.tflite", quantization="int8", io="float32",
         calibration=bench.x[:CALIBRATION], verify=bench.x_test[:1000],
     )  # fmt: skip
-    place, data = find_target("tflite"), Path(int8.path).read_bytes()
+    place, path = find_target("tflite"), Path(int8.path)
+    data = path.read_bytes()
     row["int8 accuracy"] = _accuracy(place.run(data, bench.x_test).values[0], bench.y_test)
     row.update({"int8 bytes": int8.bytes, "int8 gzip": int8.gzip_bytes, "zeros": int8.zeros, "distinct": int8.distinct})
     row["entropy bytes"] = entropy_bytes(data)
     if not quantized:
         path = folder / f"{len(os.listdir(folder))}.tflite"
         kept = kp.export(model, path, quantization="float", verify=bench.x_test[:1000])
-        data = Path(kept.path).read_bytes()
+        data = path.read_bytes()
         row["float accuracy"] = _accuracy(place.run(data, bench.x_test).values[0], bench.y_test)
         row.update({"float bytes": kept.bytes, "float gzip": kept.gzip_bytes})
     if against is not None:
-        found = latency_ratio(place.timer(data, bench.x_test), place.timer(against, bench.x_test))
+        found = kp.compare_latency(path, against, inputs=bench.x_test)
         row.update({"speed-up": 1.0 / found.ratio, "spread": found.spread / found.ratio**2})
-    row["file"] = data
+    row["file"] = path
     return row
 
 

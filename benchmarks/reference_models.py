@@ -24,7 +24,6 @@ from rich.table import Table
 
 import kompakt as kp
 from kompakt.loading import load_model
-from kompakt.measure import latency_ratio
 from kompakt.targets import find_target
 
 PAIRS = (
@@ -46,9 +45,9 @@ def compare(name: str, official: str, folder: Path, images: int) -> list[dict[st
             model, Path(out) / "ours.tflite", quantization="int8", calibration=x[CALIBRATION], verify=x[test]
         )
         ours = Path(artifact.path).read_bytes()
+        speed = kp.compare_latency(artifact, folder / "mlperf_tiny" / official, inputs=x[:1])
     place = find_target("tflite")
     float_class = model.predict(x[test], batch_size=256, verbose=0).argmax(-1)
-    speed = latency_ratio(place.timer(ours, x[:1]), place.timer(theirs, x[:1]))
     rows: list[dict[str, float | str]] = [
         {"model": name, "file": "float (Keras)", "accuracy": float((float_class == y[test]).mean())}
     ]
@@ -68,7 +67,8 @@ def compare(name: str, official: str, folder: Path, images: int) -> list[dict[st
         "simulation_argmax": artifact.agreement.argmax,
         "simulation_lsb": artifact.agreement.max_lsb or 0.0,
         "latency_ratio": speed.ratio,
-        "latency_spread": speed.spread,
+        "latency_low": speed.low,
+        "latency_high": speed.high,
     }
     return rows
 
@@ -89,6 +89,7 @@ def show(rows: list[dict[str, float | str]], images: int) -> None:
         table.add_column(heading, justify="left" if name else "right", no_wrap=name)
     for row in rows:
         ours = "simulation_lsb" in row
+        sure = f"({row['latency_low']:.3f}..{row['latency_high']:.3f})" if ours else ""
         table.add_row(
             str(row["model"]),
             str(row["file"]),
@@ -96,7 +97,7 @@ def show(rows: list[dict[str, float | str]], images: int) -> None:
             f"{row['agreement']:.4f}" if "agreement" in row else "",
             f"{row['bytes']:,}" if "bytes" in row else "",
             f"{row['simulation_argmax']:.4f}, {row['simulation_lsb']:.2f}" if ours else "",
-            f"{row['latency_ratio']:.3f} ±{row['latency_spread']:.3f} of official" if ours else "",
+            f"{row['latency_ratio']:.3f} {sure} of official" if ours else "",
         )
     Console(width=160).print(table)
 

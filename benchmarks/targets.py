@@ -38,8 +38,9 @@ import kompakt as kp
 from kompakt.data import sample_rows
 from kompakt.demo import digits, digits_model, train
 from kompakt.errors import InputError, VerificationError
-from kompakt.measure import latency
-from kompakt.run import silent
+from kompakt.profiling.pairs import alone
+from kompakt.profiling.subject import subject_at
+from kompakt.run_progress import silent
 from kompakt.targets import TARGETS, find_target
 
 Made = tuple[keras.Model, Any, Any]
@@ -103,12 +104,12 @@ def cell(model: keras.Model, calibration: Any, samples: Any, target: str, mode: 
         return {"refused": str(error).replace(str(folder), "")}
     seconds = time.perf_counter() - start
     assert made.agreement is not None
-    timed = latency(place.timer(place.read(path), sample_rows(samples, 8)), rounds=9)
+    timed = alone(subject_at(path, sample_rows(samples, 8), 0), rounds=9)
     return {
         "bytes": made.bytes,
         "gzip": made.gzip_bytes,
         **{f: getattr(made.agreement, f) for f in ("argmax", "exact", "max_abs", "max_lsb", "given_argmax", "samples")},
-        "milliseconds": timed.milliseconds,
+        "milliseconds": timed.median,
         "spread": timed.spread,
         "measured": {m.name: m.value for m in made.measurements},
         "notes": list(made.notes),

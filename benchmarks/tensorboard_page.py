@@ -27,7 +27,7 @@ import keras
 
 import kompakt as kp
 from kompakt.demo import digits, digits_model, train
-from kompakt.run import silent
+from kompakt.run_progress import silent
 from kompakt.targets.web_browser import chromium
 from kompakt.targets.web_packages import node, packages
 

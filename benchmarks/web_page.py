@@ -16,7 +16,7 @@ import keras
 
 import kompakt as kp
 from kompakt.demo import digits, digits_model, train
-from kompakt.run import silent
+from kompakt.run_progress import silent
 from kompakt.targets import find_target
 from kompakt.targets.web_browser import IN_BROWSER, take_screenshot
 

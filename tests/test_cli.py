@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import keras
@@ -16,11 +17,12 @@ import pytest
 from keras import layers as L
 
 import kompakt as kp
+from kompakt import commands
 from kompakt.cli import main, parser
 from kompakt.data import CALIBRATION, sample_rows
 from kompakt.keras_modes import WHY_NOT_TFLITE
 from kompakt.recipe import load_recipe, recipe_names, to_dict
-from kompakt.records import Artifact, Run, from_json
+from kompakt.records import Artifact, Run, from_json, to_json
 from kompakt.targets import TARGETS
 
 COMMANDS = ("demo", "optimize", "export", "verify", "report", "recipes")
@@ -154,6 +156,66 @@ print([name for name in heavy if name in sys.modules], file=sys.stderr)
 def test_nothing_heavy_is_loaded_for(arguments):
     ran = subprocess.run([sys.executable, "-c", LOADED, *arguments], capture_output=True, text=True, check=True)
     assert ran.stderr.splitlines()[-1] == "[]"
+
+
+MISTAKES = {
+    "optimize no.keras --recipe ptq_int8 --data d.npz": "model file no.keras does not exist",
+    "optimize m.keras --recipe ptq_int9 --data d.npz": "recipe 'ptq_int9': no recipe",
+    "optimize m.keras --recipe ptq_int8 --data no.npz": "data file no.npz does not exist",
+    "optimize m.keras --recipe ptq_int8 --data d.npz --target tfl": "--target 'tfl': expected one of",
+    "optimize m.keras --recipe distill --data d.npz --teacher no.keras": "model file no.keras does not exist",
+    "export no.keras m.tflite": "model file no.keras does not exist",
+    "export m.keras m.tflite --target tfl": "--target 'tfl': expected one of",
+    "export m.keras m.bin": "m.bin: say for which device",
+    "export m.keras m.tflite --quantization int9": "quantization='int9': expected one of float",
+    "export m.keras m.onnx --quantization w4a8": "quantization='w4a8': expected one of float, int8",
+    "export m.keras m.tflite --quantization int8": "--data is missing",
+    "export m.keras m.tflite --data d.npz --rule head": "--rule 'head': expected",
+    "verify no.tflite --model m.keras --data d.npz": "cannot read no.tflite",
+    "verify m.tflite --model no.keras --data d.npz": "model file no.keras does not exist",
+    "verify m.tflite --model m.keras --data no.npz": "data file no.npz does not exist",
+    "evaluate no.tflite --data d.npz": "cannot read no.tflite",
+    "evaluate no.keras --data d.npz": "model file no.keras does not exist",
+    "compare m.tflite no.tflite --data d.npz": "cannot read no.tflite",
+    "bench m.tflite no.tflite": "cannot read no.tflite",
+    "bench m.tflite --model no.keras": "model file no.keras does not exist",
+    "inspect no.tflite": "cannot read no.tflite",
+    "inspect m.tflite --against no.tflite": "cannot read no.tflite",
+    "inspect m.tflite --gpu": "--gpu goes with --analyzer",
+    "view no.tflite": "cannot read no.tflite",
+    "join o.tflite a=m.tflite b=no.tflite": "cannot read no.tflite",
+    "join o.tflite m.tflite": "'m.tflite': expected NAME=FILE",
+    "sensitivity no.keras --data d.npz": "model file no.keras does not exist",
+    "sensitivity m.keras --data words": "data 'words': no such file or folder",
+    "recipes ptq_int9": "recipe 'ptq_int9': no recipe",
+    "report no.json": "no.json: cannot read it",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_cheap_mistake_is_told_before_anything_heavy_is_loaded(mistake, tmp_path):
+    """Keras and TensorFlow took their seconds first."""
+    for name in ("m.keras", "d.npz"):
+        with zipfile.ZipFile(tmp_path / name, "w"):
+            pass
+    (tmp_path / "m.tflite").write_bytes(b"")
+    ran = subprocess.run(
+        [sys.executable, "-c", LOADED, *mistake.split()], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    told, loaded = ran.stderr.splitlines()
+    assert told.startswith(f"kompakt: {MISTAKES[mistake]}") and loaded == "[]"
+
+
+def test_every_command_is_among_these_mistakes():
+    assert {mistake.split()[0] for mistake in MISTAKES} == {*commands.COMMANDS} - {"demo"}
+
+
+def test_a_report_needs_no_keras(tmp_path):
+    (tmp_path / "records.json").write_text(to_json(Run(title="t", trials=())))
+    ran = subprocess.run(
+        [sys.executable, "-c", LOADED, "report", "."], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert "report: report.html" in ran.stdout and not {"keras", "tensorflow"} & set(eval(ran.stderr))
 
 
 def test_nothing_heavy_is_loaded_by_the_import():
@@ -382,11 +444,11 @@ def test_the_quick_demo(tmp_path):
     assert {"digits.keras", "digits.npz", "records.json", "report.html"} <= set(names(tmp_path / "demo"))
     page = (tmp_path / "demo" / "report.html").read_text()
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)  # self-contained
-    start = held.trials[0].value("accuracy_litert")
+    start = held.trials[0].value("accuracy_file")
     for trial in held.trials[1:]:
         assert trial.artifact.breaches == () and trial.artifact.census.float_tensors == ()
         assert trial.artifact.agreement.argmax >= 0.99 and trial.artifact.agreement.max_lsb <= 2.0
-    assert held.trials[2].value("accuracy_litert") >= start - 0.005
+    assert held.trials[2].value("accuracy_file") >= start - 0.005
     kept = [fact for fact in held.trials[3].artifact.sites if fact.asked_palette]
     assert len(kept) >= 4 and all(fact.distinct <= 16 for fact in kept)
     pruned = [fact for fact in kept if fact.asked_zeros]  # all but the first layer and the last
@@ -535,7 +597,8 @@ BAD = {
     ),
     "no file to verify": (
         "verify text.keras --model {m} --data {d}",
-        f"text.keras: expected an artifact of one of {', '.join(TARGETS)}, such as 'model.tflite'",
+        f"text.keras: expected an artifact of one of {', '.join(TARGETS)}, not a Keras model: make one of it with "
+        "kompakt export",
     ),
     # options
     "unknown option": (f"{EXPORT} --seed 3", "unrecognized arguments: --seed 3; see kompakt --help"),
@@ -634,7 +697,7 @@ def test_debug_shows_where_it_was(run, given):
     code, out, err = run("export", "no.keras", "m.tflite", "--data", given / "d.npz", "--debug")
     assert (code, out) == (2, "")
     lines = err.splitlines()
-    assert lines[0] == "Traceback (most recent call last):" and any("in load_model" in line for line in lines)
+    assert lines[0] == "Traceback (most recent call last):" and any("in check_keras_file" in line for line in lines)
     assert lines[-1].startswith("kompakt: no.keras: not a .keras file")
 
 

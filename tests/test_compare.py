@@ -130,6 +130,15 @@ def test_zeros_and_distinct_against_counting(values, axis, zero):
     assert distinct == max(len(set(s.ravel().tolist())) for s in slices)
 
 
+@given(hnp.arrays("int8", (3, 4, 2, 3), elements=st.integers(-3, 3)), st.sampled_from([(), (-1,), (-2, -1), (1, 0)]))
+def test_distinct_values_along_several_axes_against_counting(values, axes):
+    kept = [axis % 4 for axis in axes]
+    slices: dict = {}
+    for index, value in np.ndenumerate(values):
+        slices.setdefault(tuple(index[axis] for axis in kept), set()).add(int(value))
+    assert zeros_and_distinct(values, axes)[1] == max(map(len, slices.values()))
+
+
 def test_the_relative_error_is_in_units_of_the_spread():
     r = np.array([[0.0], [4.0]])
     assert relative_error(r, r + 1.0) == 0.5 and agreement([r, r], [r, r + 1.0], [None, None]).relative == 0.5

@@ -6,8 +6,8 @@ import pytest
 from keras import layers
 
 import kompakt as kp
+from kompakt.copies import copy_layer
 from kompakt.errors import InputError
-from kompakt.graph import copy_layer
 from kompakt.loading import save_model
 
 X = np.random.default_rng(0).normal(size=(96, 6)).astype("float32")

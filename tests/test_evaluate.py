@@ -7,9 +7,10 @@ from keras import layers as L
 
 import kompakt as kp
 from kompakt.errors import InputError, VerificationError
-from kompakt.evaluate import GUESSED, MASKED, evaluate
+from kompakt.evaluate import MASKED, classes_held, evaluate
 from kompakt.records import from_json, to_json
 from kompakt.records_evaluation import Evaluation
+from kompakt.task import GUESSED
 
 X = np.random.default_rng(0).normal(size=(300, 6)).astype("float32")
 Y = X[:, :3].argmax(-1)
@@ -152,7 +153,25 @@ def test_a_metric_that_is_no_mean_has_an_interval_too(model):
     made = keras.Sequential([keras.Input((6,)), L.Dense(1, activation="sigmoid")])
     found = evaluate(made, (X[:80], yes[:80]), metrics="AUC")
     assert found.measurements[0].low < found.value("AUC") < found.measurements[0].high
-    assert found.measurements[0].interval == "percentile bootstrap, 500 resamples"
+    assert found.measurements[0].interval == "expanded percentile bootstrap, 500 resamples"
+
+
+@pytest.mark.parametrize(("metric", "positives"), [("AUC", 3), ("Recall", 1)])
+def test_few_of_a_class_have_no_interval_and_that_is_said(metric, positives):
+    """A resample without a positive would count as 0."""
+    made = keras.Sequential([keras.Input((6,)), L.Dense(1, activation="sigmoid")])
+    found = evaluate(made, (X[:100], (np.arange(100) < positives).astype(int)), metrics=metric).measurements[0]
+    said = f"only {positives} sample{'s' * (positives > 1)} of a class, fewer than 10"
+    assert found.low is None and found.interval == f"none: {said}"
+    found = evaluate(made, (X[:100], (np.arange(100) < positives).astype(int)), metrics=metric)
+    assert said in found.report
+
+
+def test_which_classes_samples_have():
+    rows = classes_held(np.array([[0, 1], [1, 1]]), np.zeros((2, 2)))
+    assert rows.tolist() == [[False, True, True], [True, True, False]]
+    places = classes_held(np.array([[0, 2], [2, 2]]), np.zeros((2, 2, 3)))
+    assert places.tolist() == [[True, True], [False, True]]
 
 
 def test_the_same_seed_is_the_same_record(model):

@@ -31,6 +31,30 @@ def test_what_was_made_is_timed_in_its_runtime(model, tmp_path):
     assert one.milliseconds > 0.0 and one.spread >= 0.0
 
 
+def test_it_is_shown_as_a_line_a_target(model, tmp_path):
+    """Records in records in a tuple are pages that nobody reads."""
+    (tmp_path / "model_tflm").write_text("a file where the folder would be")
+    made = kp.export_all(model, tmp_path, targets=["tflite", "tflm"], calibration=X)
+    one, other = repr(made).splitlines()
+    start = f"tflite: {tmp_path / 'model.tflite'}, float, {made[0].artifact.bytes:,} bytes, argmax 1.0000, "
+    assert one.startswith(start) and one.endswith(" ms")
+    assert other.startswith("tflm: refused: ") and "model_tflm" in other
+    assert isinstance(made, tuple) and made == tuple(made)
+
+
+def test_progress_goes_on_from_target_to_target(model, tmp_path):
+    told = []
+    kp.export_all(
+        model, tmp_path, targets=["tflite", "savedmodel"], progress=lambda what, share: told.append((what, share))
+    )
+    assert told == [
+        ("tflite: converting to tflite", 0.25),
+        ("tflite: running the file and comparing", pytest.approx(0.35)),
+        ("savedmodel: converting to savedmodel", 0.75),
+        ("savedmodel: running the file and comparing", pytest.approx(0.85)),
+    ]
+
+
 def test_samples_that_are_read_once(model, tmp_path):
     with pytest.raises(kp.InputError, match=r"^calibration=: a generator is read once, each target reads it; give arr"):
         kp.export_all(model, tmp_path, calibration=iter([X]))

@@ -44,6 +44,37 @@ def test_it_has_the_rights_of_any_new_file(tmp_path, umask):
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode and after == umask
 
 
+# Links
+
+
+def test_a_link_stays_and_what_it_points_at_is_written(tmp_path):
+    """It was replaced by a file, and what it pointed at stayed old."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "a").write_text("old")
+    (tmp_path / "near").symlink_to("store/a")
+    (tmp_path / "link").symlink_to("near")
+    assert write_atomic(tmp_path / "link", "new") == tmp_path / "link"
+    assert (tmp_path / "link").readlink().name == "near" and (tmp_path / "near").is_symlink()
+    assert contents(tmp_path / "store") == {"a": b"new"}
+
+
+def test_a_link_to_what_is_not_there_yet(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "store" / "a")
+    write_atomic(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and contents(tmp_path / "store") == {"a": b"new"}
+
+
+def test_links_in_a_ring(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(InputError) as caught:
+        write_atomic(tmp_path / "a", "new")
+    assert (
+        str(caught.value) == f"cannot write {tmp_path / 'a'}: Too many levels of symbolic links; choose another place"
+    )
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"] and (tmp_path / "a").is_symlink()
+
+
 # Writes that fail, in a process of their own
 
 WRITE = """

@@ -292,7 +292,7 @@ def test_tfjs(tmp_path):
     assert found.float_operators == ()  # it computes in floats: nothing else was asked
     main = found.subgraphs[0]
     assert [main.tensors[i].text_shape for i in (*main.inputs, *main.outputs)] == ["?x8x8x3", "?x3"]
-    with pytest.raises(InputError, match="a tfjs artifact holds no TFLite file"):
+    with pytest.raises(InputError, match="an artifact of 'tfjs' holds no TFLite file"):
         kp.analyzer(tmp_path / "web")
     for file in ("model.json", "group1-shard1of1.bin"):
         content = (tmp_path / "web" / file).read_bytes()

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from kompakt.intervals import (
     FEW,
     MOST_BCA,
+    Interval,
+    NoInterval,
     is_share,
     mcnemar,
     mean_interval,
@@ -132,11 +135,79 @@ def test_few_wrong_answers_are_counted_exactly():
 @pytest.mark.parametrize("samples", [0, 1])
 def test_one_sample_has_no_interval(samples):
     assert mean_interval(np.ones(samples)) is None
-    assert rows_interval(lambda rows: 1.0, samples) is None
+    assert rows_interval(lambda rows: 1.0, samples) == NoInterval(why="too few samples")
 
 
 def test_a_statistic_that_is_none_on_some_resample_has_no_interval():
-    assert rows_interval(lambda rows: float("nan"), 10, resamples=3) is None
+    found = rows_interval(lambda rows: float("nan"), 10, resamples=3)
+    assert found == NoInterval(why="some resamples have no such number")
+
+
+def test_resamples_that_are_all_alike_say_nothing():
+    assert rows_interval(lambda rows: 1.0, 10, resamples=3) == NoInterval(why="every resample has the same value")
+
+
+def auc(yes, scores):
+    """Mann-Whitney's share of pairs that are in order."""
+    ranks, positives = stats.rankdata(scores), yes.sum()
+    return (ranks[yes].sum() - positives * (positives + 1) / 2) / (positives * (len(yes) - positives))
+
+
+def precision(yes, scores):
+    return yes[scores > 1].mean() if (scores > 1).any() else 0.0
+
+
+def recall(yes, scores):
+    return (scores[yes] > 1).mean()
+
+
+def of_two_classes(rng, samples, share):
+    """(yes, scores): two normal distributions 2 apart, as AUC sees a fair classifier."""
+    yes = rng.random(samples) < share
+    return yes, rng.normal(size=samples) + 2 * yes
+
+
+def true_value(metric, share):
+    found, false = stats.norm.sf(1 - 2), stats.norm.sf(1)
+    if metric is precision:
+        return share * found / (share * found + (1 - share) * false)
+    return found if metric is recall else stats.norm.cdf(2 / 2**0.5)
+
+
+@pytest.mark.parametrize("metric", [auc, precision, recall])
+@pytest.mark.parametrize("positives", [3, 9])
+def test_few_positives_have_no_interval(metric, positives):
+    yes = np.arange(100) < positives
+    scores = np.random.default_rng(0).normal(size=100) + 2 * yes
+    held = np.stack([yes, ~yes], axis=1)
+    found = rows_interval(lambda rows: metric(yes[rows], scores[rows]), 100, held=held)
+    assert found == NoInterval(why=f"only {positives} samples of a class, fewer than 10")
+
+
+def test_no_resample_lacks_a_class():
+    yes = np.arange(1000) < FEW
+    seen = []
+
+    def count(rows):
+        seen.append(yes[rows].sum())
+        return float(seen[-1])
+
+    rows_interval(count, 1000, held=np.stack([yes, ~yes], axis=1), resamples=20_000)
+    assert min(seen) >= 1 and len(seen) == 20_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", [auc, precision, recall])
+@pytest.mark.parametrize(("samples", "share"), [(100, 0.2), (100, 0.5), (1000, 0.03)])
+def test_the_interval_of_a_metric_that_is_no_mean_holds_it_as_often_as_it_says(metric, samples, share):
+    rng, hits = np.random.default_rng(10), []
+    while len(hits) < 200:
+        yes, scores = of_two_classes(rng, samples, share)
+        held = np.stack([yes, ~yes], axis=1)
+        found = rows_interval(lambda rows, y=yes, s=scores: metric(y[rows], s[rows]), samples, held=held, resamples=400)
+        if isinstance(found, Interval):
+            hits.append(found.low <= true_value(metric, share) <= found.high)
+    assert np.mean(hits) >= 0.91  # 0.95 less 2.6 standard errors of 200 trials
 
 
 def test_the_same_value_everywhere_is_a_point():

@@ -150,7 +150,7 @@ def test_a_layer_instead_of_a_model(tmp_path):
     layer = L.Dense(3)
     layer.build((None, 4))
     keras.saving.save_model(layer, path)
-    assert refused(path) == f"{path}: holds a Dense, expected a keras.Model"
+    assert refused(path) == f"{path}: holds an object of the class Dense, expected a keras.Model"
 
 
 def test_code_in_the_file_runs_only_for_who_trusts_it(tmp_path):

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from kompakt.measure import half_iqr, latency_ratio, median_interval, timing, typical
+from kompakt.measure import half_iqr, in_turn, median_interval, ratio_of, timing, typical
 
 
 class Clock:
@@ -19,6 +19,10 @@ class Clock:
     def __call__(self, count):
         self.asked.append((self.name, count))
         return count * next(self.seconds)
+
+
+def latency_ratio(this, other, *, rounds=15, seconds=0.02):
+    return ratio_of(*in_turn(this, other, rounds=rounds, seconds=seconds))
 
 
 def test_the_ratio_and_the_milliseconds():

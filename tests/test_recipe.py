@@ -16,7 +16,7 @@ from kompakt.errors import InputError
 from kompakt.recipe import Recipe, load_recipe, recipe_names, to_dict
 from kompakt.stages import Rule, Stage, start_stage
 from kompakt.targets import TARGETS, find_target
-from kompakt.targets.target import WORDS
+from kompakt.targets.words import MODES, SUFFIXES, WORDS
 from kompakt.transforms import Cluster, FakeQuant, Prune
 
 SHIPPED = [
@@ -610,4 +610,6 @@ def test_what_a_shrink_stage_refuses(stage, text):
 
 
 def test_words_for_quantization_are_those_of_the_targets():
-    assert set(WORDS) == {mode for name in TARGETS for mode in find_target(name).modes}
+    assert {name: find_target(name).modes for name in TARGETS} == MODES
+    assert {name: found for name in TARGETS if (found := find_target(name).suffix)} == SUFFIXES
+    assert set(WORDS) == {mode for modes in MODES.values() for mode in modes}

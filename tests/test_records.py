@@ -26,6 +26,7 @@ from kompakt.records import (
     from_json,
     to_json,
 )
+from kompakt.records_bounds import IN_ORDER
 
 KINDS = (Encoding, Measurement, Agreement, Census, SiteFact, Artifact, Deployment, Trial, Run)
 LEAVES = {
@@ -39,7 +40,9 @@ LEAVES = {
 def values(kind):
     """A strategy for what a field of type ``kind`` may hold."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
+    if origin is typing.Annotated:
+        return bounded(*args)
+    if origin in (types.UnionType, typing.Union):
         return st.one_of(*(st.none() if a is type(None) else values(a) for a in args))
     if origin is tuple:
         return st.lists(values(args[0]), max_size=2).map(tuple)
@@ -49,7 +52,23 @@ def values(kind):
 
 
 def built(kind):
-    return st.builds(kind, **{name: values(hint) for name, hint in typing.get_type_hints(kind).items()})
+    hints = typing.get_type_hints(kind, include_extras=True)
+    made = st.fixed_dictionaries({name: values(hint) for name, hint in hints.items()})
+    return made.filter(together).map(lambda fields: kind(**fields))
+
+
+def bounded(kind, bound):
+    """Within the bound of an annotated type."""
+    high = None if bound.high == math.inf else bound.high
+    if kind is int:
+        return st.integers(int(bound.low), 2**53 if high is None else int(high))
+    return st.floats(bound.low, high, allow_nan=False, allow_infinity=False)
+
+
+def together(fields):
+    """Whether no field contradicts another."""
+    pairs = [(fields.get(one), fields.get(other)) for one, other in IN_ORDER]
+    return all(one is None or other is None or one <= other for one, other in pairs)
 
 
 def test_a_list_of_numbers_is_one_line_and_texts_are_left_alone():
@@ -163,8 +182,79 @@ def test_what_cannot_be_read(kind, text, message):
 
 
 def test_a_missing_key():
-    with pytest.raises(InputError, match=r"^Measurement: .*missing 1 required keyword-only argument: 'value'$"):
+    with pytest.raises(InputError, match=r"^Measurement: lacks 'value'$"):
         from_json(Measurement, '{"name": "a"}')
+
+
+KNOWN = {"path": "m", "target": "t", "quantization": "int8", "io": "int8", "sha256": "", "source_sha256": ""}
+EMPTY = {"ops": {}, "tensors": {}}
+SITE = {"site": "a", "tensor": "a", "dtype": "INT8", "size": 3, "zeros": 1, "distinct": 3}
+AGREED = {"samples": 9, "argmax": 1.0, "max_abs": 0.0, "exact": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "message"),
+    [
+        (
+            Artifact,
+            {**KNOWN, "bytes": 10**400, "gzip_bytes": 1, "census": EMPTY},
+            "Artifact.bytes: received a whole number of 401 digits, expected one of 64 bits",
+        ),
+        (
+            Artifact,
+            {**KNOWN, "bytes": -1, "gzip_bytes": 1, "census": EMPTY},
+            "Artifact.bytes: received -1, expected 0 or more",
+        ),
+        (
+            Artifact,
+            {**KNOWN, "bytes": 1, "gzip_bytes": 1, "census": {**EMPTY, "ops": {"ADD": -2}}},
+            "Artifact.census.ops.ADD: received -2, expected 0 or more",
+        ),
+        (Measurement, {"name": "a", "value": 10**400}, "Measurement.value: received a whole number of 401 digits"),
+        (Agreement, {**AGREED, "samples": -3}, "Agreement.samples: received -3, expected 0 or more"),
+        (Agreement, {**AGREED, "argmax": 1.01}, "Agreement.argmax: received 1.01, expected from 0 to 1"),
+        (SiteFact, {**SITE, "zeros": 4}, "SiteFact: received zeros 4 and size 3, expected zeros at most as large"),
+        (Encoding, {"bits": 0}, "Encoding.bits: received 0, expected from 1 to 64"),
+        (Deployment, {"target": "t", "spread": -0.5}, "Deployment.spread: received -0.5, expected 0 or more"),
+        (Trial, {"recipe": "r", "seconds": -1}, "Trial.seconds: received -1.0, expected 0 or more"),
+        (
+            Measurement,
+            {"name": "a", "value": 1, "low": 2.0, "high": 1.0},
+            "Measurement: received low 2.0 and high 1.0, expected low at most as large as high",
+        ),
+        (
+            Measurement,
+            {"name": "accuracy_litert", "value": 97.5},
+            "Measurement.value: received 97.5, expected from 0 to 1 of accuracy_litert",
+        ),
+        (
+            Measurement,
+            {"name": "accuracy", "value": 0.5, "low": -0.1, "high": 0.9},
+            "Measurement.low: received -0.1, expected from 0 to 1 of accuracy",
+        ),
+        (
+            Measurement,
+            {"name": "latency_ratio_spread", "value": -0.1},
+            "Measurement.value: received -0.1, expected 0 or more of latency_ratio_spread",
+        ),
+        (Trial, {"recipe": "a\ud800"}, "Trial.recipe: holds half of a character ('\\ud800'), expected text"),
+        (Trial, {"recipe": "a", "history": {"\udfff": []}}, "Trial.history: holds half of a character ('\\udfff')"),
+    ],
+)
+def test_what_no_measurement_gives_is_refused(kind, fields, message):
+    with pytest.raises(InputError) as caught:
+        from_json(kind, json.dumps(fields))
+    assert str(caught.value).startswith(message)
+
+
+def test_infinity_by_the_back_door():
+    with pytest.raises(InputError, match=r"^Measurement.value: received inf, expected a finite number$"):
+        from_json(Measurement, '{"name": "a", "value": 1e999}')
+
+
+def test_every_character_can_be_ascii():
+    text = to_json(Trial(recipe="größe \u202e"), only_ascii=True)
+    assert text.isascii() and from_json(Trial, text).recipe == "größe \u202e"
 
 
 def test_a_whole_number_is_a_number():

@@ -1,5 +1,6 @@
 """``optimize``: what it leaves behind, what it takes up again, and that it changes nothing that it was given."""
 
+import json
 import re
 import shutil
 import sys
@@ -110,13 +111,13 @@ def test_what_was_measured_and_done(finished):
     small = run.trials[1]
     assert [m.name for m in small.measurements] == [
         "accuracy_keras",
-        "accuracy_litert",
+        "accuracy_file",
         "latency_ms",
         "latency_ratio",
         "latency_ratio_spread",
     ]
     assert (run.trials[0].value("latency_ratio"), run.trials[0].value("latency_ratio_spread")) == (1.0, 0.0)
-    assert abs(small.value("accuracy_keras") - small.value("accuracy_litert")) <= 1 / 32
+    assert abs(small.value("accuracy_keras") - small.value("accuracy_file")) <= 1 / 32
     schedule = "Polynomial(initial=0.0, final=0.5, unit=share)"
     assert small.applied == (
         f"Prune(sparsity=0.5, schedule={schedule}) on *: a/kernel, b/kernel",
@@ -125,6 +126,51 @@ def test_what_was_measured_and_done(finished):
     assert small.skipped == () and small.seconds > 0
     assert [len(curve) for curve in small.history.values()] == [2]
     assert all(fact.zeros >= fact.asked_zeros == fact.size // 2 for fact in small.artifact.sites)
+
+
+def test_each_number_says_where_it_is_from_and_how_sure_it_is(finished):
+    _, run, _ = finished
+    for trial in run.trials:
+        by_keras, by_file, latency = trial.measurements[:3]
+        assert (by_keras.where, by_file.where) == ("Keras", "LiteRT") and latency.where.startswith("LiteRT, 1 thread")
+        for each in (by_keras, by_file):
+            assert 0.0 <= each.low <= each.value <= each.high <= 1.0 and each.interval
+    ratio = run.trials[1].measurement("latency_ratio")
+    assert ratio.low <= ratio.value <= ratio.high and ratio.interval == "sign test turned round, 95 %"
+
+
+def test_a_trial_is_beside_the_float_file(finished):
+    """As :func:`kompakt.compare_evaluations` has it of the two files."""
+    folder, run, _ = finished
+    assert run.trials[0].difference is None
+    data = (arrays()["x_test"], arrays()["y_test"])
+    before, after = (kp.evaluate(folder / name, data) for name in ("float.tflite", "small.tflite"))
+    wanted, found = kp.compare_evaluations(before, after), run.trials[1].difference
+    assert (found.first, found.second, found.samples) == ("float", "small", 32)
+    names = ("value", "low", "high", "p", "only_first", "only_second", "told_apart", "agreed")
+    assert [getattr(found, name) for name in names] == [getattr(wanted, name) for name in names]
+    assert found.value == pytest.approx(run.trials[1].value("accuracy_file") - run.trials[0].value("accuracy_file"))
+
+
+def test_a_record_from_before_differences_gets_one(finished, tmp_path):
+    folder, run, _ = finished
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    record = copy / "trials" / "small.json"
+    known = json.loads(record.read_text())
+    del known["trial"]["difference"]
+    record.write_text(json.dumps(known))
+    log = Log(stop=("exporting", "starting"))
+    again = kp.optimize(tiny(), arrays(), RECIPE, copy, report=log)
+    assert log.taken_up == ["float", "small"] and again.trials[1].difference == run.trials[1].difference
+    assert json.loads(record.read_text())["trial"]["difference"]["second"] == "small"
+
+
+def test_a_new_trial_is_beside_a_float_file_that_was_taken_up(finished, tmp_path):
+    copy = shutil.copytree(finished[0], tmp_path / "copy")
+    (copy / "small.tflite").unlink()
+    log = Log()
+    again = kp.optimize(tiny(), arrays(), RECIPE, copy, report=log)
+    assert log.taken_up == ["float"] and again.trials[1].difference == finished[1].trials[1].difference
 
 
 def test_the_report_tells_how_far_it_is(finished):
@@ -268,9 +314,12 @@ def test_regression(tmp_path):
     run = kp.optimize(flat(1), arrays(y=X @ np.arange(6.0)), recipe, tmp_path)
     for trial in run.trials:
         found = {m.name: m for m in trial.measurements}
-        assert found["metric_litert"].where == "mean absolute error" and found["metric_litert"].unit == "lower"
-        assert found["metric_litert"].value == pytest.approx(found["metric_keras"].value, rel=0.05)
+        assert found["metric_file"].where == "mean absolute error" and found["metric_file"].unit == "lower"
+        assert found["metric_file"].value == pytest.approx(found["metric_keras"].value, rel=0.05)
+        assert found["metric_keras"].low < found["metric_keras"].value < found["metric_keras"].high
     assert list(run.trials[1].history) == ["loss"]
+    beside = run.trials[1].difference
+    assert (beside.metric, beside.p) == ("mean absolute error", None) and beside.low <= beside.value <= beside.high
 
 
 @pytest.mark.parametrize(
@@ -291,7 +340,27 @@ def test_accuracy_of_other_labels(model, labels, tmp_path):
     else:
         level = 0.5 if built.layers[-1].activation is keras.activations.sigmoid else 0.0
         wanted = ((outputs[:, 0] > level) == labels[64:].ravel()).mean()
-    assert trial.value("accuracy_keras") == wanted == trial.value("accuracy_litert")
+    assert trial.value("accuracy_keras") == wanted == trial.value("accuracy_file")
+    for metrics in (None, "accuracy"):  # one meaning of accuracy
+        assert kp.evaluate(built, (data["x_test"], data["y_test"]), metrics=metrics).value("accuracy") == wanted
+
+
+def test_logits_that_look_like_probabilities_are_judged_as_logits(tmp_path):
+    """A file does not say what its one output is; the model that it is made of does."""
+    built = flat(1)
+    kernel, bias = built.layers[-1].get_weights()
+    built.layers[-1].set_weights([0.01 * np.abs(kernel), bias + 0.2])  # 0..1, and all of class 1
+    data = arrays(y=Y % 2)
+    (trial,) = kp.optimize(built, data, "float", tmp_path).trials
+    assert trial.value("accuracy_keras") == (data["y_test"] == 1).mean() == trial.value("accuracy_file")
+
+
+@pytest.mark.parametrize("labels", [Y % 2 == 0, np.array(Y % 2, "int64")], ids=["bool", "int64"])
+def test_yes_or_no_of_every_type(labels, tmp_path):
+    built, data = flat(1, "sigmoid"), arrays(y=labels)
+    (trial,) = kp.optimize(built, data, "float", tmp_path).trials
+    wanted = ((built.predict(data["x_test"], verbose=0)[:, 0] > 0.5) == labels[64:]).mean()
+    assert trial.value("accuracy_keras") == wanted == trial.value("accuracy_file")
 
 
 class Own(keras.Model):
@@ -307,7 +376,7 @@ def test_a_subclassed_model(tmp_path):
     model = Own(name="own")
     model(X[:1])
     run = kp.optimize(model, arrays(), PTQ, tmp_path)
-    assert run.artifact.quantization == "int8" and run.trials[1].value("accuracy_litert") is not None
+    assert run.artifact.quantization == "int8" and run.trials[1].value("accuracy_file") is not None
     log = Log()
     assert kp.optimize(model, arrays(), PTQ, tmp_path, report=log).trials == run.trials
     assert log.taken_up == ["float", "ptq"]
@@ -325,7 +394,7 @@ def test_several_inputs(as_mapping, tmp_path):
     recipe = {"name": "qat", "epochs": 1, "stages": [{"quantize": "int8", "train": 1}], "quantization": "int8"}
     run = kp.optimize(model, data, recipe, tmp_path)
     assert run.artifact.breaches == ()
-    assert abs(run.trials[1].value("accuracy_keras") - run.trials[1].value("accuracy_litert")) <= 1 / 32
+    assert abs(run.trials[1].value("accuracy_keras") - run.trials[1].value("accuracy_file")) <= 1 / 32
 
 
 # What was asked and not done is named, or refused
@@ -466,10 +535,12 @@ def test_a_recipe_for_another_place(tmp_path):
     made = run.trials[-1]
     assert made.artifact.target == "savedmodel" and made.artifact.breaches == ()
     assert (tmp_path / "ptq_savedmodel" / "saved_model.pb").is_file()
-    judged = next(m for m in made.measurements if m.name == "accuracy_litert")
+    judged = next(m for m in made.measurements if m.name == "accuracy_file")
     assert 0.0 <= judged.low <= judged.value <= judged.high <= 1.0 and judged.interval
-    assert made.value("accuracy_litert") == pytest.approx(made.value("accuracy_keras"))
+    assert made.value("accuracy_file") == pytest.approx(made.value("accuracy_keras"))
     assert made.value("latency_ms") > 0 and made.value("latency_ratio") is None
+    assert judged.where == "TensorFlow" and made.measurement("latency_ms").where == "TensorFlow, 1 thread"
+    assert made.difference.first == "float" and made.difference.p is not None
     log = Log()
     again = kp.optimize(*given, target="savedmodel", report=log)
     assert again.trials[-1] == made

@@ -9,7 +9,8 @@ from keras import layers as L
 from keras import ops
 
 from kompakt.errors import InputError
-from kompakt.sites import TABLE, check_built, is_graph, match, nearest, sites, units, weight_slots
+from kompakt.sites import TABLE, check_built, is_graph, match, sites, units, weight_slots
+from kompakt.spelling import nearest
 
 
 class Block(L.Layer):

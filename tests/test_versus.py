@@ -87,7 +87,7 @@ def test_a_metric_that_is_no_mean_is_drawn_in_pairs():
     bad.set_weights([np.array([[3.0], [3.0]]), np.zeros(1)])
     found = compare_evaluations(evaluate(bad, (x, y), metrics="AUC"), evaluate(good, (x, y), metrics="AUC"))
     assert found.value > 0 and 0 < found.low < found.high and found.told_apart
-    assert found.interval == "percentile bootstrap, 500 resamples"
+    assert found.interval == "expanded percentile bootstrap, 500 resamples"
 
 
 def test_samples_of_several_places_have_no_test_of_right_or_wrong():

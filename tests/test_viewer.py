@@ -13,8 +13,10 @@ import time
 import urllib.parse
 from pathlib import Path
 
+import keras
 import pytest
 
+import kompakt as kp
 from kompakt import viewer
 from kompakt.cli import main
 from kompakt.errors import InputError
@@ -22,15 +24,30 @@ from kompakt.errors import InputError
 needs_netron = pytest.mark.skipif(
     importlib.util.find_spec("netron") is None, reason="Netron is not installed: pip install 'kompakt[view]'"
 )
-CONTENT = b"\x1c\x00\x00\x00TFL3 no model, but bytes that come through"
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    """The bytes of a TFLite file."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="d")])
+    return Path(kp.export(model, tmp_path_factory.mktemp("made") / "m.tflite").path).read_bytes()
+
+
+END = {"name": "x", "dtype": "DT_FLOAT", "tensorShape": {}}
+WEB = {
+    "format": "graph-model",
+    "modelTopology": {"node": [{"name": "x", "op": "Placeholder", "attr": {"dtype": {"type": "DT_FLOAT"}}}]},
+    "signature": {"inputs": {"x": END}, "outputs": {"x": END}},
+    "weightsManifest": [],
+}
 
 
 @pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "m.tflite").write_bytes(CONTENT)
+def folder(tmp_path, content):
+    (tmp_path / "m.tflite").write_bytes(content)
     (tmp_path / "secret.txt").write_text("not yours")
     (tmp_path / "web").mkdir()
-    (tmp_path / "web/model.json").write_text("{}")
+    (tmp_path / "web/model.json").write_text(json.dumps(WEB))
     (tmp_path / "web/w.bin").write_bytes(b"12")
     return tmp_path
 
@@ -46,12 +63,12 @@ def fetched(address, path, method="GET", **headers):
 
 
 @needs_netron
-def test_the_page_and_the_model_come_through(folder):
+def test_the_page_and_the_model_come_through(folder, content):
     with viewer.netron(folder / "m.tflite") as address:
         status, headers, page = fetched(address, "/")
         assert status == 200 and b"<title>Netron</title>" in page and b'content="/data/m.tflite"' in page
         assert headers["Content-Type"] == "text/html"
-        assert fetched(address, "/data/m.tflite")[::2] == (200, CONTENT)
+        assert fetched(address, "/data/m.tflite")[::2] == (200, content)
         assert fetched(address, "/view.js")[0] == 200
         assert fetched(address, "/", "HEAD")[::2] == (200, b"")
 
@@ -94,11 +111,11 @@ def test_the_shards_of_a_web_model_come_too(folder):
 
 
 @needs_netron
-def test_a_name_with_signs_that_mean_something_in_an_address(folder):
-    (folder / 'a#b?"<c>.tflite').write_bytes(b"here")
+def test_a_name_with_signs_that_mean_something_in_an_address(folder, content):
+    (folder / 'a#b?"<c>.tflite').write_bytes(content)
     with viewer.netron(folder / 'a#b?"<c>.tflite') as address:
         assert b'content="/data/a_b___c_.tflite"' in fetched(address, "/")[2]
-        assert fetched(address, "/data/a_b___c_.tflite")[2] == b"here"
+        assert fetched(address, "/data/a_b___c_.tflite")[2] == content
 
 
 @needs_netron
@@ -124,7 +141,7 @@ def test_a_port_that_is_taken_is_one_clear_error(folder):
 
 @needs_netron
 @pytest.mark.slow
-def test_the_command_runs_until_it_is_interrupted(folder):
+def test_the_command_runs_until_it_is_interrupted(folder, content):
     command = [sys.executable, "-m", "kompakt", "view", "m.tflite", "--no-browser", "--json"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
@@ -132,7 +149,7 @@ def test_the_command_runs_until_it_is_interrupted(folder):
         try:
             address = json.loads(process.stdout.readline())["address"]
             assert address.startswith("http://127.0.0.1:")
-            assert fetched(address, "/data/m.tflite")[2] == CONTENT
+            assert fetched(address, "/data/m.tflite")[2] == content
             hosts = _hosts_of(process.pid)
             assert hosts == {"127.0.0.1"}, hosts
             process.send_signal(signal.SIGINT)
@@ -197,6 +214,41 @@ def test_what_is_not_installed_is_one_line(missing, arguments, said, folder, cap
     monkeypatch.setitem(sys.modules, missing, None)  # as where it is not installed
     assert main(["view", str(folder / "m.tflite"), *arguments]) == 2
     assert capsys.readouterr().err.endswith(said)
+
+
+OTHERS = {
+    "notes.txt": b"hello",
+    "records.json": b'{"title": "t", "trials": []}',
+    "list.json": b"[1]",
+    "deep.json": b"[" * 200_000,
+    "empty.keras": b"",
+    "text.keras": b"no zip",
+    "text.h5": b"no HDF5",
+    "empty.pb": b"",
+    "empty.tflite": b"",
+    "text.tflite": b"no flatbuffer",
+    "d.npz": b"PK\x03\x04",
+}
+
+
+@pytest.mark.parametrize("more", [(), ("--explorer",)])
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_model_is_not_served(name, more, tmp_path, capsys, monkeypatch):
+    """Whatever file was named was served."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)  # whether the viewers are installed or not
+    (tmp_path / name).write_bytes(OTHERS[name])
+    assert main(["view", str(tmp_path / name), "--no-browser", *more]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"kompakt: {tmp_path / name}: ") and err.count("\n") == 1
+
+
+@needs_netron
+@pytest.mark.parametrize("name", ["m.keras", "graph.json", "w.H5"])
+def test_models_of_other_formats_are_served(name, tmp_path):
+    made = {"graph.json": b'{"nodes": []}', "w.H5": b"\x89HDF\r\n\x1a\n", "m.keras": b"PK\x03\x04"}[name]
+    (tmp_path / name).write_bytes(made)
+    with viewer.netron(tmp_path / name) as address:
+        assert fetched(address, f"/data/{name}")[2] == made
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "x"])

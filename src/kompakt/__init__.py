@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from kompakt.records import Artifact as Artifact
     from kompakt.records import Deployment as Deployment
     from kompakt.records import Encoding as Encoding
+    from kompakt.records_difference import Difference as Difference
     from kompakt.records_evaluation import Comparison as Comparison
-    from kompakt.records_evaluation import Difference as Difference
     from kompakt.records_evaluation import Evaluation as Evaluation
     from kompakt.repairs.batchnorm import reestimate_batchnorm as reestimate_batchnorm
     from kompakt.repairs.bias import correct_bias as correct_bias
@@ -99,7 +99,7 @@ _HOME = {
     "Deployment": "records",
     "Encoding": "records",
     "Comparison": "records_evaluation",
-    "Difference": "records_evaluation",
+    "Difference": "records_difference",
     "Evaluation": "records_evaluation",
     "analyzer": "inspect",
     "inspect": "inspect",

@@ -135,7 +135,7 @@ def answers(judged: Subject, data: Labelled, *, threads: int, report: Report) ->
     """
     rows: list[tuple[Outputs, list[Array]]] = []
     work = _work(judged)
-    several = threads if judged.timer is not None else 1
+    several = threads if judged.path is not None else 1
     for done, made in enumerate(_mapped(work, data.pairs(), several), 1):
         rows.append(made)
         report(f"running {judged.name}", done / data.batches if data.batches else None)

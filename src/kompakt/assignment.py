@@ -10,12 +10,14 @@ from typing import Any
 import keras
 from keras import layers
 
+from kompakt.copies import copy_layer
 from kompakt.errors import InputError
-from kompakt.graph import Call, Copier, Names, calls, copy_layer, rebuild, users
+from kompakt.graph import Call, Copier, Names, calls, rebuild, users
 from kompakt.placement import FOLLOWS, FUSES, SAME_GRID, is_marker, marker, sole_reader
 from kompakt.precision import FLOAT, Precision, of_rule
 from kompakt.rewrite.split_activation import fused
-from kompakt.sites import nearest, sites
+from kompakt.sites import sites
+from kompakt.spelling import nearest
 
 NO_INT4 = (layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.Embedding)
 """Layers that no runtime computes with 4-bit weights: "w4a8" leaves them 8, a rule with a number does not."""

@@ -10,10 +10,12 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from kompakt.copies import UNBUILT, build_by_call, copy_layer, how_called
 from kompakt.errors import InputError
-from kompakt.graph import UNBUILT, build_by_call, copy_layer, how_called, map_layers
+from kompakt.graph import map_layers
 from kompakt.records import Encoding
-from kompakt.sites import BOTH, OUTPUT, attachable_slots, is_graph, nearest, sites, units, weight_slots
+from kompakt.sites import BOTH, OUTPUT, attachable_slots, is_graph, sites, units, weight_slots
+from kompakt.spelling import nearest
 from kompakt.transform import Chain, Transform
 
 Layer = Any

@@ -16,7 +16,8 @@ from keras import tree
 
 from kompakt.attach import transforms_of
 from kompakt.errors import InputError
-from kompakt.sites import is_graph, one_of
+from kompakt.sites import is_graph
+from kompakt.spelling import one_of
 from kompakt.transforms.quantize import FakeQuant
 from kompakt.transforms.ranges import METHODS, SEARCHES, Grid, Histogram, Range, squared_error
 

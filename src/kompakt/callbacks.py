@@ -13,10 +13,10 @@ from kompakt.attach import chains_of, drive
 from kompakt.errors import InputError
 from kompakt.event_file import EventFile
 from kompakt.schedules import is_whole
-from kompakt.sites import one_of
+from kompakt.spelling import one_of
 from kompakt.summaries import LossTerms
 from kompakt.transform import Chain
-from kompakt.watching import Told, Watcher
+from kompakt.watching import Told, Watcher, in_one
 
 
 def _trained(model: Any) -> keras.Model:
@@ -220,7 +220,7 @@ class TensorBoard(Watch):
 
     def tag(self, name: str, site: str = "") -> str:
         """What a fact of a site, or of all together, is called in TensorBoard."""
-        return f"{name}/{site}" if site else name
+        return in_one(name, site)
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)

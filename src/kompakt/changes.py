@@ -52,7 +52,7 @@ class TensorDifference:
     @property
     def state(self) -> str:
         """One of "added", "removed" and "changed"."""
-        return "added" if self.before is None else "removed" if self.after is None else "changed"
+        return _state(self.before, self.after)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class OperatorDifference:
     @property
     def state(self) -> str:
         """One of "added", "removed" and "changed"."""
-        return "added" if self.before is None else "removed" if self.after is None else "changed"
+        return _state(self.before, self.after)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,3 +115,7 @@ class ArtifactDifference:
     def same(self) -> bool:
         """Whether no difference was found."""
         return not (self.operators or self.tensors or self.ends or self.metadata)
+
+
+def _state(before: object, after: object) -> str:
+    return "added" if before is None else "removed" if after is None else "changed"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kompakt.errors import InputError
-from kompakt.sites import nearest
+from kompakt.spelling import nearest
 
 TYPES: dict[type, tuple[str, tuple[type, ...]]] = {
     str: ("a text", (str,)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import io
 import logging
 import os
 import re
@@ -13,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from kompakt.commands import COMMANDS
-from kompakt.commands.shared import BREACH, OK
+from kompakt.commands import COMMANDS, WITHOUT_KERAS
+from kompakt.commands.shared import BREACH, OK, say
 from kompakt.errors import InputError, VerificationError
 
 BAD_INPUT, INTERRUPTED, CLOSED = 2, 130, 141
@@ -47,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
 def _add(commands: Any, name: str) -> None:
     module = importlib.import_module(f"kompakt.commands.{name}")
     made: argparse.ArgumentParser = commands.add_parser(name, help=module.ABOUT, description=module.ABOUT)
-    made.set_defaults(run=module.run)
+    made.set_defaults(check=module.check, run=module.run)
     made.add_argument("--json", action="store_true", help="print the records as JSON, for machines")
     made.add_argument("--debug", action="store_true", help="show tracebacks and what the converters print")
     module.options(made)
@@ -56,6 +57,25 @@ def _add(commands: Any, name: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns 0, 1 (a breach), 2 (bad input), 130 (interrupted) or 141 (reader gone)."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    with _any_encoding():
+        return _main(argv)
+
+
+@contextmanager
+def _any_encoding() -> Iterator[None]:
+    """Write what the encoding of the output has no sign for as its escape: no terminal is too simple."""
+    streams = [each for each in (sys.stdout, sys.stderr) if isinstance(each, io.TextIOWrapper)]
+    before = [each.errors for each in streams]
+    try:
+        for each in streams:
+            each.reconfigure(errors="backslashreplace")
+        yield
+    finally:
+        for each, errors in zip(streams, before, strict=True):
+            each.reconfigure(errors=errors)
+
+
+def _main(argv: Sequence[str]) -> int:
     try:
         options = parser().parse_args(argv)
         if options.version:
@@ -66,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command is None:
             parser().print_help()
             return OK
-        with _calm(options.debug):
+        options.check(options)
+        with _calm(options.debug, keras=options.command not in WITHOUT_KERAS):
             code = int(options.run(options))
         sys.stdout.flush()
         return code
@@ -93,24 +114,29 @@ def _fail(text: str, code: int, argv: Sequence[str]) -> int:
         import traceback
 
         traceback.print_exc()
-    from kompakt.report.terminal import escaped
+    from kompakt.printable import printable
 
-    print(f"kompakt: {escaped(' '.join(text.split()))}", file=sys.stderr)
+    line = f"kompakt: {printable(' '.join(text.split()))}"
+    if sys.stderr.isatty():
+        say(line, stderr=True)
+    else:  # in a file an error is one line
+        print(line, file=sys.stderr)
     return code
 
 
 @contextmanager
-def _calm(debug: bool) -> Iterator[None]:
-    """Keep the frameworks from talking, and our own log: must come before they are imported."""
+def _calm(debug: bool, *, keras: bool = True) -> Iterator[None]:
+    """Keep the frameworks from talking, and our own log: must come before they are imported; import ``keras`` so."""
     if debug:
         os.environ["KOMPAKT_DEBUG"] = "1"
     else:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # whatever stands there: --debug is how to see it
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    from kompakt.targets.quiet import quiet
+    if keras:
+        from kompakt.targets.quiet import quiet
 
-    with quiet():
-        import keras  # noqa: F401
+        with quiet():
+            importlib.import_module("keras")
     loggers = [logging.getLogger(name) for name in ("tensorflow", "kompakt")]  # what ours says stands in the records
     before = [logger.level for logger in loggers]
     try:

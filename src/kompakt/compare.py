@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -120,12 +121,16 @@ def _argmax(reference: Array, found: Array, bad: Array) -> float:
     return float((same & ~bad.any(-1)).mean())
 
 
-def zeros_and_distinct(values: Array, axis: int | None, zero: float = 0.0) -> tuple[int, int]:
-    """(values equal to ``zero``, most distinct values in any slice along ``axis``).
+def zeros_and_distinct(values: Array, axes: int | Sequence[int] | None, zero: float = 0.0) -> tuple[int, int]:
+    """(values equal to ``zero``, most distinct values in any slice along ``axes``); no axes: in all of them.
 
     Example:
         >>> zeros_and_distinct(np.array([[0, 1, 2], [0, 0, 1]]), 0)
         (3, 3)
+        >>> zeros_and_distinct(np.array([[[0, 1], [2, 3]], [[0, 1], [4, 3]]]), (1, 2))
+        (2, 2)
     """
-    rows = values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    kept = () if axes is None else (axes,) if isinstance(axes, int) else tuple(axes)
+    first = np.moveaxis(values, kept, range(len(kept)))
+    rows = first.reshape(math.prod(first.shape[: len(kept)]), -1)
     return int((values == zero).sum()), max(len(np.unique(row)) for row in rows)

@@ -10,12 +10,15 @@ from typing import Any
 from kompakt.answers import Labelled, labelled
 from kompakt.errors import InputError, VerificationError
 from kompakt.evaluate import BATCH, checked_options, judge
-from kompakt.measure import latency as time_alone
-from kompakt.measure import latency_ratio
+from kompakt.profiling.pairs import alone, in_pairs
+from kompakt.profiling.subject import subject_at
 from kompakt.progress import Report, shown
 from kompakt.records_evaluation import Comparison, Contender, Evaluation
 from kompakt.subjects import Subject, in_order, single, subject
 from kompakt.versus import compare_evaluations
+
+ROUNDS = 15
+"""Readings of a latency beside the first file's: of two small files about 1.5 seconds."""
 
 
 def compare_models(
@@ -37,7 +40,9 @@ def compare_models(
     Args:
         things: two or more of what :func:`kompakt.evaluate` takes. data, metrics, batch_size, threads, seed: as there.
             A generator can be read only once, and is refused.
-        latency: time a run of each artifact, on one thread, in turn with the first artifact.
+        latency: time a run of each artifact, on one thread, in turn with the first artifact, each in a process of its
+            own, begun three times: 1.5 seconds for a small TFLite file, and as many starts for other runtimes. A Keras
+            model has no file, and is not timed.
 
     Raises:
         InputError: fewer than two things, or what :func:`kompakt.evaluate` refuses.
@@ -71,7 +76,7 @@ def compare_models(
         timed = ""
         if latency:
             report("timing", None)
-            rows, timed = _timed(judged, rows, samples)
+            rows, timed = _timed(judged, rows, samples, seed)
     return Comparison(
         metric=first.measurements[0].name,
         contenders=tuple(rows),
@@ -97,26 +102,32 @@ def _beside(first: Evaluation, row: Contender, **options: Any) -> Contender:
     return dataclasses.replace(row, difference=compare_evaluations(first, row.evaluation, **options))
 
 
-def _timed(judged: Sequence[Subject], rows: Sequence[Contender], samples: Labelled) -> tuple[list[Contender], str]:
+def _timed(
+    judged: Sequence[Subject], rows: Sequence[Contender], samples: Labelled, seed: int
+) -> tuple[list[Contender], str]:
     """(the rows with latencies, the name of the one that they are in relation to)."""
     inputs = next(iter(samples.pairs()))[0]
-    timers = {
-        i: each.timer(single(in_order(inputs, each.inputs, "data")))
+    sides = {
+        i: subject_at(each.path, single(in_order(inputs, each.inputs, "data")), seed)
         for i, each in enumerate(judged)
-        if each.timer is not None and rows[i].evaluation is not None
+        if each.path is not None and rows[i].evaluation is not None
     }
     made = list(rows)
-    if len(timers) < 2:
-        for i, timer in timers.items():
-            alone = time_alone(timer)
-            made[i] = dataclasses.replace(made[i], milliseconds=alone.milliseconds)
+    if len(sides) < 2:
+        for i, side in sides.items():
+            made[i] = dataclasses.replace(made[i], milliseconds=alone(side, rounds=ROUNDS).median)
         return made, ""
-    base = min(timers)
-    found = {i: latency_ratio(timer, timers[base]) for i, timer in timers.items() if i != base}
+    base = min(sides)
+    found = {i: in_pairs(side, sides[base], rounds=ROUNDS) for i, side in sides.items() if i != base}
     for i, each in found.items():
         made[i] = dataclasses.replace(
-            made[i], latency_ratio=each.ratio, latency_spread=each.spread, milliseconds=each.milliseconds
+            made[i],
+            latency_ratio=each.ratio,
+            latency_spread=each.spread,
+            latency_low=each.low,
+            latency_high=each.high,
+            milliseconds=each.milliseconds,
         )
-    usual = statistics.median(each.other for each in found.values())
+    usual = statistics.median(each.other_milliseconds for each in found.values())
     made[base] = dataclasses.replace(made[base], latency_ratio=1.0, milliseconds=usual)
     return made, rows[base].thing

@@ -161,15 +161,33 @@ def _arrays_in(inputs: Any) -> Iterator[Any]:
 # --- the forms of data
 
 
-def _from_text(spec: str) -> Data:
+def check_named(spec: str) -> None:
+    """Raise where ``spec`` names nothing that :func:`load_data` reads; no data is read, and no module imported.
+
+    Raises:
+        InputError: as :func:`load_data`.
+
+    Example:
+        >>> check_named("mypackage.data:digits")
+    """
     path = Path(spec)
+    if path.is_dir():
+        return
     if path.suffix == ".npz":
-        return _from_npz(path)
-    if path.exists():
+        if not path.exists():
+            raise InputError(f"data file {path} does not exist; give the path of {FORMS}")
+        if not zipfile.is_zipfile(path):
+            raise InputError(f"{path}: not an .npz file (a zip of arrays); write one with numpy.savez")
+    elif path.exists():
         raise InputError(f"{path}: a data file of an unknown form; expected {FORMS}")
-    if _FUNCTION.fullmatch(spec):
-        return _from_function(spec)
-    raise InputError(f"data {spec!r}: no such file or folder; expected {FORMS}")
+    elif not _FUNCTION.fullmatch(spec):
+        raise InputError(f"data {spec!r}: no such file or folder; expected {FORMS}")
+
+
+def _from_text(spec: str) -> Data:
+    check_named(spec)
+    path = Path(spec)
+    return _from_npz(path) if path.suffix == ".npz" else _from_function(spec)
 
 
 def _from_mapping(values: Mapping[str, Any], source: str) -> Data:
@@ -181,10 +199,6 @@ def _from_mapping(values: Mapping[str, Any], source: str) -> Data:
 
 
 def _from_npz(path: Path) -> Data:
-    if not path.exists():
-        raise InputError(f"data file {path} does not exist; give the path of {FORMS}")
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path}: not an .npz file (a zip of arrays); write one with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as file:
             values = {name: file[name] if name in KNOWN else None for name in file.files}

@@ -16,7 +16,9 @@ from kompakt.files import writable_folder, write_atomic
 from kompakt.loading import save_model
 from kompakt.recipe import load_recipe, recipe_names
 from kompakt.records import Run, to_json
-from kompakt.run import BASELINE, Report, optimize_all, silent
+from kompakt.run import optimize_all
+from kompakt.run_measure import BASELINE
+from kompakt.run_progress import Report, silent
 from kompakt.sensitivity import sensitivity
 
 QUICK = ("ptq_int8", "qat_int8", "pcqat_int8")

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 from keras import layers
 
+from kompakt.copies import copy_layer
 from kompakt.errors import InputError
-from kompakt.graph import Copier, copy_layer, map_layers, rebuild
+from kompakt.graph import Copier, map_layers, rebuild
 from kompakt.placement import marker
 from kompakt.planning import carry
 from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise

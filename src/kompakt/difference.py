@@ -18,7 +18,9 @@ from kompakt.records import Artifact
 from kompakt.targets.graph_view import Part, Value
 
 
-def difference(before: str | Path | Artifact, after: str | Path | Artifact) -> ArtifactDifference:
+def difference(
+    before: str | Path | Artifact, after: str | Path | Artifact, *, target: str | None = None
+) -> ArtifactDifference:
     """How one artifact differs from another, of the same target or of two.
 
     Subgraphs are taken in their order. Operators are aligned by what they do, tensors found by their names. Values
@@ -26,6 +28,7 @@ def difference(before: str | Path | Artifact, after: str | Path | Artifact) -> A
 
     Args:
         before, after: path of a file or folder, or the record of one that was exported.
+        target: of both, by default told from the path of each.
 
     Raises:
         InputError: one is missing or damaged.
@@ -44,7 +47,7 @@ def difference(before: str | Path | Artifact, after: str | Path | Artifact) -> A
         >>> difference(one, one).same
         True
     """
-    a, b = opened(before), opened(after)
+    a, b = opened(before, target), opened(after, target)
     first, second = contents_of(a), contents_of(b)
     names = [_label(p, q) for p, q in zip_longest(first.subgraphs, second.subgraphs)]
     empty = Part(name="", nodes=(), values=(), inputs=(), outputs=())

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from kompakt.copies import copy_layer
 from kompakt.distillation.cache import CachedTeacher
 from kompakt.distillation.fit import check_models
 from kompakt.distillation.model import Distillation
@@ -16,7 +17,6 @@ from kompakt.distillation.teachers import one_teacher
 from kompakt.distillation.terms import Weight, check_number, check_share
 from kompakt.distillation.words import terms_of
 from kompakt.errors import InputError
-from kompakt.graph import copy_layer
 from kompakt.sites import finite_fault, is_graph
 
 log = logging.getLogger("kompakt")

@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 
 from kompakt.answers import Answers, Array, Labelled, answers, labelled
 from kompakt.errors import InputError
 from kompakt.files import sha256
-from kompakt.intervals import mean_interval, rows_interval
+from kompakt.intervals import Interval, NoInterval, mean_interval, rows_interval
 from kompakt.progress import Report, shown
 from kompakt.records import Measurement
 from kompakt.records_evaluation import Evaluation
 from kompakt.scores import Scorer, by_output, scorer
 from kompakt.subjects import Subject, subject
-from kompakt.task import BINARY, VALUES, kind_of
+from kompakt.task import VALUES, by_form, kind_of
 
 BATCH = 256
 
@@ -28,8 +27,6 @@ MASKED = (
     "a metric that knows the padding"
 )
 
-GUESSED = "all outputs lie between 0 and 1 and are taken for probabilities: the class is 1 above a half"
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answered:
@@ -37,12 +34,13 @@ class Answered:
 
     Attributes:
         outputs, labels: an array an output, (samples, ...). scorers: the metrics, as many as measurements.
-        each: the metric of each sample, (samples,), or None where it is no mean over them.
+        values: of the metrics. each: the metric of each sample, (samples,), or None where it is no mean over them.
     """
 
     outputs: tuple[Array, ...]
     labels: tuple[Array, ...]
     scorers: tuple[Scorer, ...]
+    values: tuple[float, ...]
     each: tuple[Array | None, ...]
 
 
@@ -140,30 +138,25 @@ def _scored(judged: Subject, found: Answers, metrics: Any) -> tuple[Answered, li
     names = judged.outputs if judged.outputs and len(judged.outputs) == len(found.outputs) else _numbered(found.outputs)
     notes = [MASKED] if judged.masked else []
 
-    def usual(i: int) -> Sequence[Any]:
-        made, note = _usual(found.labels[i], found.outputs[i], judged.probabilities)
-        notes.extend(note)
-        return made
-
-    scorers = _scorers(by_output(metrics, names, usual), names, found.labels, found.outputs)
-    each = tuple(s.each(found.labels[s.output], found.outputs[s.output]) for s in scorers)
-    return Answered(outputs=found.outputs, labels=found.labels, scorers=tuple(scorers), each=each), notes
+    given = by_output(metrics, names, lambda i: _usual(found.labels[i], found.outputs[i]))
+    for i, of_output in enumerate(given):
+        for place, metric in enumerate(of_output):
+            of_output[place], note = by_form(metric, found.labels[i], found.outputs[i], judged.probabilities)
+            notes += note
+    scorers = _scorers(given, names, found.labels, found.outputs)
+    measured = [s.measured(found.labels[s.output], found.outputs[s.output]) for s in scorers]
+    values, each = zip(*measured, strict=True)
+    return Answered(outputs=found.outputs, labels=found.labels, scorers=tuple(scorers), values=values, each=each), notes
 
 
 def _numbered(outputs: Sequence[Array]) -> tuple[str, ...]:
     return tuple(f"output_{i}" for i in range(len(outputs)))
 
 
-def _usual(labels: Array, outputs: Array, probabilities: bool | None) -> tuple[list[Any], list[str]]:
-    """(the metrics where none are given, what is to be said of them)."""
-    kind = kind_of(labels, (None, *outputs.shape[1:]))
-    if kind == VALUES:
-        return ["mean_squared_error", "mean_absolute_error"], []
-    if kind != BINARY:
-        return ["accuracy"], []
-    guessed = probabilities is None and bool(((outputs >= 0) & (outputs <= 1)).all())
-    threshold = 0.5 if probabilities or guessed else 0.0
-    return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)], [GUESSED] if guessed else []
+def _usual(labels: Array, outputs: Array) -> list[Any]:
+    """The metrics where none are given."""
+    values = kind_of(labels, (None, *outputs.shape[1:])) == VALUES
+    return ["mean_squared_error", "mean_absolute_error"] if values else ["accuracy"]
 
 
 def _scorers(
@@ -186,17 +179,48 @@ def _measured(whole: Answered, place: int, kind: str, *, seed: int, confidence: 
     """The metric number ``place`` with its interval."""
     one, each = whole.scorers[place], whole.each[place]
     labels, outputs = whole.labels[one.output], whole.outputs[one.output]
-    value = one.value(labels, outputs)
+    value = whole.values[place]
     if not np.isfinite(value):
         raise InputError(f"metric {one.name!r}: is {value} on these samples; expected a number: give another metric")
     if confidence is None:
         return Measurement(name=one.name, value=value, where=kind)
-    if each is None:
-        found = rows_interval(
-            lambda rows: one.value(labels[rows], outputs[rows]), len(labels), confidence=confidence, seed=seed
-        )
-    else:
-        found = mean_interval(each, confidence=confidence, seed=seed, share=one.right_or_wrong)
-    if found is None:
-        return Measurement(name=one.name, value=value, where=kind, interval="none: too few samples")
+    found = _interval(one, each, labels, outputs, confidence=confidence, seed=seed)
+    if isinstance(found, NoInterval):
+        return Measurement(name=one.name, value=value, where=kind, interval=f"none: {found.why}")
     return Measurement(name=one.name, value=value, where=kind, low=found.low, high=found.high, interval=found.how)
+
+
+def _interval(
+    one: Scorer, each: Array | None, labels: Array, outputs: Array, *, confidence: float, seed: int
+) -> Interval | NoInterval:
+    if each is not None:
+        found = mean_interval(each, confidence=confidence, seed=seed, share=one.right_or_wrong)
+        return NoInterval(why="too few samples") if found is None else found
+    return rows_interval(
+        lambda rows: one.value(labels[rows], outputs[rows]),
+        len(labels),
+        held=classes_held(labels, outputs),
+        confidence=confidence,
+        seed=seed,
+    )
+
+
+def classes_held(labels: Array, outputs: Array) -> Array | None:
+    """Which samples have which class, (samples, classes) of bool; None where labels are values.
+
+    Args:
+        labels: class numbers, (samples, ...), of which a sample may have several; or rows of 0 and 1, (samples, k),
+            of which each place is a class of its own, and its absence another.
+
+    Example:
+        >>> classes_held(np.array([2, 0, 2]), np.zeros((3, 4))).tolist()
+        [[False, True], [True, False], [False, True]]
+        >>> classes_held(np.array([0.5, 1.5]), np.zeros((2, 1)))
+    """
+    rows = labels.reshape(len(labels), -1)
+    if labels.shape == outputs.shape and rows.shape[-1] > 1 and ((labels == 0) | (labels == 1)).all():
+        held = np.concatenate([rows == 1, rows == 0], axis=1)
+        return held[:, held.any(0)]
+    if kind_of(labels, (None, *outputs.shape[1:])) == VALUES:
+        return None
+    return np.stack([(rows == each).any(1) for each in np.unique(rows)], axis=1)

@@ -19,7 +19,7 @@ from kompakt.export_options import USUAL, batch_for, change_of_mode, checked_pat
 from kompakt.files import writable_folder
 from kompakt.graph import undisturbed
 from kompakt.precision import GRIDDED, MIXED, USUAL_BITS
-from kompakt.progress import Report, shown
+from kompakt.progress import Report, part, shown
 from kompakt.records import Artifact
 from kompakt.rewrite.fixed_sizes import fixed_sizes, open_sizes
 from kompakt.rewrite.unroll_recurrent import recurrent_steps
@@ -32,6 +32,9 @@ from kompakt.targets.target import Request, Target
 ON_BREACH = ("raise", "warn")
 FOR_RANGES = 64
 """Samples that ranges inside an operator are measured on."""
+
+READY, CONVERTED = 0.5, 0.7
+"""Shares of an export that are done when the model is ready for the file, and when there is one to be compared."""
 
 UNSEEN = "compared on random inputs: no samples of real input were given"
 
@@ -85,8 +88,7 @@ def export(
         provenance: what the file shall say of its origin, JSON values, beside the versions of the programs and the
             digest of the model: {"recipe": "prune_int8"}.
         on_breach: "raise", or "warn" to write the file all the same, with the breaches in the Artifact.
-        progress: show a bar of calibration and AdaRound where there is a terminal, or a report to call (see
-            :mod:`kompakt.progress`).
+        progress: show a bar where there is a terminal, or a report to call (see :mod:`kompakt.progress`).
 
     Returns:
         The Artifact; ``print(artifact.report)`` shows what was asked and what the file holds.
@@ -119,34 +121,37 @@ def export(
     inputs, labels, calibration = compared_on(model, verify, calibration)
     model, sized = _sized(model, inputs) if place.fixed_sizes else (model, ())
     with shown(progress) as report:
-        job = make_job(model, mode, calibration, rules, method, repairs, report, twice=place.rounds_twice)
-        report("converting and verifying", None)
-    mode = MIXED if job.mode == MIXED else mode
-    if mode in place.rounds:
-        job = folded(job)
-    short = (*sized, *(_unrolled(job) if mode in GRIDDED else ()), *change_of_mode(model, mode, place))
-    short += tuple(f"{site}: {e.shortfall}" for site, e in job.encodings.items() if e.shortfall)
-    short += tables_left(job.plain, mode)
-    _check_io(job, io)
-    notes = (*_unused(job, verify, calibration), *short) if inputs is not None else (UNSEEN, *short)
-    if inputs is None:
-        inputs = random_inputs(job.plain, job.encodings)
-    made = place.convert(
-        Request(
-            model=job.plain,
-            encodings=job.encodings,
-            quantization=mode,
-            io=io,
-            batch=batch,
-            floats=[f"{layer}/{OUTPUT}" for layer in job.floats],
-            samples=sample_rows(inputs, FOR_RANGES),
-            sparse=sparse,
-            compress=compress,
-            provenance=_origin(job, provenance),
-            output_names=output_names(job.given),
+        job = make_job(
+            model, mode, calibration, rules, method, repairs, part(report, 0.0, READY), twice=place.rounds_twice
         )
-    )
-    found = examine(place, made, job, inputs, mode=mode, io=io, path=str(path), labels=labels, notes=notes)
+        mode = MIXED if job.mode == MIXED else mode
+        if mode in place.rounds:
+            job = folded(job)
+        short = (*sized, *(_unrolled(job) if mode in GRIDDED else ()), *change_of_mode(model, mode, place))
+        short += tuple(f"{site}: {e.shortfall}" for site, e in job.encodings.items() if e.shortfall)
+        short += tables_left(job.plain, mode)
+        _check_io(job, io)
+        notes = (*_unused(job, verify, calibration), *short) if inputs is not None else (UNSEEN, *short)
+        if inputs is None:
+            inputs = random_inputs(job.plain, job.encodings)
+        report(f"converting to {place.name}", READY)
+        made = place.convert(
+            Request(
+                model=job.plain,
+                encodings=job.encodings,
+                quantization=mode,
+                io=io,
+                batch=batch,
+                floats=[f"{layer}/{OUTPUT}" for layer in job.floats],
+                samples=sample_rows(inputs, FOR_RANGES),
+                sparse=sparse,
+                compress=compress,
+                provenance=_origin(job, provenance),
+                output_names=output_names(job.given),
+            )
+        )
+        report("running the file and comparing", CONVERTED)
+        found = examine(place, made, job, inputs, mode=mode, io=io, path=str(path), labels=labels, notes=notes)
     _settle(found, on_breach)
     place.write(path, made.data)
     return found

@@ -16,18 +16,45 @@ from kompakt.deploy import quantized_mode
 from kompakt.errors import InputError, VerificationError, first_line
 from kompakt.export import export
 from kompakt.keras_modes import KERAS_MODES
-from kompakt.measure import latency
-from kompakt.progress import Report, shown
+from kompakt.profiling.pairs import alone
+from kompakt.profiling.subject import subject_at
+from kompakt.progress import Report, part, shown
 from kompakt.records import Deployment
 from kompakt.samples import compared_on
-from kompakt.sites import check_built, one_of
+from kompakt.sites import check_built
+from kompakt.spelling import one_of
 from kompakt.targets import TARGETS, find_target
 from kompakt.targets.target import Target
 
 log = logging.getLogger("kompakt")
 
-TIMED = 8
-"""Samples that are handed to the runtime that is timed; it takes one batch of them."""
+TIMED, ROUNDS = 8, 15
+"""Samples that are handed to the runtime that is timed; it takes one batch of them. Readings of its latency."""
+
+
+class Deployments(tuple[Deployment, ...]):
+    """What became of a model at each target, shown as a line each.
+
+    Example:
+        >>> Deployments([Deployment(target="tflm", refused="no operator for GELU")])
+        tflm: refused: no operator for GELU
+    """
+
+    def __repr__(self) -> str:
+        return "\n".join(map(_line, self)) or "no target"
+
+
+def _line(made: Deployment) -> str:
+    """Where the file is, what it is, and what it costs; or why there is none."""
+    file = made.artifact
+    if file is None:
+        return f"{made.target}: {'not verified' if made.failed else 'refused'}: {made.refused}"
+    said = [f"{made.target}: {file.path}", file.quantization, f"{file.bytes:,} bytes"]
+    if file.agreement is not None:
+        said.append(f"argmax {file.agreement.argmax:.4f}")
+    if made.milliseconds is not None:
+        said.append(f"{made.milliseconds:.3g} ms")
+    return ", ".join([*said, *([f"{len(file.breaches)} BREACHES"] if file.breaches else [])])
 
 
 def export_all(
@@ -39,7 +66,7 @@ def export_all(
     name: str = "model",
     progress: bool | Report = False,
     **options: Any,
-) -> tuple[Deployment, ...]:
+) -> Deployments:
     """Write ``model`` for each of ``targets`` into ``folder``, each run and compared as :func:`kompakt.export` does.
 
     A target that cannot take the model, or whose runtime is not installed, is told in its row; the others go on.
@@ -51,7 +78,7 @@ def export_all(
         name: of the files. options: of :func:`kompakt.export`, for each of the targets.
 
     Returns:
-        One Deployment a target, in the order of ``targets``.
+        One Deployment a target, in the order of ``targets``; printed, a line each.
 
     Raises:
         InputError: a target or mode that no target has, or samples that can be read only once.
@@ -73,10 +100,11 @@ def export_all(
     made = []
     with shown(progress) as report:
         for done, place in enumerate(places):
-            report(f"{place.name}: converting, running and comparing", done / len(places))
+            step = part(report, done / len(places), (done + 1) / len(places))
             path = Path(folder) / (f"{name}{place.suffix}" if place.suffix else f"{name}_{place.name}")
-            made.append(_deployed(model, path, place, quantization, options, inputs))
-    return tuple(made)
+            told = {**options, "progress": lambda what, share, of=place.name, step=step: step(f"{of}: {what}", share)}
+            made.append(_deployed(model, path, place, quantization, told, inputs))
+    return Deployments(made)
 
 
 def nearest_mode(model: keras.Model, quantization: str | None, place: Target) -> str | None:
@@ -105,7 +133,7 @@ def _deployed(
             warnings.simplefilter("ignore")  # breaches stand in the artifact
             artifact = export(model, path, quantization=mode, target=place.name, **_taken(place, mode, options))
         made = Deployment(target=place.name, artifact=artifact)
-        return made if inputs is None else _timed(place, made, inputs)
+        return made if inputs is None else _timed(made, inputs)
     except VerificationError as error:
         return Deployment(target=place.name, refused=str(error), failed=True)
     except InputError as error:
@@ -136,8 +164,8 @@ def _samples(model: keras.Model, options: dict[str, Any]) -> Any:
     return compared_on(model, options.get("verify"), options.get("calibration"))[0]
 
 
-def _timed(place: Target, made: Deployment, inputs: Any) -> Deployment:
+def _timed(made: Deployment, inputs: Any) -> Deployment:
     """``made`` with the time that one run takes."""
     assert made.artifact is not None
-    found = latency(place.timer(place.read(made.artifact.path), sample_rows(inputs, TIMED)))
-    return dataclasses.replace(made, milliseconds=found.milliseconds, spread=found.spread)
+    found = alone(subject_at(made.artifact, sample_rows(inputs, TIMED), seed=0), rounds=ROUNDS)
+    return dataclasses.replace(made, milliseconds=found.median, spread=found.spread)

@@ -18,8 +18,9 @@ from kompakt.keras_modes import (
     refuse_quantized_by_keras,
 )
 from kompakt.precision import GRIDDED, INTEGER, MIXED
-from kompakt.sites import one_of
-from kompakt.targets.target import IO, Target
+from kompakt.spelling import one_of
+from kompakt.targets.target import Target
+from kompakt.targets.words import IO
 
 USUAL = "usual"
 """Stands for the batch size that a target has where none is given."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import logging
 import os
 import secrets
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,8 @@ log = logging.getLogger("kompakt")
 def write_atomic(path: str | Path, data: bytes | str) -> Path:
     """Write ``data`` (text as UTF-8) to ``path`` through a temporary file beside it and a rename.
 
+    A symbolic link stays one: what it points at is written.
+
     Raises:
         InputError: the folder cannot be made or written.
 
@@ -35,20 +39,31 @@ def write_atomic(path: str | Path, data: bytes | str) -> Path:
     """
     path = Path(path)
     content = data.encode() if isinstance(data, str) else data
-    writable_folder(path.parent)
+    place = _pointed_at(path)
+    writable_folder(place.parent)
     # Named before it is made: an interrupt between the two must leave nothing behind.
-    beside = path.parent / f".{path.name[:40]}.{secrets.token_hex(4)}.tmp"
+    beside = place.parent / f".{place.name[:40]}.{secrets.token_hex(4)}.tmp"
     try:
         with beside.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        beside.replace(place)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from None
     finally:
         beside.unlink(missing_ok=True)
     return path
+
+
+def _pointed_at(path: Path) -> Path:
+    """``path``, or what it points at where it is a symbolic link."""
+    if not os.path.islink(path):
+        return path
+    place = Path(os.path.realpath(path))
+    if os.path.islink(place):  # of links in a ring the system's answer is one of them
+        raise InputError(f"cannot write {path}: {os.strerror(errno.ELOOP)}; choose another place")
+    return place
 
 
 @contextmanager
@@ -139,9 +154,35 @@ def gzip_bytes(data: bytes) -> int:
     return len(gzip.compress(data, 9, mtime=0))
 
 
+def check_keras_file(path: str | Path) -> Path:
+    """``path``, where a ``.keras`` file lies; what is in it is not looked at.
+
+    Raises:
+        InputError: there is none.
+
+    Example:
+        >>> check_keras_file("no.keras")
+        Traceback (most recent call last):
+        kompakt.errors.InputError: model file no.keras does not exist; give the path of a .keras file
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"model file {path} is a folder; give the path of a .keras file")
+    if not path.is_file():
+        raise InputError(f"model file {path} does not exist; give the path of a .keras file")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise InputError(
+            f"{path}: not a .keras file (a zip with config.json and weights); save the model with "
+            "model.save('name.keras')"
+        )
+    return path
+
+
 def read_file(path: str | Path) -> bytes:
     """Bytes of ``path``; a missing or unreadable file is an InputError."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; give the path of a .tflite file") from None
+        raise InputError(
+            f"cannot read {path}: {error.strerror}; give the path of a file that is there and can be read"
+        ) from None

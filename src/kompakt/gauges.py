@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from kompakt.attach import Transformed
-from kompakt.graph import copy_layer, map_layers
+from kompakt.copies import copy_layer
+from kompakt.graph import map_layers
 from kompakt.transform import Chain
 from kompakt.transforms.gauge import Gauge
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from kompakt.compare import zeros_and_distinct
-from kompakt.contents import Contents, Entry, Grid, OperatorFact, Signature, Subgraph, TensorFact, ValueFacts
+from kompakt.contents import Contents, Entry, Grid, OperatorFact, Subgraph, TensorFact, ValueFacts
 from kompakt.errors import InputError
 from kompakt.files import sha256
 from kompakt.isolated import call
 from kompakt.records import Artifact
-from kompakt.targets import find_target, target_at
+from kompakt.targets import target_at
 from kompakt.targets.graph_view import EDGES, FLOATS, Part, Value, View
 from kompakt.targets.target import Target
 
@@ -50,13 +50,14 @@ def inspect(artifact: str | Path | Artifact, *, target: str | None = None) -> Co
     return contents_of(opened(artifact, target))
 
 
-def analyzer(path: str | Path, *, gpu: bool = False) -> str:
+def analyzer(path: str | Path, *, gpu: bool = False, target: str | None = None) -> str:
     """What TensorFlow's own analyzer (``tf.lite.experimental.Analyzer``) says of a TFLite file, in its words.
 
     It runs in a process of its own.
 
     Args:
         path: a ``.tflite`` file, or a TFLite Micro folder. gpu: say too what TFLite's GPU delegate cannot take.
+        target: of the artifact, by default told from its path.
 
     Raises:
         InputError: it is no TFLite file, or damaged.
@@ -69,7 +70,7 @@ def analyzer(path: str | Path, *, gpu: bool = False) -> str:
         >>> "FULLY_CONNECTED" in analyzer(path)
         True
     """
-    place = target_at(path)
+    place = target_at(path, target)
     file = np.frombuffer(place.flatbuffer(place.read(path)), "uint8")
     _, text = call("kompakt.targets.tflite_analyzer:analyze", [file], of="TensorFlow's analyzer", gpu=gpu)
     return str(text)
@@ -97,7 +98,7 @@ def opened(artifact: str | Path | Artifact, target: str | None = None) -> Opened
         InputError: it is missing or damaged; the text begins with the path.
     """
     path = artifact.path if isinstance(artifact, Artifact) else artifact
-    place = target_at(path) if target is None else find_target(target)
+    place = target_at(path, target)
     data = place.read(path)
     try:
         return Opened(path=str(path), place=place, data=data, view=place.graph(data))
@@ -128,10 +129,7 @@ def _contents(artifact: Opened) -> Contents:
         constant_bytes=_constant_bytes(view),
         note=note_of(place, data, view),
         subgraphs=parts,
-        signatures=tuple(
-            Signature(name=each.name, subgraph=each.part, inputs=each.inputs, outputs=each.outputs)
-            for each in view.calls
-        ),
+        signatures=view.signatures,
         metadata=tuple(
             Entry(name=name, bytes=len(content), sha256=sha256(content)) for name, content in view.metadata.items()
         ),
@@ -257,12 +255,13 @@ def value_facts(value: Value) -> ValueFacts | None:
     assert real is not None
     finite = real[np.isfinite(real)]
     zeros, distinct = zeros_and_distinct(stored, None) if stored.size else (0, 0)
-    by_channel = value.channel is not None and stored.ndim > max(value.channel, 1) and stored.size > 0
+    fits = all(-stored.ndim <= axis < stored.ndim for axis in value.channels)
+    by_channel = bool(value.channels) and fits and stored.ndim > 1 and stored.size > 0
     return ValueFacts(
         size=int(stored.size),
         zeros=int((real == 0.0).sum()) if value.scale else zeros,
         distinct=distinct,
-        channel_distinct=zeros_and_distinct(stored, value.channel)[1] if by_channel else None,
+        channel_distinct=zeros_and_distinct(stored, value.channels)[1] if by_channel else None,
         low=float(finite.min()) if finite.size else None,
         high=float(finite.max()) if finite.size else None,
         not_finite=int(real.size - finite.size),

@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from kompakt import requantize
 from kompakt.axes import along
-from kompakt.graph import copy_layer
+from kompakt.copies import copy_layer
 from kompakt.numerics import WIDE, fake_quantize, round_half_away, round_half_up
 from kompakt.records import Encoding
 from kompakt.rewrite.elementwise import Mean

@@ -23,7 +23,12 @@ ROW_RESAMPLES = 500
 """The same where the metric has to be computed anew each time."""
 
 FEW = 10
-"""Right or wrong answers below which a bootstrap knows too little of them: the interval is the exact one of a share."""
+"""Right or wrong answers, or samples of a class, below which a bootstrap knows too little of them.
+
+The interval of a share is then the exact one; other metrics have none."""
+
+COMMON = 60
+"""Samples of a class from which on no resample lacks it: its probability is below exp(-60)."""
 
 MOST_BCA = 2000
 """Samples up to which the bootstrap is corrected for bias and skewness, which takes n x n numbers."""
@@ -82,32 +87,90 @@ def mean_interval(
     return _finite(float(found.low), float(found.high), how)
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoInterval:
+    """Why nothing can be said of how sure a number is.
+
+    Example:
+        >>> rows_interval(lambda rows: 1.0, 1).why
+        'too few samples'
+    """
+
+    why: str
+
+
 def rows_interval(
     statistic: Callable[[Array], float],
     samples: int,
     *,
+    held: Array | None = None,
     confidence: float = 0.95,
     seed: int = 0,
     resamples: int = ROW_RESAMPLES,
-) -> Interval | None:
-    """The interval of what ``statistic`` makes of samples, given their numbers: for metrics that are no mean.
+) -> Interval | NoInterval:
+    r"""The interval of what ``statistic`` makes of samples, given their numbers: for metrics that are no mean.
 
-    None of fewer than two samples, or where some resample has no such number.
+    The expanded percentile bootstrap (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 5.3):
+    quantiles of the resamples farther out than those of ``confidence``, because a bootstrap knows a spread of few
+    samples as too narrow, by
+
+    .. math:: \alpha' / 2 = \Phi(-\sqrt{n / (n - 1)} \cdot t_{\alpha / 2, n - 1})
+
+    with n the samples of the rarest class. A resample that lacks a class, where an AUC or a recall is undefined, is
+    drawn anew. Drawing within classes (the stratified bootstrap: Carpenter and Bithell 2000, "Bootstrap confidence
+    intervals: when, which, what?") would not need that, but it takes the shares of the classes for known, which they
+    are not of a random sample: the interval of a precision would be too narrow.
+
+    Args:
+        held: (samples, classes) of bool, which classes a sample has; of each at least :data:`FEW` samples must have
+            it. None where there are no classes.
+
+    Returns:
+        NoInterval of fewer than two samples, of too few in a class, where a resample has no such number, and where all
+        have the same one, of which a bootstrap would say that no other value can be.
 
     Example:
         >>> values = np.arange(100.0)
         >>> found = rows_interval(lambda rows: float(np.median(values[rows])), 100)
         >>> found.low < 49.5 < found.high
         True
+        >>> rows_interval(lambda rows: 1.0, 100, held=np.arange(100)[:, None] < [3, 100]).why
+        'only 3 samples of a class, fewer than 10'
     """
     if samples < 2:
-        return None
+        return NoInterval(why="too few samples")
+    least = samples if held is None or not held.size else int(held.sum(0).min())
+    if held is not None and least < FEW:
+        return NoInterval(why=f"only {least} sample{'s' * (least != 1)} of a class, fewer than {FEW}")
     rng = np.random.default_rng(seed)
-    found = [statistic(rng.integers(0, samples, samples)) for _ in range(resamples)]
+    rare = held if least < COMMON else None
+    found = [statistic(_drawn(rng, samples, rare)) for _ in range(resamples)]
     if not np.isfinite(found).all():
-        return None
-    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return _finite(float(low), float(high), f"percentile bootstrap, {resamples} resamples")
+        return NoInterval(why="some resamples have no such number")
+    if min(found) == max(found):
+        return NoInterval(why="every resample has the same value")
+    tail = expanded(confidence, least)
+    low, high = np.quantile(found, [tail, 1 - tail])
+    return Interval(low=float(low), high=float(high), how=f"expanded percentile bootstrap, {resamples} resamples")
+
+
+def _drawn(rng: np.random.Generator, samples: int, held: Array | None) -> Array:
+    """Numbers of samples, drawn with putting back until every class is there; with ten of each hardly ever twice."""
+    while True:
+        rows = rng.integers(0, samples, samples)
+        if held is None or held[rows].any(0).all():
+            return rows
+
+
+def expanded(confidence: float, samples: int) -> float:
+    """The share of resamples to leave out at each end, so that few samples are not taken for surer than they are.
+
+    Example:
+        >>> round(expanded(0.95, 10), 4), round(expanded(0.95, 100_000), 4)
+        (0.0086, 0.025)
+    """
+    far = stats.t.ppf((1 + confidence) / 2, samples - 1) * math.sqrt(samples / (samples - 1))
+    return float(stats.norm.cdf(-far))
 
 
 def paired_interval(

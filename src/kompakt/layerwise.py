@@ -14,9 +14,10 @@ import keras
 import numpy as np
 from keras import tree
 
+from kompakt.copies import copy_layer
 from kompakt.deploy import Job, make_job
 from kompakt.errors import InputError
-from kompakt.graph import Call, as_functional, calls, copy_layer, map_layers, walk
+from kompakt.graph import Call, as_functional, calls, map_layers, walk
 from kompakt.placement import is_marker
 from kompakt.precision import GRIDDED
 from kompakt.quantization import TRAINABLE_MODES

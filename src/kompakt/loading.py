@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-import zipfile
 from pathlib import Path
 
 import keras
@@ -13,7 +12,7 @@ import keras
 import kompakt.attach
 import kompakt.transforms  # noqa: F401
 from kompakt.errors import InputError
-from kompakt.files import write_atomic
+from kompakt.files import check_keras_file, write_atomic
 
 
 def load_model(path: str | Path, *, safe: bool = True, compiled: bool = False) -> keras.Model:
@@ -32,22 +31,13 @@ def load_model(path: str | Path, *, safe: bool = True, compiled: bool = False) -
         >>> load_model(path).name
         'm'
     """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"model file {path} is a folder; give the path of a .keras file")
-    if not path.is_file():
-        raise InputError(f"model file {path} does not exist; give the path of a .keras file")
-    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
-        raise InputError(
-            f"{path}: not a .keras file (a zip with config.json and weights); save the model with "
-            "model.save('name.keras')"
-        )
+    path = check_keras_file(path)
     try:
         model = keras.saving.load_model(path, compile=compiled, safe_mode=safe)
     except Exception as error:
         raise InputError(f"{path}: {_reason(error)}") from error
     if not isinstance(model, keras.Model):
-        raise InputError(f"{path}: holds a {type(model).__name__}, expected a keras.Model")
+        raise InputError(f"{path}: holds an object of the class {type(model).__name__}, expected a keras.Model")
     return model
 
 

@@ -36,20 +36,18 @@ class Ratio:
     other: float
 
 
-def latency_ratio(this: Timer, other: Timer, *, rounds: int = 15, seconds: float = 0.02) -> Ratio:
+def in_turn(this: Timer, other: Timer, *, rounds: int, seconds: float = 0.02) -> tuple[list[float], list[float]]:
     """Time both sides in turn for ``rounds`` rounds of about ``seconds`` each, after a warm-up.
 
     Which side goes first changes from round to round: what the first one leaves in caches and clocks falls on both.
 
+    Returns:
+        Seconds of one run on each side, one value a round.
+
     Example:
-        >>> latency_ratio(lambda n: n * 2.0, lambda n: n * 4.0, rounds=4).ratio
-        0.5
+        >>> in_turn(lambda n: n * 2.0, lambda n: n * 4.0, rounds=2)
+        ([2.0, 2.0], [4.0, 4.0])
     """
-    return ratio_of(*in_turn(this, other, rounds=rounds, seconds=seconds))
-
-
-def in_turn(this: Timer, other: Timer, *, rounds: int, seconds: float = 0.02) -> tuple[list[float], list[float]]:
-    """Seconds of one run on each side, one value a round: see :func:`latency_ratio`."""
     count_this, count_other = _enough(this, seconds), _enough(other, seconds)
     mine, others = [], []
     for turn in range(rounds):
@@ -78,26 +76,6 @@ def ratio_of(mine: Sequence[float], others: Sequence[float]) -> Ratio:
         milliseconds=1e3 * statistics.median(mine),
         other=1e3 * statistics.median(others),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Latency:
-    """Milliseconds of one run: the median over the rounds, and half their interquartile range."""
-
-    milliseconds: float
-    spread: float
-
-
-def latency(timer: Timer, *, rounds: int = 15, seconds: float = 0.02) -> Latency:
-    """Time one side for ``rounds`` rounds of about ``seconds`` each, after a warm-up.
-
-    Example:
-        >>> latency(lambda n: n * 0.002, rounds=4).milliseconds
-        2.0
-    """
-    count = _enough(timer, seconds)
-    found = [1e3 * timer(count) / count for _ in range(rounds)]
-    return Latency(milliseconds=statistics.median(found), spread=half_iqr(found))
 
 
 def timing(laps: Laps, *, threads: int = 1, rounds: int = 15, seconds: float = 0.02) -> Timing:

@@ -14,8 +14,8 @@ import keras
 from kompakt.cost import LayerCost, layer_costs
 from kompakt.errors import InputError
 from kompakt.files import gzip_bytes
-from kompakt.measure import in_turn, ratio_of, timing, typical
 from kompakt.profiling.limits import macs_by_kind, roofline, with_bounds
+from kompakt.profiling.pairs import alone, in_pairs
 from kompakt.profiling.rows import layer_rows
 from kompakt.profiling.starts import cold_start, first_runs, memory
 from kompakt.profiling.subject import Subject, subject_at
@@ -26,9 +26,6 @@ from kompakt.targets.machine import bandwidth, peak
 
 ROUNDS, PAIRED = 15, 30
 """Readings of a latency, and of a ratio of two."""
-
-SITTINGS = 3
-"""Pairs of processes that share the rounds of a ratio: where one lies in memory makes it up to 1 % faster."""
 
 
 def profile(
@@ -135,8 +132,7 @@ class _Sitting:
         return (1,)
 
     def _timing(self, threads: int) -> Timing:
-        laps = self.subject.profiler.laps(self.subject.data, self.subject.inputs, threads=threads)
-        return timing(laps, threads=threads, rounds=self.rounds)
+        return alone(self.subject, threads=threads, rounds=self.rounds)
 
     def _macs_of_a_run(self) -> dict[str, int]:
         """Kind of arithmetic -> multiply-accumulates of one run; {} where nothing is known of them."""
@@ -209,35 +205,7 @@ def compare_latency(
     """
     (count,) = _checked([threads], rounds)
     sides = [subject_at(each, inputs, seed) for each in (artifact, other)]
-    shares = [rounds * (i + 1) // SITTINGS - rounds * i // SITTINGS for i in range(SITTINGS)]
-    read = [_sitting_of_two(sides, count, share) for share in shares if share]
-    found = ratio_of([x for mine, _ in read for x in mine], [x for _, others in read for x in others])
-    return LatencyRatio(
-        path=sides[0].path,
-        other=sides[1].path,
-        threads=count,
-        rounds=rounds,
-        ratio=found.ratio,
-        spread=found.spread,
-        low=found.low,
-        high=found.high,
-        milliseconds=found.milliseconds,
-        other_milliseconds=found.other,
-    )
-
-
-def _sitting_of_two(sides: Sequence[Subject], threads: int, rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds of one run of each side, in processes that are ended afterwards."""
-    words = [f"side {i}" for i in range(len(sides))]
-    try:
-        laps = [
-            side.profiler.laps(side.data, side.inputs, threads=threads, process=word)
-            for side, word in zip(sides, words, strict=True)
-        ]
-        return in_turn(*map(typical, laps), rounds=rounds)
-    finally:
-        for side, word in zip(sides, words, strict=True):
-            side.profiler.end(threads=threads, process=word)
+    return in_pairs(*sides, threads=count, rounds=rounds)
 
 
 def _checked(threads: Sequence[int] | None, rounds: int) -> tuple[int, ...]:

@@ -23,14 +23,18 @@ from kompakt.noise import candidates
 from kompakt.placement import activation_grids, fixed_range, grids_per_call
 from kompakt.planning import UNREACHED, carry, unreached
 from kompakt.precision import MIXED, PRECISIONS, Precision
-from kompakt.progress import Report, shown
-from kompakt.repairs import BATCHNORM, before_folding, before_grids, held, needs_data, on_grids, prepared
-from kompakt.sites import attachable_slots, check_built, one_of, sites, units
+from kompakt.progress import Report, part, shown
+from kompakt.repairs import ADAROUND, BATCHNORM, before_folding, before_grids, held, needs_data, on_grids, prepared
+from kompakt.sites import attachable_slots, check_built, sites, units
+from kompakt.spelling import one_of
 from kompakt.transform import Transform
 from kompakt.transforms.passing import PassingGrid
 from kompakt.transforms.quantize import FakeQuant
 
 log = logging.getLogger("kompakt")
+
+LEARNED = 0.8
+"""Share of the work that is done when rounding is learned, where it is: the rest is measuring ranges."""
 
 TRAINABLE_MODES = tuple(name for name in PRECISIONS if name != "float")
 """Modes of ``quantize``."""
@@ -150,9 +154,10 @@ def quantize(
     attached = attach(flat, {site: chain for site, chain in wanted.items() if chain})
     original = with_weights(flat, *before) if before else flat
     with shown(progress) as report:
-        attached = on_grids(attached, repairs, calibration, original, report)
+        learned = LEARNED if ADAROUND in repairs else 0.0
+        attached = on_grids(attached, repairs, calibration, original, part(report, 0.0, learned))
         if calibration is not None:
-            calibrate(attached, calibration, method=method, report=report)
+            calibrate(attached, calibration, method=method, report=part(report, learned, 1.0))
     return with_gauges(attached, folding_factors(open_form, flat))
 
 

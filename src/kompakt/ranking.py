@@ -10,8 +10,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from kompakt.copies import copy_layer
 from kompakt.errors import InputError
-from kompakt.graph import as_functional, copy_layer, map_layers
+from kompakt.graph import as_functional, map_layers
 from kompakt.rewrite.channel_groups import Member, Reading, read_channels
 from kompakt.rewrite.channel_scope import CARRIES, MAKES, variable_of
 from kompakt.sites import is_graph

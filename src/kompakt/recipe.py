@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import importlib.resources
 import json
 import math
 import typing
@@ -20,11 +18,14 @@ from kompakt.errors import InputError
 from kompakt.keras_modes import is_keras_mode
 from kompakt.precision import of_rule
 from kompakt.quantization import FROZEN, LIVE, QUANTIZE_OPTIONS, TRAINABLE_MODES
+from kompakt.recipe_files import read_recipe
+from kompakt.recipe_files import recipe_names as recipe_names
 from kompakt.repairs import REPAIRS
-from kompakt.sites import nearest
+from kompakt.spelling import nearest
 from kompakt.stages import Rule, Stage, in_training, make_transform, options_of
 from kompakt.targets import TARGETS
-from kompakt.targets.target import IO, WORDS, check_sparse
+from kompakt.targets.target import check_sparse
+from kompakt.targets.words import IO, WORDS
 from kompakt.transforms import TRANSFORMS
 from kompakt.transforms.quantize import RANGES
 from kompakt.transforms.ranges import METHODS
@@ -61,17 +62,6 @@ class Recipe:
     sparse: bool = False
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with kompakt.
-
-    Example:
-        >>> "qat_int8" in recipe_names()
-        True
-    """
-    folder = importlib.resources.files("kompakt") / "recipes"
-    return sorted(file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json"))
-
-
 def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
     """A recipe by name, from a JSON file, or from a mapping.
 
@@ -86,25 +76,7 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
         return _recipe(to_dict(recipe), f"recipe {recipe.name}")
     if isinstance(recipe, Mapping):
         return _recipe(recipe, "recipe")
-    text = str(recipe)
-    if text in recipe_names():
-        return _recipe(
-            _json((importlib.resources.files("kompakt") / "recipes" / f"{text}.json").read_text(), text), text
-        )
-    path = Path(text)
-    if not path.is_file():
-        raise InputError(f"recipe {text!r}: no recipe and no file of that name{_near(text)}")
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {text}: cannot be read ({error}); expected a JSON file") from None
-    return _recipe(_json(content, text), text)
-
-
-def _near(name: str) -> str:
-    names = recipe_names()
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return nearest(name, close) if close else f"; the recipes: {', '.join(names)}"
+    return _recipe(read_recipe(recipe), str(recipe))
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -115,16 +87,6 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
         True
     """
     return json.loads(json.dumps(dataclasses.asdict(recipe)))
-
-
-def _json(text: str, where: str) -> Any:
-    def refuse(word: str) -> None:
-        raise InputError(f"recipe {where}: holds {word}, expected finite numbers")
-
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except json.JSONDecodeError as error:
-        raise InputError(f"recipe {where}: not JSON ({error})") from None
 
 
 def _recipe(data: Any, where: str) -> Recipe:

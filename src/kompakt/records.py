@@ -12,6 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kompakt.errors import InputError
+from kompakt.printable import printable
+from kompakt.records_bounds import (
+    Amount,
+    Bits,
+    Bound,
+    Count,
+    Share,
+    check_measured,
+    check_number,
+    check_text,
+    check_together,
+)
+from kompakt.records_difference import Difference
 from kompakt.records_layers import Histogram, LayerSensitivity
 
 R = TypeVar("R")
@@ -43,13 +56,13 @@ class Encoding:
         8
     """
 
-    bits: int | None = None
+    bits: Bits | None = None
     scale: tuple[float, ...] = ()
     zero_point: tuple[int, ...] = ()
     axis: tuple[int, ...] = ()
     symmetric: bool = False
-    palette: int | None = None
-    zeros: int | None = None
+    palette: Count | None = None
+    zeros: Count | None = None
     shortfall: str = ""
 
 
@@ -99,20 +112,20 @@ class Agreement:
             the file loses in all; None where that is the reference itself.
     """
 
-    samples: int
-    argmax: float
-    max_abs: float
-    exact: float
-    lsb: float | None = None
-    max_lsb: float | None = None
+    samples: Count
+    argmax: Share
+    max_abs: Amount
+    exact: Share
+    lsb: Amount | None = None
+    max_lsb: Amount | None = None
     reference: str = "simulation"
     where: str = "output"
-    trained_argmax: float | None = None
-    relative: float | None = None
+    trained_argmax: Share | None = None
+    relative: Amount | None = None
     given: str = "model given"
-    given_argmax: float | None = None
-    given_abs: float | None = None
-    given_relative: float | None = None
+    given_argmax: Share | None = None
+    given_abs: Amount | None = None
+    given_relative: Amount | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +139,8 @@ class Census:
         float_tensors: names of float tensors, float I/O aside.
     """
 
-    ops: Mapping[str, int]
-    tensors: Mapping[str, int]
+    ops: Mapping[str, Count]
+    tensors: Mapping[str, Count]
     float_ops: tuple[str, ...] = ()
     float_tensors: tuple[str, ...] = ()
 
@@ -152,11 +165,11 @@ class SiteFact:
     site: str
     tensor: str
     dtype: str
-    size: int
-    zeros: int
-    distinct: int
-    asked_zeros: int | None = None
-    asked_palette: int | None = None
+    size: Count
+    zeros: Count
+    distinct: Count
+    asked_zeros: Count | None = None
+    asked_palette: Count | None = None
     sparse: bool = False
     histogram: Histogram | None = None
 
@@ -186,8 +199,8 @@ class Artifact:
     target: str
     quantization: str
     io: str
-    bytes: int
-    gzip_bytes: int
+    bytes: Count
+    gzip_bytes: Count
     sha256: str
     source_sha256: str
     census: Census
@@ -250,10 +263,11 @@ class Artifact:
                     f"             argmax {a.given_argmax:.4f} with the {a.given}, largest difference "
                     f"{a.given_abs:.3g}, {a.given_relative:.3g} of the spread"
                 )
-        lines += [f"  {m.name:<10} {m.text}" for m in self.measurements]
+        wide = max([9, *(len(m.name) for m in self.measurements)])
+        lines += [f"  {m.name:<{wide}}  {m.text}" for m in self.measurements]
         lines += [f"  note       {note}" for note in self.notes]
         lines += [f"  BREACH     {breach}" for breach in self.breaches]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,8 +287,8 @@ class Deployment:
     artifact: Artifact | None = None
     refused: str = ""
     failed: bool = False
-    milliseconds: float | None = None
-    spread: float | None = None
+    milliseconds: Amount | None = None
+    spread: Amount | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,7 +296,8 @@ class Trial:
     """One recipe tried on one model: the file it made and what was measured.
 
     ``history`` maps a training metric to one value an epoch; ``applied`` says which rule reached which
-    sites, ``skipped`` what was asked and not done.
+    sites, ``skipped`` what was asked and not done. ``difference`` is how good the file is beside the float file, on
+    the same samples; None of that itself, and in records from before it was measured.
     """
 
     recipe: str
@@ -291,11 +306,17 @@ class Trial:
     history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     applied: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
-    seconds: float = 0.0
+    seconds: Amount = 0.0
+    difference: Difference | None = None
 
     def value(self, name: str, default: float | None = None) -> float | None:
         """Value of the measurement called ``name``, or ``default``."""
-        return next((m.value for m in self.measurements if m.name == name), default)
+        found = self.measurement(name)
+        return default if found is None else found.value
+
+    def measurement(self, name: str) -> Measurement | None:
+        """The measurement called ``name``, or None."""
+        return next((m for m in self.measurements if m.name == name), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,7 +329,7 @@ class Run:
 
     title: str
     trials: tuple[Trial, ...]
-    seed: int | None = None
+    seed: Count | None = None
     command: str = ""
     machine: str = ""
     created: str = ""
@@ -323,14 +344,17 @@ class Run:
         return self.trials[-1].artifact if self.trials else None
 
 
-def to_json(record: Any, *, indent: int | None = 2) -> str:
+def to_json(record: Any, *, indent: int | None = 2, only_ascii: bool = False) -> str:
     """JSON text of a record. NaN is refused: a fact that is not a number is a failure, not a value.
+
+    Args:
+        only_ascii: no other characters, which JSON has escapes for: what can be printed anywhere.
 
     Example:
         >>> to_json(Deployment(target="tflm", refused="no GELU"), indent=None)[:62]
         '{"target": "tflm", "artifact": null, "refused": "no GELU", "fa'
     """
-    text = json.dumps(_plain(record), indent=indent, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(_plain(record), indent=indent, allow_nan=False, ensure_ascii=only_ascii)
     return _NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
 
 
@@ -352,7 +376,11 @@ def _plain(value: Any) -> Any:
 
 
 def from_json(kind: type[R], text: str) -> R:
-    """The record of type ``kind`` that ``text`` holds; unknown and missing keys raise InputError.
+    """The record of type ``kind`` that ``text`` holds.
+
+    Raises:
+        InputError: it has unknown or missing keys, or values that no record has: of another type, out of the bounds
+            that the types of the fields have, or contradicting each other.
 
     Example:
         >>> from_json(Measurement, '{"name": "latency", "value": 1.5}').value
@@ -371,21 +399,14 @@ def from_json(kind: type[R], text: str) -> R:
     return typing.cast(R, _build(kind, data, kind.__name__))
 
 
-def _build(kind: Any, data: Any, where: str) -> Any:
+def _build(kind: Any, data: Any, where: str, bound: Bound | None = None) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         _check_type(data, dict, "an object", where)
-        apart = {f.name for f in dataclasses.fields(kind) if f.metadata.get("apart")}
-        hints = {name: hint for name, hint in typing.get_type_hints(kind).items() if name not in apart}
-        unknown = sorted(set(data) - set(hints))
-        if unknown:
-            raise InputError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(hints)}")
-        values = {key: _build(hints[key], value, f"{where}.{key}") for key, value in data.items()}
-        try:
-            return kind(**values)
-        except TypeError as error:
-            raise InputError(f"{where}: {error}") from None
-    if origin is types.UnionType:
+        return _record(kind, data, where)
+    if origin is typing.Annotated:
+        return _build(args[0], data, where, args[1])
+    if origin in (types.UnionType, typing.Union):
         if data is None and type(None) in args:
             return None
         return _build(next(a for a in args if a is not type(None)), data, where)
@@ -394,10 +415,41 @@ def _build(kind: Any, data: Any, where: str) -> Any:
         return tuple(_build(args[0], item, f"{where}[{i}]") for i, item in enumerate(data))
     if isinstance(origin, type) and issubclass(origin, Mapping):
         _check_type(data, dict, "an object", where)
+        for key in data:
+            check_text(key, where)
         return {key: _build(args[1], value, f"{where}.{key}") for key, value in data.items()}
+    return _leaf(kind, data, where, bound)
+
+
+def _record(kind: Any, data: Mapping[str, Any], where: str) -> Any:
+    """A record of the dataclass ``kind``, of the fields in ``data``."""
+    fields = [f for f in dataclasses.fields(kind) if not f.metadata.get("apart")]
+    hints = typing.get_type_hints(kind, include_extras=True)
+    needed = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [name for name in needed if name not in data]
+    names = [f.name for f in fields]
+    unknown = sorted(set(data) - set(names))
+    if unknown and (set(data) & set(names) or not missing):  # what has no key of ours is no record of ours
+        raise InputError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(names)}")
+    if missing:
+        raise InputError(f"{where}: lacks {' and '.join(map(repr, missing[:2]))}")
+    values = {key: _build(hints[key], value, f"{where}.{key}") for key, value in data.items()}
+    check_together(values, where)
+    if kind is Measurement:
+        check_measured(values, where)
+    return kind(**values)
+
+
+def _leaf(kind: Any, data: Any, where: str, bound: Bound | None) -> Any:
+    """A text, a number, or yes or no."""
     if kind is float and type(data) is int:
-        return float(data)
+        check_number(data, where)
+        data = float(data)
     _check_type(data, kind, kind.__name__, where)
+    if kind is str:
+        check_text(data, where)
+    elif kind is not bool:
+        check_number(data, where, bound)
     return data
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kompakt.printable import printable
 from kompakt.records import APART, Measurement
+from kompakt.records_bounds import Amount, Count, Share
+from kompakt.records_difference import Difference as Difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +33,12 @@ class Evaluation:
 
     thing: str
     kind: str
-    samples: int
+    samples: Count
     measurements: tuple[Measurement, ...]
     labels_sha256: str = ""
-    confidence: float | None = None
+    confidence: Share | None = None
     seed: int = 0
-    seconds: float = 0.0
+    seconds: Amount = 0.0
     notes: tuple[str, ...] = ()
     breaches: tuple[str, ...] = ()
     answers: Any = field(default=None, repr=False, compare=False, metadata=APART)
@@ -52,47 +55,14 @@ class Evaluation:
     def report(self) -> str:
         """Plain text, one fact a line."""
         lines = [f"{self.thing}: {self.kind}, {self.samples:,} samples"]
+        wide = max([9, *(len(m.name) for m in self.measurements)])
         for m in self.measurements:
-            sure = "" if m.low is None else f"  {100 * (self.confidence or 0):g} % interval, {m.interval}"
-            lines.append(f"  {m.name:<24} {m.text}{sure}")
+            known = f"{100 * (self.confidence or 0):g} % interval, {m.interval}"
+            sure = f", interval {m.interval}" if m.low is None else f", {known}"
+            lines.append(f"  {m.name:<{wide}}  {replace(m, where='').text}{sure if m.interval else ''}")
         lines += [f"  note       {note}" for note in self.notes]
         lines += [f"  BREACH     {breach}" for breach in self.breaches]
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """How much better or worse ``second`` is than ``first`` on the same samples, and whether that may be chance.
-
-    Attributes:
-        metric: its name. value: of the second minus that of the first. low, high: the interval of it, by drawing
-            samples with both their answers, or None. interval: how it was found.
-        p: of McNemar's exact test that both are equally good; None where the metric is not right or wrong.
-        only_first, only_second: samples that only one has right, or None.
-        agreed: share of samples with the same largest output; None where there are no classes.
-        told_apart: whether chance is an unlikely reason, at ``confidence``.
-
-    Example:
-        >>> same = Difference(first="a", second="b", metric="accuracy", value=0.0, samples=9, confidence=0.95)
-        >>> same.told_apart
-        False
-    """
-
-    first: str
-    second: str
-    metric: str
-    value: float
-    samples: int
-    confidence: float
-    low: float | None = None
-    high: float | None = None
-    interval: str = ""
-    p: float | None = None
-    only_first: int | None = None
-    only_second: int | None = None
-    agreed: float | None = None
-    told_apart: bool = False
-    verdict: str = ""
+        return "\n".join(map(printable, lines))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +71,9 @@ class Contender:
 
     Attributes:
         bytes, gzip_bytes: of what ships. failed: why there is no evaluation.
-        difference: from the first one. latency_ratio: of one run, over that of ``Comparison.timed``; spread: half the
-            interquartile range. milliseconds: of one run.
+        difference: from the first one. latency_ratio: of one run, over that of ``Comparison.timed``, None of a Keras
+            model, which has no file. latency_spread: half the interquartile range; latency_low, latency_high: where
+            the median of very many rounds lies, by 95 %. milliseconds: of one run.
 
     Example:
         >>> Contender(thing="m.tflite", kind="tflite", failed="outputs are NaN").evaluation is None
@@ -111,14 +82,16 @@ class Contender:
 
     thing: str
     kind: str
-    bytes: int | None = None
-    gzip_bytes: int | None = None
+    bytes: Count | None = None
+    gzip_bytes: Count | None = None
     evaluation: Evaluation | None = None
     failed: str = ""
     difference: Difference | None = None
-    latency_ratio: float | None = None
-    latency_spread: float | None = None
-    milliseconds: float | None = None
+    latency_ratio: Amount | None = None
+    latency_spread: Amount | None = None
+    latency_low: Amount | None = None
+    latency_high: Amount | None = None
+    milliseconds: Amount | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +109,8 @@ class Comparison:
 
     metric: str
     contenders: tuple[Contender, ...]
-    samples: int = 0
-    confidence: float = 0.95
+    samples: Count = 0
+    confidence: Share = 0.95
     seed: int = 0
     timed: str = ""
     data: str = ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kompakt.records_bounds import Amount, Bits, Count
+
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
@@ -22,7 +24,7 @@ class Histogram:
 
     low: float
     high: float
-    counts: tuple[int, ...]
+    counts: tuple[Count, ...]
     integers: bool = False
 
 
@@ -37,11 +39,11 @@ class Spread:
     low: float
     high: float
     mean: float
-    std: float
+    std: Amount
     p001: float
     p999: float
-    reach: float
-    counts: tuple[int, ...]
+    reach: Amount
+    counts: tuple[Count, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class BitError:
             sample is of class 1 above 0.5 after a sigmoid, above 0 elsewhere (before it).
     """
 
-    bits: int
+    bits: Bits
     sqnr: float
     drop: float
 
@@ -75,7 +77,7 @@ class LayerSensitivity:
     layer: str
     of: str
     kind: str
-    weights: int
+    weights: Count
     errors: tuple[BitError, ...]
     output: Spread | None
     kernel: Spread | None

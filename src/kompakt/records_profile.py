@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kompakt.records_bounds import Amount, Count
+
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
@@ -15,12 +17,12 @@ class Timing:
         p95: 95 % of the runs took at most this.
     """
 
-    threads: int
-    runs: int
-    minimum: float
-    median: float
-    p95: float
-    spread: float
+    threads: Count
+    runs: Count
+    minimum: Amount
+    median: Amount
+    p95: Amount
+    spread: Amount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +34,10 @@ class ColdStart:
             and the first inference; the rest is the process and what is sent to it. repeats: processes begun.
     """
 
-    total: float
-    runtime: float
-    first: float
-    repeats: int
+    total: Amount
+    runtime: Amount
+    first: Amount
+    repeats: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +51,8 @@ class Memory:
     """
 
     growth: int | None = None
-    process: int | None = None
-    arena: int | None = None
+    process: Count | None = None
+    arena: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +70,14 @@ class LayerProfile:
 
     layer: str
     kind: str
-    parameters: int = 0
-    macs: int | None = None
-    stored: int = 0
-    bytes: int = 0
-    zeros: int = 0
-    distinct: int = 0
-    entropy: float = 0.0
-    bound: int = 0
+    parameters: Count = 0
+    macs: Count | None = None
+    stored: Count = 0
+    bytes: Count = 0
+    zeros: Count = 0
+    distinct: Count = 0
+    entropy: Amount = 0.0
+    bound: Count = 0
 
     @property
     def bits(self) -> float | None:
@@ -105,14 +107,14 @@ class Roofline:
         compute, memory: milliseconds that follow from each. measured: the fastest run.
     """
 
-    threads: int
-    macs: Mapping[str, int]
-    peak: Mapping[str, float]
-    traffic: int
-    bandwidth: float
-    compute: float
-    memory: float
-    measured: float
+    threads: Count
+    macs: Mapping[str, Count]
+    peak: Mapping[str, Amount]
+    traffic: Count
+    bandwidth: Amount
+    compute: Amount
+    memory: Amount
+    measured: Amount
 
     @property
     def bound(self) -> float:
@@ -139,11 +141,11 @@ class OperatorTime:
     index: int
     name: str
     output: str
-    macs: int | None = None
-    traffic: int = 0
-    milliseconds: float | None = None
-    spread: float | None = None
-    bound: float | None = None
+    macs: Count | None = None
+    traffic: Count = 0
+    milliseconds: Amount | None = None
+    spread: Amount | None = None
+    bound: Amount | None = None
     missing: str = ""
 
 
@@ -179,15 +181,15 @@ class Profile:
     path: str
     target: str
     machine: str
-    batch: int
-    bytes: int
-    gzip_bytes: int
-    weight_bytes: int
+    batch: Count
+    bytes: Count
+    gzip_bytes: Count
+    weight_bytes: Count
     other_bytes: int
-    entropy_bytes: int
-    table_bytes: int
-    macs: int | None
-    parameters: int
+    entropy_bytes: Count
+    table_bytes: Count
+    macs: Count | None
+    parameters: Count
     latency: tuple[Timing, ...] = ()
     cold_start: ColdStart | None = None
     memory: Memory = Memory()
@@ -215,14 +217,14 @@ class LatencyRatio:
 
     path: str
     other: str
-    threads: int
-    rounds: int
-    ratio: float
-    spread: float
+    threads: Count
+    rounds: Count
+    ratio: Amount
+    spread: Amount
     low: float
     high: float
-    milliseconds: float
-    other_milliseconds: float
+    milliseconds: Amount
+    other_milliseconds: Amount
 
 
 @dataclass(frozen=True, kw_only=True)

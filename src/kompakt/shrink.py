@@ -18,7 +18,8 @@ from kompakt.rewrite.channel_groups import OF_MODEL, Fixed, Reading, read_channe
 from kompakt.rewrite.remove_channels import Masks, masks_by_group, remove_channels
 from kompakt.schedules import is_share, is_whole
 from kompakt.selection import OF, Choice, Costs, Size, Steps, search
-from kompakt.sites import check_finite, nearest, sites
+from kompakt.sites import check_finite, sites
+from kompakt.spelling import nearest
 from kompakt.targets import find_target
 from kompakt.targets.target import Request
 

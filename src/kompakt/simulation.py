@@ -10,7 +10,8 @@ import numpy as np
 from keras import layers, ops
 
 from kompakt.attach import Transformed
-from kompakt.graph import copy_layer, map_layers
+from kompakt.copies import copy_layer
+from kompakt.graph import map_layers
 from kompakt.inference import infer
 from kompakt.integer_functions import wide_function
 from kompakt.integer_layers import (

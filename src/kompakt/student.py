@@ -11,8 +11,9 @@ from typing import Any
 import keras
 
 from kompakt.attach import wrapped
+from kompakt.copies import copy_layer
 from kompakt.errors import InputError
-from kompakt.graph import as_functional, copy_layer, map_layers
+from kompakt.graph import as_functional, map_layers
 from kompakt.ranking import Evidence, scores
 from kompakt.rewrite.channel_groups import Reading, read_channels
 from kompakt.rewrite.initialize import initialize, seeded
@@ -22,7 +23,8 @@ from kompakt.rewrite.repeated_blocks import Block, Stage, find_stages
 from kompakt.schedules import is_share, is_whole
 from kompakt.selection import Choice, Steps
 from kompakt.shrink import left_whole, reasons, skipped_groups
-from kompakt.sites import check_finite, is_graph, nearest, sites, units
+from kompakt.sites import check_finite, is_graph, sites, units
+from kompakt.spelling import nearest
 
 log = logging.getLogger("kompakt")
 

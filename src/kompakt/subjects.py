@@ -16,7 +16,6 @@ from kompakt.files import gzip_bytes, read_file
 from kompakt.graph import symbolic_inputs
 from kompakt.inference import infer
 from kompakt.loading import load_model
-from kompakt.measure import Timer
 from kompakt.samples import checked
 from kompakt.sites import check_built, is_graph
 from kompakt.targets import target_at
@@ -35,7 +34,7 @@ class Subject:
         name: path, or the model's name. kind: "keras" or the name of a target.
         inputs, outputs: their names in the order in which they go in and come out; () where they are not known, None
             where mappings are taken as they are.
-        run: inputs, (samples, ...) each -> outputs. timer: inputs -> a timer of one run, where it has one.
+        run: inputs, (samples, ...) each -> outputs. path: of the artifact, None of a Keras model.
         probabilities: whether a single output is one, where that is known. masked: Keras leaves padding out of metrics.
         bytes, gzip_bytes: of the file, or of what of a folder ships.
     """
@@ -45,7 +44,7 @@ class Subject:
     run: Callable[[Any], Outputs]
     inputs: tuple[str, ...] | None = None
     outputs: tuple[str, ...] | None = None
-    timer: Callable[[Any], Timer] | None = None
+    path: Path | None = None
     probabilities: bool | None = None
     masked: bool = False
     bytes: int | None = None
@@ -120,7 +119,7 @@ def _of_artifact(path: Path) -> Subject:
         run=lambda inputs: place.run(data, inputs),
         inputs=inputs,
         outputs=outputs,
-        timer=lambda inputs: place.timer(data, inputs),
+        path=path,
         bytes=sum(map(len, shipped)),
         gzip_bytes=sum(map(gzip_bytes, shipped)),
     )

@@ -12,9 +12,10 @@ import keras
 import numpy as np
 
 from kompakt.data import Data, check_data
-from kompakt.distillation.outputs import last_functions
+from kompakt.distillation.outputs import PROBABILITIES, forms
 from kompakt.errors import InputError
 from kompakt.graph import as_functional, symbolic_inputs
+from kompakt.scores import ACCURACY, scorer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,8 @@ class Task:
 
     Attributes:
         loss: Keras loss. metric: name of the metric; lower is better unless it is "accuracy".
-        threshold: of a single output, above which the class is 1: 0 for logits, else a half.
+        probabilities: whether a single output is one, so that the class is 1 above a half; else above 0, of a logit.
+        values: shape of a sample's labels where they are numbers of an output with as many, or None.
 
     Example:
         >>> Task(loss="mse", metric="accuracy").score([np.array([[0.1, 0.9], [0.8, 0.2]])], [1, 1])
@@ -32,25 +34,24 @@ class Task:
 
     loss: Any
     metric: str
-    threshold: float = 0.5
+    probabilities: bool = True
+    values: tuple[int, ...] | None = None
+
+    @property
+    def judged_by(self) -> Any:
+        """The metric as :func:`kompakt.evaluate` takes it."""
+        return self.metric if self.metric == "accuracy" else keras.metrics.MeanAbsoluteError(name=self.metric)
+
+    def labels(self, given: Any) -> np.ndarray:
+        """Labels, (samples, ...), in the form in which the metric takes them."""
+        found = np.asarray(given)
+        return found if self.values is None else found.reshape(len(found), *self.values)
 
     def score(self, outputs: Sequence[np.ndarray], labels: Any) -> float:
-        """The metric of ``outputs`` (one array an output) against ``labels``: class numbers, one-hot or values."""
-        return float(self.each(outputs, labels).mean())
-
-    def each(self, outputs: Sequence[np.ndarray], labels: Any) -> np.ndarray:
-        """The metric of each sample, (samples,): their mean is :meth:`score`."""
-        values = np.asarray(self._values(outputs, labels), "float64")
-        return values.reshape(len(np.asarray(labels)), -1).mean(1)
-
-    def _values(self, outputs: Sequence[np.ndarray], labels: Any) -> np.ndarray:
-        found, wanted = np.asarray(outputs[0]), np.asarray(labels)
-        if self.metric != "accuracy":
-            return np.abs(found.reshape(wanted.shape) - wanted)
-        if found.ndim < 2 or found.shape[-1] < 2:
-            return (found.ravel() > self.threshold) == (wanted.ravel() > 0.5)
-        classes = wanted.argmax(-1) if wanted.shape == found.shape else wanted.reshape(found.shape[:-1])
-        return np.asarray(found.argmax(-1) == classes)
+        """The metric of ``outputs`` (one array an output) against ``labels``, as :func:`kompakt.evaluate` has it."""
+        found, wanted = np.asarray(outputs[0]), self.labels(labels)
+        judged_by = by_form(self.judged_by, wanted, found, self.probabilities)[0]
+        return scorer(judged_by, wanted, found).measured(wanted, found)[0]
 
 
 def data_for(model: keras.Model, data: Data, output_units: int | None = None) -> Data:
@@ -90,20 +91,23 @@ def task_for(model: keras.Model, data: Data, loss: Any = None) -> Task:
     if isinstance(data.y_train, Mapping):
         raise InputError(f"{data.source}: y_train is a mapping, the model has one output; give one array of labels")
     labels, shape = np.asarray(data.y_train), one_output(model).shape
-    logits = last_functions(model)[0][0] not in ("softmax", "sigmoid")
-    kind = kind_of(labels, shape)
+    probabilities = forms(model)[0].holds == PROBABILITIES
+    kind, values = kind_of(labels, shape), None
     if kind == VALUES:
         _check_values_a_sample(data.source, labels, shape)
+        values = None if None in shape[1:] else tuple(shape[1:])
         metric, usual = "mean absolute error", keras.losses.MeanSquaredError()
     else:
-        metric, usual = "accuracy", LOSS_OF[kind](from_logits=logits)
+        metric, usual = "accuracy", LOSS_OF[kind](from_logits=not probabilities)
     if loss is None:
         loss = model.loss if getattr(model, "compiled", False) else None
-    return Task(loss=usual if loss is None else loss, metric=metric, threshold=0.0 if logits else 0.5)
+    return Task(loss=usual if loss is None else loss, metric=metric, probabilities=probabilities, values=values)
 
 
 NUMBERS_OF_CLASSES, ONE_HOT, BINARY, VALUES = "class numbers", "one-hot rows", "yes or no", "values"
 """What labels may be."""
+
+GUESSED = "all outputs lie between 0 and 1 and are taken for probabilities: the class is 1 above a half"
 
 LOSS_OF = {
     NUMBERS_OF_CLASSES: keras.losses.SparseCategoricalCrossentropy,
@@ -127,6 +131,30 @@ def kind_of(labels: np.ndarray, shape: Sequence[int | None]) -> str:
     if outputs > 1 and labels.ndim == len(shape) and labels.shape[-1] == outputs and _one_hot(labels):
         return ONE_HOT
     return BINARY if outputs == 1 and whole and set(np.unique(labels)) <= {0, 1} else VALUES
+
+
+def by_form(
+    metric: Any, labels: np.ndarray, outputs: np.ndarray, probabilities: bool | None
+) -> tuple[Any, tuple[str, ...]]:
+    """(the metric, where it is "accuracy" of yes or no with its threshold; what is to be said of that).
+
+    Keras' own "accuracy" has a threshold of a half, which of logits is an arbitrary one.
+
+    Args:
+        labels, outputs: (samples, ...). probabilities: whether the outputs are these; None where nobody knows, and they
+            are taken for it if all lie between 0 and 1.
+
+    Example:
+        >>> made, _ = by_form("accuracy", np.array([0, 1]), np.array([[-2.0], [0.3]]), None)
+        >>> float(made(np.array([[0], [1]]), np.array([[-2.0], [0.3]])))
+        1.0
+    """
+    is_name = isinstance(metric, str) and metric.lower() in ACCURACY
+    if not is_name or kind_of(labels, (None, *outputs.shape[1:])) != BINARY:
+        return metric, ()
+    guessed = probabilities is None and bool(((outputs >= 0) & (outputs <= 1)).all())
+    threshold = 0.5 if probabilities or guessed else 0.0
+    return keras.metrics.BinaryAccuracy(name=metric, threshold=threshold), (GUESSED,) if guessed else ()
 
 
 def _check_values_a_sample(source: str, labels: np.ndarray, shape: Sequence[int | None]) -> None:

@@ -13,7 +13,8 @@ from kompakt.errors import InputError
 from kompakt.planning import Sites, attach_after, carry
 from kompakt.policies import POLICIES
 from kompakt.schedules import Schedule, is_whole
-from kompakt.sites import Site, match, nearest, one_of, sites
+from kompakt.sites import Site, match, sites
+from kompakt.spelling import nearest, one_of
 from kompakt.transform import Transform
 from kompakt.transforms.cluster import Cluster
 from kompakt.transforms.patterns import Pattern, find_pattern

@@ -21,7 +21,7 @@ from keras import layers, ops
 
 from kompakt.attach import attach, chains_of, finalize
 from kompakt.callbacks import Update
-from kompakt.graph import copy_layer
+from kompakt.copies import copy_layer
 from kompakt.sites import sites
 from kompakt.transform import Transform
 

@@ -22,7 +22,7 @@ from kompakt.samples import checked
 from kompakt.signatures import signature_differs
 from kompakt.simulation import simulate
 from kompakt.sites import check_built
-from kompakt.targets import find_target, target_at
+from kompakt.targets import target_at
 from kompakt.targets.notes import read_note
 from kompakt.targets.target import Fault, Target
 from kompakt.verdicts import apart_from_given, compare_outputs, islands, lost_properties, not_finite
@@ -79,7 +79,7 @@ def verify_file(
     if not 0.0 <= least_argmax <= 1.0:
         raise InputError(f"least_argmax={least_argmax}: expected a share from 0 to 1")
     check_built(model)
-    place = target_at(path) if target is None else find_target(target)
+    place = target_at(path, target)
     place.ready()
     data = place.read(path)
     inputs = checked(model, inputs, "inputs")

@@ -7,8 +7,8 @@ from typing import Any
 
 from kompakt.compare import has_classes
 from kompakt.errors import InputError
-from kompakt.evaluate import Answered
-from kompakt.intervals import Array, Interval, is_share, mcnemar, paired_interval, rows_interval
+from kompakt.evaluate import Answered, classes_held
+from kompakt.intervals import Array, Interval, NoInterval, is_share, mcnemar, paired_interval, rows_interval
 from kompakt.records_evaluation import Difference, Evaluation
 
 
@@ -29,7 +29,7 @@ def compare_evaluations(
 
     Example:
         >>> import keras, numpy as np
-        >>> from kompakt.evaluate import evaluate
+        >>> from kompakt.evaluate import evaluate, classes_held
         >>> keep, swap = (keras.Sequential([keras.Input((2,)), keras.layers.Rescaling(s)], name=n)
         ...               for s, n in ((1.0, "keep"), (-1.0, "swap")))
         >>> x, y = np.eye(2, dtype="float32")[[0, 1] * 10], np.array([0, 1] * 10)
@@ -53,9 +53,7 @@ def compare_evaluations(
         value=value,
         samples=first.samples,
         confidence=confidence,
-        low=None if found is None else found.low,
-        high=None if found is None else found.high,
-        interval="" if found is None else found.how,
+        **_ends(found),
         agreed=_agreed(a, b, a.scorers[i].output),
         **_tested(_right(a, i), _right(b, j), found, confidence),
     )
@@ -77,20 +75,27 @@ def _place(evaluation: Evaluation, name: str) -> int:
 
 def _interval(
     a: Answered, i: int, b: Answered, j: int, *, confidence: float, seed: int
-) -> tuple[Interval | None, float]:
+) -> tuple[Interval | NoInterval, float]:
     """(the interval of the difference of a metric, the difference)."""
     one, other = a.scorers[i], b.scorers[j]
     y, p, q = a.labels[one.output], a.outputs[one.output], b.outputs[other.output]
-    value = other.value(y, q) - one.value(y, p)
+    value = b.values[j] - a.values[i]
     mine, others = a.each[i], b.each[j]
     if mine is not None and others is not None:
         found = paired_interval(mine, others, confidence=confidence, seed=seed, share=one.right_or_wrong)
-        return found, value
+        return NoInterval(why="too few samples") if found is None else found, value
 
     def difference(rows: Array) -> float:
         return other.value(y[rows], q[rows]) - one.value(y[rows], p[rows])
 
-    return rows_interval(difference, len(y), confidence=confidence, seed=seed), value
+    return rows_interval(difference, len(y), held=classes_held(y, p), confidence=confidence, seed=seed), value
+
+
+def _ends(found: Interval | NoInterval) -> dict[str, Any]:
+    """The fields of the interval."""
+    if isinstance(found, NoInterval):
+        return {"interval": f"none: {found.why}"}
+    return {"low": found.low, "high": found.high, "interval": found.how}
 
 
 def _right(answered: Answered, place: int) -> Array | None:
@@ -98,10 +103,12 @@ def _right(answered: Answered, place: int) -> Array | None:
     return answered.each[place] if answered.scorers[place].right_or_wrong else None
 
 
-def _tested(mine: Array | None, others: Array | None, found: Interval | None, confidence: float) -> dict[str, Any]:
+def _tested(
+    mine: Array | None, others: Array | None, found: Interval | NoInterval, confidence: float
+) -> dict[str, Any]:
     """The fields of the test: McNemar's where each sample is right or wrong, else whether 0 lies in the interval."""
     if mine is None or others is None or not (is_share(mine) and is_share(others)):
-        return {"told_apart": found is not None and not found.low <= 0.0 <= found.high}
+        return {"told_apart": isinstance(found, Interval) and not found.low <= 0.0 <= found.high}
     only_first, only_second, p = mcnemar(mine, others)
     return {"p": p, "only_first": only_first, "only_second": only_second, "told_apart": p < 1 - confidence}
 
@@ -125,7 +132,8 @@ def sentence(made: Difference) -> str:
     if made.p is not None and not made.only_first and not made.only_second:
         return f"{_how_much(made)}: both are right on the same samples"
     if made.p is None and made.low is None:
-        return f"{_how_much(made)}; how sure that is cannot be said of these samples"
+        why = made.interval.removeprefix("none").removeprefix(": ")
+        return f"{_how_much(made)}; how sure that is cannot be said of these samples" + (f": {why}" if why else "")
     judged = "is more than chance explains" if made.told_apart else "may be chance"
     return f"{_how_much(made)}, which {judged} ({_ground(made)})"
 

@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 
 from kompakt.errors import InputError
 from kompakt.targets import target_at
+from kompakt.viewable import check_model
 
 HOST = "127.0.0.1"
 
@@ -78,13 +79,14 @@ def netron(path: str | Path, port: int | None = None) -> Iterator[str]:
         port: to listen on, of this machine alone; None for one that is free.
 
     Raises:
-        InputError: Netron is not installed, there is no such file, or the port is taken.
+        InputError: Netron is not installed, there is no such file, it is no model, or the port is taken.
     """
     if importlib.util.find_spec("netron") is None:
         raise InputError(NO_NETRON)
     import netron as package
 
     file = graph_file(path)
+    check_model(path)
     logging.getLogger("netron").setLevel(logging.WARNING)  # it names the server that is ours alone
     name = PLAIN.sub("_", file.name)
     with tempfile.TemporaryDirectory() as folder:
@@ -102,11 +104,13 @@ def explorer(path: str | Path, port: int | None = None, *, browser: bool = True)
     """Model Explorer with the graph of ``path``, as a process that runs until it is ended.
 
     Raises:
-        InputError: it is not installed, there is no such file, or the port is taken.
+        InputError: it is not installed, there is no such file, that is no model, or the port is taken.
     """
     if importlib.util.find_spec("model_explorer") is None:
         raise InputError(NO_EXPLORER)
-    file, number = graph_file(path), _free_port(port)
+    file = graph_file(path)
+    check_model(path)
+    number = _free_port(port)
     words = [sys.executable, "-m", "model_explorer", str(file), f"--host={HOST}", f"--port={number}"]
     return subprocess.Popen([*words, *([] if browser else ["--no_open_in_browser"])])
 

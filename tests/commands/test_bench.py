@@ -80,7 +80,7 @@ def test_several_files(run, given):
     ("arguments", "text"),
     [
         (["nothing.tflite"], "kompakt: cannot read nothing.tflite: No such file"),
-        (["{}/m.keras"], "expected an artifact of one of tflite"),
+        (["{}/m.keras"], "not a Keras model: make one of it with kompakt export"),
         (["{}/int8.tflite", "--rounds", "1"], "kompakt: rounds=1: expected 2 or more"),
         (["{}/int8.tflite", "--threads", "0"], "kompakt: threads=[0]: expected whole numbers from 1 on"),
     ],

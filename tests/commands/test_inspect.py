@@ -78,6 +78,19 @@ def test_a_difference(run):
     assert "no difference" in run("float.tflite", "--against", "float.tflite")[1]
 
 
+def test_a_target_holds_for_every_view(run, folder):
+    """``--target`` was ignored with ``--against`` and ``--analyzer``."""
+    (folder / "other.bin").write_bytes((folder / "int8.tflite").read_bytes())
+    assert "FULLY_CONNECTED" in run("other.bin", "--analyzer", "--target", "tflite")[1]
+    assert "no difference" in run("other.bin", "--against", "int8.tflite", "--target", "tflite")[1]
+    for options in ((), ("--against", "float.tflite"), ("--analyzer",)):
+        code, out, err = run("int8.tflite", *options, "--target", "onnx")
+        assert code == 2 and out == "" and err.count("\n") == 1
+        assert run("int8.tflite", *options, "--target", "coreml")[2].startswith(
+            "kompakt: target 'coreml': expected one"
+        )
+
+
 def test_the_analyzer(run):
     assert "Your TFLite model has '1' subgraph(s)" in run("int8.tflite", "--analyzer")[1]
     assert "GPU delegate" in json.loads(run("int8.tflite", "--analyzer", "--gpu", "--json")[1])["analyzer"]

@@ -7,7 +7,8 @@ from keras import layers as L
 
 import kompakt as kp
 from kompakt.attach import attach, transforms_of
-from kompakt.graph import copy_layer, map_layers
+from kompakt.copies import copy_layer
+from kompakt.graph import map_layers
 from kompakt.repairs.soft import best_scale, own_scale, rectified_sigmoid, round_to_grid
 from kompakt.transforms.prune import Prune
 from kompakt.transforms.quantize import FakeQuant

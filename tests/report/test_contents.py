@@ -12,10 +12,11 @@ from rich.console import Console
 
 from kompakt.changes import ArtifactDifference
 from kompakt.contents import Contents
+from kompakt.printable import printable
 from kompakt.records import from_json
 from kompakt.report import contents as report
 from kompakt.report.differences import difference_tables
-from kompakt.report.terminal import escaped, shortened
+from kompakt.report.terminal import shortened
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 WEIRD = "conv\x1b[2J\x1b]0;mine\x07[bold]<script>\u202e\x9b31m\n\ud800"
@@ -107,8 +108,8 @@ def test_names_in_a_difference_are_escaped(found):
 
 
 def test_what_is_escaped():
-    assert escaped(WEIRD) == r"conv\x1b[2J\x1b]0;mine\x07[bold]<script>\u202e\x9b31m\n\ud800"
-    assert escaped("größe 重み/核") == "größe 重み/核"
+    assert printable(WEIRD) == r"conv\x1b[2J\x1b]0;mine\x07[bold]<script>\u202e\x9b31m\n\ud800"
+    assert printable("größe 重み/核") == "größe 重み/核"
     assert shortened("x" * 100, 10) == "xxxxxxx..."
 
 

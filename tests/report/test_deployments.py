@@ -21,18 +21,27 @@ MADE = Deployment(
 )  # fmt: skip
 
 
-def printed(*made):
-    console = Console(file=io.StringIO(), width=80)
-    console.print(deployments_table(made))
+def printed(*made, width=80):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(deployments_table(made, width))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
 def test_a_row_fits_into_a_terminal():
-    head, row, none = printed(MADE, Deployment(target="tfjs", refused="no Node"))
-    assert head.split() == ["target", "mode", "bytes", "gzip", "argmax", "largest", "diff.", "ms", "arena"]
-    assert row.split() == ["tflm", "int8", "49,664", "42,691", "1.0000", "1.00", "LSB", "0.034", "±0.0004", "7,040"]
+    above, head, row, none = printed(MADE, Deployment(target="tfjs", refused="no Node"))
+    assert above.split() == ["largest"]
+    assert head.split() == ["target", "mode", "bytes", "gzip", "argmax", "diff.", "ms", "arena"]
+    assert row.split() == ["tflm", "int8", "49,664", "42,691", "1.0000", "1.00", "LSB", "0.0340", "±0.0004", "7,040"]
     assert none.split() == ["tfjs", *["-"] * 7]
     assert len(head) == len(row) < 80
+
+
+def test_a_narrow_terminal_goes_without_columns():
+    lines = printed(MADE, width=50)
+    assert max(map(len, lines)) <= 50 and "±0.0004" in "".join(lines)
+    assert "Left out in this narrow terminal: arena, gzip, largest diff.; --json has them." in " ".join(
+        " ".join(lines).split()
+    )
 
 
 def test_what_is_said_below():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kompakt.records import Agreement, Artifact, Census, Measurement, Run, SiteFact, Trial, from_json, to_json
+from kompakt.records_difference import Difference
 from kompakt.report import facts
 from kompakt.report.facts.layers import files
 
@@ -39,7 +40,7 @@ def artifact(
 
 
 def trial(recipe: str, size: int, accuracy: float | None, gzip: int | None = None, breached: bool = False) -> Trial:
-    measured = () if accuracy is None else (Measurement(name="accuracy_litert", value=accuracy),)
+    measured = () if accuracy is None else (Measurement(name="accuracy_file", value=accuracy),)
     file = artifact(size, gzip, breaches=("NaN in the output",) if breached else ())
     return Trial(recipe=recipe, artifact=file, measurements=measured)
 
@@ -113,6 +114,39 @@ def test_verdict_says_what_it_cannot_say(trials: tuple[Trial, ...], text: str) -
     assert facts.verdict(run(*trials)) == text
 
 
+def beside(made: Trial, value: float, p: float | None, told_apart: bool, ratio: tuple[float, float, float]) -> Trial:
+    """A trial with its difference to float, and its latency."""
+    found = Difference(
+        first="float", second=made.recipe, metric="accuracy", value=value, samples=450, confidence=0.95,
+        low=value - 0.01, high=value + 0.01, p=p, told_apart=told_apart,
+    )  # fmt: skip
+    latency = Measurement(name="latency_ratio", value=ratio[1], low=ratio[0], high=ratio[2])
+    return dataclasses.replace(made, difference=found, measurements=(*made.measurements, latency))
+
+
+def test_verdict_says_whether_a_loss_is_chance_and_what_is_faster() -> None:
+    good = beside(trial("good", 1000, 0.977), -0.003, 1.0, False, (0.4, 0.5, 0.6))
+    bad = beside(trial("bad", 900, 0.9), -0.08, 1e-7, True, (0.9, 1.0, 1.1))
+    assert facts.verdict(run(FLOAT, good, bad)) == (
+        "good is the smallest file within 0.5 points of float accuracy: 4.0 times smaller than float (1,000 bytes "
+        "instead of 4,000), 2 times faster, 0.30 points lost, which may be chance (McNemar's exact test: p = 1). Worse "
+        "than float by more than chance explains: bad."
+    )
+    assert [(row.speed, row.told_apart, row.p) for row in facts.rows(run(FLOAT, good, bad))[1:]] == [
+        ("faster", False, 1.0),
+        ("not told apart", True, 1e-7),
+    ]
+
+
+def test_verdict_of_another_metric_goes_by_the_interval() -> None:
+    only = beside(trial("only", 900, 0.9), -0.08, None, True, (1.1, 1.2, 1.3))
+    assert facts.verdict(run(FLOAT, only)) == (
+        "No file is within 0.5 points of float accuracy; the closest is only, 4.4 times smaller than float, 1.2 times "
+        "slower, 8.00 points lost, which is more than chance explains (95 % interval of the difference -0.09 to "
+        "-0.07). Worse than float by more than chance explains: only."
+    )
+
+
 def test_verdict_ignores_an_accuracy_that_is_no_number() -> None:
     found = facts.verdict(run(FLOAT, trial("nan", 500, float("nan")), trial("qat", 1000, 0.98)))
     assert found.startswith("qat is the smallest file")
@@ -120,12 +154,12 @@ def test_verdict_ignores_an_accuracy_that_is_no_number() -> None:
 
 def test_a_metric_of_the_users_own() -> None:
     def measured(recipe: str, size: int, error: float) -> Trial:
-        values = (Measurement(name="metric_litert", value=error, unit="lower", where="mean absolute error"),)
+        values = (Measurement(name="metric_file", value=error, unit="lower", where="mean absolute error"),)
         return Trial(recipe=recipe, artifact=artifact(size), measurements=values)
 
     found = run(measured("float", 4000, 0.2), measured("qat", 1000, 0.2015), measured("ptq", 900, 0.25))
     assert facts.metric(found) == facts.Metric(prefix="metric", name="mean absolute error", lower_is_better=True)
-    assert [row.litert for row in facts.rows(found)] == [0.2, 0.2015, 0.25]
+    assert [row.file for row in facts.rows(found)] == [0.2, 0.2015, 0.25]
     assert [row.on_front for row in facts.rows(found)] == [True, True, True]
     assert facts.verdict(found) == (
         "qat is the smallest file within 1 % of float mean absolute error: 4.0 times smaller than float "

@@ -18,7 +18,8 @@ pytest.importorskip("matplotlib")
 from kompakt.records import Measurement, Run, Trial, from_json
 from kompakt.records_layers import BitError, Histogram, LayerSensitivity
 from kompakt.report import facts, html, table
-from kompakt.report.sections import SECTIONS
+from kompakt.report.sections import SECTIONS, beside
+from kompakt.report.sections.layers import layers
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 KEYS = [
@@ -196,8 +197,9 @@ def test_every_row_is_in_the_page(golden_run: Run, page: Page) -> None:
     metric = facts.metric(golden_run)
     assert facts.verdict(golden_run) in page.text
     for row in facts.rows(golden_run):
-        for value in table.cells(row, metric):
+        for value in table.cells(row, metric)._replace(latency=beside.latency(row)):
             assert value in page.text
+        assert beside.to_float(row, metric) in page.text and beside.chance(row) in page.text
 
 
 def test_provenance_is_there(golden_run: Run, page: Page) -> None:
@@ -212,6 +214,27 @@ def test_what_was_not_done_is_there(golden_run: Run, page: Page) -> None:
     for item in facts.undone(golden_run):
         assert item.text in page.text
     assert "1 of 2 requests not held" in page.text
+
+
+def test_each_file_says_what_it_holds_in_all_and_asks_nothing_in_vain(golden_run: Run) -> None:
+    section = layers(facts.compute([golden_run]))
+    folds = {block.summary: block for block in section.blocks if block.kind == "fold"}
+    heads = {
+        name: [column.title for column in table.columns]
+        for name, fold in folds.items()
+        for table in [next((block for block in fold.blocks if block.kind == "table"), None)]
+        if table is not None
+    }
+    assert folds["float"].note.startswith("FLOAT32 · ") and "requests" not in folds["float"].note
+    assert "requests held" in folds["pqat_int8"].note and " % zeros" in folds["pqat_int8"].note
+    assert {"held", "asked ≥", "asked ≤"} <= set(heads["pqat_int8"])
+    assert not {"held", "asked ≥", "asked ≤"} & set(heads["float"])
+
+
+def test_the_only_file_is_open(golden_run: Run) -> None:
+    one = dataclasses.replace(golden_run, trials=golden_run.trials[:1])
+    opened = [block.opened for block in layers(facts.compute([one])).blocks if block.kind == "fold"]
+    assert opened == [True]
 
 
 def test_plots_have_text_alternatives_with_their_numbers(page: Page) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.report.test_html import ODD, odd_run
 
-from kompakt.records import Run, Trial, from_json
+from kompakt.records import Artifact, Census, Run, SiteFact, Trial, from_json
 from kompakt.report import facts, markdown
 from kompakt.report.sections import sections
 
@@ -61,7 +61,7 @@ def test_names_break_no_table_and_are_no_markup(kind: str) -> None:
         ("snake_case_", "snake_case\\_"),
         ("[a](b) ![c]", "\\[a\\](b) !\\[c\\]"),
         ("a\\|b", "a\\\\\\|b"),
-        ("line\nbreak\x1b[1m", "line break\N{REPLACEMENT CHARACTER}\\[1m"),
+        ("line\nbreak\x1b[1m", r"line break\\x1b\[1m"),
         ("&lt;", "&amp;lt;"),
     ],
 )
@@ -86,3 +86,16 @@ def test_it_loads_no_plotting_library() -> None:
 def test_a_run_of_nothing_has_all_sections() -> None:
     text = markdown.render(facts.compute([Run(title="", trials=(Trial(recipe="float"),))]))
     assert text.count("\n## ") == len(sections(facts.compute([Run(title="", trials=())])))
+
+
+def test_a_recipe_that_removes_channels_is_not_said_to_have_asked_for_nothing() -> None:
+    """It said "nothing asked of its weights" above the line about the channels that were removed."""
+    known = {"path": "m.tflite", "target": "tflite", "quantization": "int8", "io": "int8", "bytes": 9, "gzip_bytes": 8}
+    site = SiteFact(site="d/kernel", tensor="d", dtype="INT8", size=4, zeros=0, distinct=3)
+    made = Artifact(**known, sha256="", source_sha256="", census=Census(ops={}, tensors={}), sites=(site,))
+    done = "shrink to 0.5 of the macs (reached 0.498): conv 16 to 8 channels"
+    text = markdown.render(
+        facts.compute([Run(title="", trials=(Trial(recipe="shrink", artifact=made, applied=(done,)),))])
+    )
+    assert "conv 16 to 8 channels" in text
+    assert "nothing asked" not in text

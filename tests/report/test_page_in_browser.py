@@ -72,6 +72,7 @@ WIDTH = "[document.documentElement.scrollWidth, innerWidth]"
 FIRST = "[...document.querySelectorAll('#variants tbody th bdi')].map(each => each.textContent)"
 SORT = "[...document.querySelectorAll('#variants th[aria-sort]')].map(each => each.getAttribute('aria-sort'))"
 PAPER_COLOR = "getComputedStyle(document.body).backgroundColor"
+BUTTON = "(b => [b.textContent, b.getAttribute('aria-pressed')])(document.getElementById('theme'))"
 LIGHT, DARK = "rgb(255, 255, 255)", "rgb(21, 24, 27)"
 
 
@@ -92,10 +93,13 @@ def test_axe_finds_nothing_and_no_page_scrolls_sideways(browser, opened, golden_
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_contrast_is_decided_of_all_text_but_that_of_plots(browser, opened, golden_run, dark) -> None:
-    """Axe does not look through gradients, nor into SVG; the colours there are those of the rest (see test_html)."""
-    ask = opened(golden_run, dark=dark)
+    """Axe does not look through gradients, nor into SVG; the colours there are those of the rest (see test_html).
+
+    Nor does it see cells that a frame cuts off: here the page is as wide as the window.
+    """
+    ask = opened(golden_run, (1800, 900), dark=dark)
     ask(OPEN_ALL)
-    plain = ".scroll, .share { background: none !important; }"
+    plain = ".scroll, .share { background: none !important; } body, main { max-width: none !important; }"
     ask(f"document.head.append(Object.assign(document.createElement('style'), {{textContent: '{plain}'}}))")
     found = browser.ask(do="axe")
     assert found["violations"] == [] and {each["id"] for each in found["undecided"]} <= {"color-contrast"}
@@ -121,7 +125,7 @@ def test_a_click_sorts_up_then_down_then_as_it_was(browser, opened, golden_run) 
     known = [recipe for recipe in recipes if sizes[recipe] is not None]
     none = [recipe for recipe in recipes if sizes[recipe] is None]
     assert ask(FIRST) == recipes and none
-    file = "#variants thead tr:last-child th:nth-child(6) button"
+    file = "#variants thead tr:last-child th:nth-child(9) button"
     for order, expected in (
         ("ascending", sorted(known, key=lambda recipe: sizes[recipe]) + none),
         ("descending", sorted(known, key=lambda recipe: -sizes[recipe]) + none),
@@ -129,7 +133,7 @@ def test_a_click_sorts_up_then_down_then_as_it_was(browser, opened, golden_run) 
     ):
         browser.ask(do="click", selector=file)
         assert ask(FIRST) == expected
-        assert ask(SORT) == [order if column == 5 else "none" for column in range(10)]
+        assert ask(SORT) == [order if column == 8 else "none" for column in range(13)]
     assert ask("document.getElementById('said').textContent") == "Variants: in the order of the run"
     nothing_amiss(browser)
 
@@ -137,7 +141,7 @@ def test_a_click_sorts_up_then_down_then_as_it_was(browser, opened, golden_run) 
 def test_the_keyboard_reaches_and_sorts_and_shows_where_it_is(browser, opened, golden_run) -> None:
     ask = opened(golden_run)
     seen = []
-    for _ in range(24):
+    for _ in range(27):
         browser.ask(do="press", key="Tab")
         where = ask(
             "(() => { const e = document.activeElement, s = getComputedStyle(e);"
@@ -150,9 +154,9 @@ def test_the_keyboard_reaches_and_sorts_and_shows_where_it_is(browser, opened, g
         "Variants", "Size against accuracy", "Latency against accuracy", "Layers", "Sensitivity of layers", "Agreement",
         "Training curves", "What was asked and not done", "Provenance",
     ]  # fmt: skip
-    assert seen[11:21] == [
-        "recipe", "Keras", "file", "argmax", "largest difference", "file", "gzip", "zeros, %", "distinct a channel",
-        "ratio to float",
+    assert seen[11:24] == [
+        "recipe", "Keras", "file", "95 % interval", "to float", "p", "argmax", "largest difference", "file", "gzip",
+        "zeros, %", "distinct a channel", "ratio to float",
     ]  # fmt: skip
     ask("document.querySelector('#variants thead tr:last-child th button').focus()")
     for key, order in (("Enter", "ascending"), ("Space", "descending")):
@@ -173,8 +177,43 @@ def test_the_theme_is_remembered(browser, opened, golden_run) -> None:
     browser.ask(do="click", selector="#theme")
     again = opened(golden_run)
     assert again(PAPER_COLOR) == DARK
-    assert again("document.getElementById('theme').getAttribute('aria-pressed')") == "true"
+    assert again(BUTTON) == ["Light theme", None]
     assert again("getComputedStyle(document.querySelector('.plot text')).fill") != "rgb(0, 0, 0)"
+    nothing_amiss(browser)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_button_says_what_a_press_gives(browser, opened, golden_run, dark) -> None:
+    """Its label changes, so that it has no state beside it: "Light theme, pressed" would be two."""
+    ask = opened(golden_run, dark=dark)
+    for theme in (dark, not dark, dark):
+        assert ask(BUTTON) == ["Light theme" if theme else "Dark theme", None]
+        assert ask(PAPER_COLOR) == (DARK if theme else LIGHT)
+        browser.ask(do="click", selector="#theme")
+    nothing_amiss(browser)
+
+
+def test_on_a_phone_no_dot_stands_alone_and_words_are_whole(browser, opened, golden_run) -> None:
+    """A dot of the front is on the line of the end of its name; what is not done is told in whole words."""
+    ask = opened(golden_run, PHONE)
+    alone = (
+        "[...document.querySelectorAll('.front')].filter(dot => { const r = document.createRange();"
+        " const text = dot.parentElement.querySelector('bdi').lastChild; r.setStart(text, text.length - 1);"
+        " r.setEnd(text, text.length); return Math.abs(r.getBoundingClientRect().bottom"
+        " - dot.getBoundingClientRect().bottom) > 4; }).length"
+    )
+    assert ask("document.querySelectorAll('.front').length") > 0 and ask(alone) == 0
+    lines = (
+        "[...document.querySelectorAll('#undone tbody th')].filter(th => { const r = document.createRange();"
+        " r.selectNodeContents(th); return r.getClientRects().length > 1; }).length"
+    )
+    assert ask(lines) == 0
+    nothing_amiss(browser)
+
+
+def test_on_a_desk_every_digest_is_seen_whole(browser, opened, golden_run) -> None:
+    ask = opened(golden_run, (1280, 900))
+    assert ask("(e => e.scrollWidth - e.clientWidth)(document.querySelector('#provenance .scroll'))") <= 0
     nothing_amiss(browser)
 
 

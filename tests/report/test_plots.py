@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from kompakt.records import Run, from_json
+from kompakt.records import Run, Trial, from_json
 from kompakt.records_layers import Histogram
 from kompakt.report import facts
-from kompakt.report.plots.curves import panel_svg
+from kompakt.report.plots.curves import panel_figure, panel_svg
 from kompakt.report.plots.histogram import histogram_svg, histogram_text
 from kompakt.report.plots.labels import Box, place_labels
 from kompakt.report.plots.scatter import NARROW, plane_figure, plane_svg
@@ -44,6 +44,23 @@ def test_plots_follow_the_theme(golden_run: Run) -> None:
     for svg in (size_svg(golden_run), panel_svg(first, "curve", "t", "w")):
         colors = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", svg)) - {"none"}
         assert colors <= {f"var({name})" for name in VARIABLES.values()} and len(colors) >= 3
+
+
+def test_a_file_that_breaks_a_limit_stands_out(golden_run: Run) -> None:
+    assert size_svg(golden_run).count("fill: var(--bad)") == 1
+
+
+def test_a_curve_that_does_not_move_has_its_one_value_at_its_axis() -> None:
+    """Of an accuracy of 1 the axis is not one up to 1.05."""
+    run = Run(title="t", trials=(Trial(recipe="a", history={"accuracy": (1.0, 1.0, 1.0)}),))
+    (panel,) = facts.compute([run]).curves
+    assert [tick.get_text() for tick in panel_figure(panel).axes[0].get_yticklabels()] == ["1"]
+
+
+def test_no_label_covers_a_marker_without_one() -> None:
+    around = [(60.0, 50.0), (75.0, 50.0), (50.0, 62.0)]
+    (box,) = place_labels([(50.0, 50.0)], [(30.0, 10.0)], Box(0, 0, 200, 100), (), around)
+    assert not [place for place in around if box.overlaps(Box(place[0] - 3, place[1] - 3, place[0] + 3, place[1] + 3))]
 
 
 def test_the_plot_for_a_phone_names_the_front_and_float_alone(golden_run: Run) -> None:

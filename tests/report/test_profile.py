@@ -68,7 +68,7 @@ def test_a_file_in_full():
     text = "\n".join(lines)
     assert max(map(len, lines)) <= 80
     assert lines[0] == "out/model.tflite: tflite"
-    assert "1  150   2.00   2.25 0.1 3.50     1.00 arithmetic     50%" in text
+    assert "1  150   2.00   2.25 0.12 3.50     1.00 arithmetic     50%" in text
     assert row(lines, "size")[1:4] == ["1,050,000", "bytes", "(900,000"]
     assert row(lines, "bound")[1:6] == ["weights", "at", "their", "entropy", "812,500"]
     assert " ".join(row(lines, "machine")) == "machine 1 thread: 4 G int8 MACs/s, 10 GB/s for 1.2 MB"
@@ -91,7 +91,7 @@ def test_what_is_not_there_is_not_shown():
     lines = printed(profile(cold_start=None, memory=Memory(), rooflines=(), macs=None, layers=()))
     assert not [line for line in lines if line.startswith(("start", "memory", "arena", "machine", "layer"))]
     assert row(lines, "costs")[1] == "unknown"
-    assert "1  150   2.00   2.25 0.1 3.50        – –        –" in "\n".join(lines)
+    assert "1  150   2.00   2.25 0.12 3.50        – –        –" in "\n".join(lines)
 
 
 def ratio(path, threads=1):
@@ -120,4 +120,4 @@ def test_a_file_against_itself():
 @pytest.mark.parametrize("name", ["\x1b[31mred", "<script>", "[bold]x[/bold]"])
 def test_names_are_text(name):
     lines = printed(profile(layers=(LayerProfile(layer=name, kind="Dense", parameters=1, macs=1),)))
-    assert name.replace("\x1b", "\N{REPLACEMENT CHARACTER}") in "\n".join(lines)
+    assert name.replace("\x1b", r"\x1b") in "\n".join(lines)

@@ -53,7 +53,7 @@ def test_cells_of_a_full_row() -> None:
     row = facts.Row(
         recipe="pqat_int8",
         keras=0.9778,
-        litert=0.975,
+        file=0.975,
         argmax=0.9972,
         difference=1.0,
         difference_unit="LSB",
@@ -81,7 +81,7 @@ def test_cells_of_a_full_row() -> None:
 def test_what_was_not_measured_is_a_dash_and_nan_is_nan() -> None:
     missing = table.cells(facts.Row(recipe="failed"), facts.Metric())
     assert missing[1:] == (table.MISSING,) * 9
-    assert table.cells(facts.Row(recipe="bad", litert=float("nan")), facts.Metric()).litert == "NaN"
+    assert table.cells(facts.Row(recipe="bad", file=float("nan")), facts.Metric()).litert == "NaN"
     assert table.cells(facts.Row(recipe="bad", difference=float("inf")), facts.Metric()).difference == "inf"
 
 
@@ -100,7 +100,7 @@ def test_another_metric_is_named_and_not_in_percent() -> None:
 def test_names_are_neither_markup_nor_terminal_commands() -> None:
     trial = Trial(recipe="[red]a[/red]\x1b[31mb")
     text = shown(Run(title="\x1b]0;title\x07[bold]t", trials=(trial,)))
-    assert "[red]a[/red]\N{REPLACEMENT CHARACTER}[31mb" in text
+    assert r"[red]a[/red]\x1b[31mb" in text
     assert "[bold]t" in text
     assert not {"\x1b", "\x07"} & set(text)
 
@@ -122,3 +122,22 @@ def test_a_narrow_terminal_goes_without_columns_and_names_them_as_they_are_heade
     text = " ".join(console.file.getvalue().split())
     assert "Left out in this narrow terminal: acc. % Keras, values / ch." in text
     assert "zeros" in text.split("diff.:")[0]
+
+
+def test_the_interval_is_shown_where_there_is_one_and_room(golden_run: Run) -> None:
+    trial = Trial(
+        recipe="float",
+        measurements=(Measurement(name="accuracy_litert", value=0.975, low=0.955, high=0.988),),
+    )
+    known = Run(title="t", trials=(trial,))
+    assert "95.50..98.80" in shown(known, 120)
+    assert "interval" not in shown(golden_run, 120)
+    narrow = [str(column.header) for column in table.summary_table(known, 70).columns]
+    assert "95 %\ninterval" not in narrow and "argmax\nagreed" in narrow
+
+
+def test_every_width_is_kept(golden_run: Run) -> None:
+    for width in (60, 80, 100):
+        console = Console(width=width, file=io.StringIO())
+        console.print(table.summary_table(golden_run, width), crop=False)
+        assert max(map(len, console.file.getvalue().splitlines())) <= width

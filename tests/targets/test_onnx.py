@@ -10,8 +10,8 @@ from keras import layers
 
 import kompakt as kp
 from kompakt.errors import InputError
-from kompakt.targets import find_target
 from kompakt.targets.onnx import NEEDED, ONNX
+from kompakt.targets.profiler import find_profiler
 
 ABSENT = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"no {', '.join(ABSENT)}: pip install 'kompakt[onnx]'")
@@ -238,4 +238,4 @@ def test_a_model_of_other_inputs_is_told(tmp_path):
 def test_it_is_timed(tmp_path):
     model, x = two()
     path = export(model, tmp_path, x).path
-    assert 0.0 < find_target("onnx").timer(ONNX().read(path), x, threads=1)(20) < 5.0
+    assert 0.0 < find_profiler("onnx").laps(ONNX().read(path), x, threads=1)(20).sum() < 5.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from kompakt.commands.shared import OK, data_option, loaded, progress, trust_option
+from kompakt.commands.shared import OK, data_option, loaded, progress, say_json, show, trust_option
 
 if TYPE_CHECKING:
     from kompakt.records_profile import Bench, LatencyRatio, Profile
@@ -31,22 +31,26 @@ def options(command: ArgumentParser) -> None:
     trust_option(command)
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_artifact, check_data, check_model
+
+    for path in options.files:
+        check_artifact(path)
+    check_model(options.model)
+    check_data(options.data)
+
+
 def run(options: Namespace) -> int:
     """``kompakt bench``."""
-    from kompakt.records import to_json
-
     with progress() as report:
-        bench = _measured(options, lambda what, share: report(what, share or 0.0))
+        bench = _measured(options, report)
     if options.json:
-        print(to_json(bench))
+        say_json(bench)
         return OK
-    from rich.console import Console
-
     from kompakt.report.profile import bench_tables
 
-    console = Console()
-    for part in bench_tables(bench):
-        console.print(part)
+    show(*bench_tables(bench))
     return OK
 
 

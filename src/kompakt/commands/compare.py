@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from kompakt.commands.shared import BREACH, OK, import_modules, judging, judging_options, progress
+from kompakt.commands.shared import (
+    BREACH,
+    OK,
+    console,
+    import_modules,
+    judging,
+    judging_options,
+    progress,
+    say,
+    say_json,
+    show,
+)
 
 ABOUT = "put models and files side by side on the same samples"
 
@@ -16,11 +27,19 @@ def options(command: ArgumentParser) -> None:
     command.add_argument("--no-latency", action="store_true", help="do not time them")
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_data, check_thing
+
+    for thing in options.things:
+        check_thing(thing)
+    check_data(options.data)
+
+
 def run(options: Namespace) -> int:
     """``kompakt compare``."""
     from kompakt.contest import compare_models
     from kompakt.data import load_data
-    from kompakt.records import to_json
     from kompakt.subjects import subject
 
     import_modules(options)
@@ -31,19 +50,15 @@ def run(options: Namespace) -> int:
             judged,
             data,
             latency=not options.no_latency,
-            progress=lambda what, done: report(what, done or 0.0),
+            progress=report,
             **judging(options),
         )
     if options.json:
-        print(to_json(found))
+        say_json(found)
     else:
-        from rich.console import Console
-
         from kompakt.report.comparison import comparison_lines, comparison_table
 
-        console = Console()
-        console.print(comparison_table(found, console.width))
-        for line in comparison_lines(found):
-            console.print(line, highlight=False, markup=False)
+        show(comparison_table(found, console().width))
+        say(*comparison_lines(found))
     amiss = any(row.failed or (row.evaluation and row.evaluation.breaches) for row in found.contenders)
     return BREACH if amiss else OK

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import warnings
 from argparse import ArgumentParser, Namespace
@@ -11,8 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kompakt.commands.shared import BREACH, OK, data_option, loaded, progress, show_artifact, trust_option
+from kompakt.commands.shared import (
+    BREACH,
+    OK,
+    console,
+    data_option,
+    loaded,
+    progress,
+    say,
+    say_json,
+    show,
+    show_artifact,
+    trust_option,
+)
 from kompakt.errors import InputError
+from kompakt.spelling import one_of
 
 if TYPE_CHECKING:
     from kompakt.records import Deployment
@@ -20,6 +31,9 @@ if TYPE_CHECKING:
 
 ABOUT = "write a model as a verified file"
 
+
+CHOSEN = 0.7
+"""Share of the work that is done when the bits of each layer are chosen, where --max-drop asks for that."""
 
 EVERY = "all"
 """Stands for every target, at ``--target``."""
@@ -86,10 +100,9 @@ def run(options: Namespace) -> int:
     from kompakt.data import CALIBRATION, load_data, sample_rows
     from kompakt.export import export
     from kompakt.export_all import export_all
-    from kompakt.progress import in_words
+    from kompakt.progress import part
     from kompakt.task import data_for
 
-    _check(options)
     model = loaded(options.model, options)
     data = None if options.data is None else data_for(model, load_data(options.data))
     given: dict[str, Any] = {
@@ -101,13 +114,12 @@ def run(options: Namespace) -> int:
     why: list[str] = []
     with progress() as report, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # breaches stand in the report
-        given["progress"] = lambda what, share: report(in_words(what, share), 0.5)
         if options.max_drop is not None:
-            report("choosing the bits of each layer", 0.25)
-            model, why = _chosen(model, data, options, given)
+            report("choosing the bits of each layer", 0.0)
+            model, why = _chosen(model, data, options, {**given, "progress": part(report, 0.0, CHOSEN)})
             given = {}
-        report("exporting and verifying", 0.5)
         given.update(
+            progress=report if options.max_drop is None else part(report, CHOSEN, 1.0),
             quantization=None if why else options.quantization,
             io=options.io,
             verify=None if data is None else _with_labels(data),
@@ -118,55 +130,50 @@ def run(options: Namespace) -> int:
         if options.target == EVERY:
             return _show_all(export_all(model, options.out, **given), options)
         artifact = export(model, options.out, target=options.target or _target_of(options.out), **given)
-    if not options.json:
-        print("\n".join(why), end="\n" if why else "")
+    if why and not options.json:
+        say(*why)
     show_artifact(artifact, options)
     return BREACH if artifact.breaches else OK
 
 
-def _check(options: Namespace) -> None:
-    """Raise for what can be told before the model is read."""
-    from kompakt.keras_modes import is_keras_mode
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_data, check_model, check_target
     from kompakt.precision import INTEGER
-    from kompakt.sites import one_of
-    from kompakt.targets import TARGETS, find_target
+    from kompakt.targets.words import KERAS, MODES, WORDS
 
-    if options.target not in (None, EVERY, *TARGETS):
-        raise InputError(f"--target {options.target!r}: {one_of(options.target, (*TARGETS, EVERY))}")
-    mode = options.quantization
-    if options.target != EVERY and mode is not None:
-        place = find_target(options.target or _target_of(options.out))
-        if mode not in place.modes and not is_keras_mode(mode):
-            raise InputError(f"quantization={mode!r}: {one_of(mode, place.modes)}")
-    needs_data = options.rule or options.repair or options.max_drop is not None or mode in INTEGER
+    check_target(options.target, (EVERY,))
+    mode, target = options.quantization, options.target or _target_of(options.out)
+    modes = WORDS if target == EVERY else MODES[target]
+    if mode is not None and mode not in (*modes, *KERAS):  # why not those of Keras is for the work to say
+        raise InputError(f"quantization={mode!r}: {one_of(mode, modes)}")
+    needs_data = _rules(options.rule) or options.repair or options.max_drop is not None or mode in INTEGER
     if options.data is None and needs_data:
         raise InputError("--data is missing: integer modes, rules, repairs and --max-drop need samples of real input")
+    check_model(options.model)
+    check_data(options.data)
 
 
 def _target_of(path: str) -> str:
     """The target that a path without ``--target`` means, by its ending."""
-    from kompakt.targets import TARGETS, find_target
+    from kompakt.targets.words import MODES, SUFFIXES
 
-    suffix = Path(path).suffix
-    named = {find_target(name).suffix: name for name in reversed(TARGETS)}
-    if suffix and suffix in named:
-        return named[suffix]
+    named = {suffix: name for name, suffix in SUFFIXES.items()}
+    if Path(path).suffix in named:
+        return named[Path(path).suffix]
     raise InputError(
-        f"{path}: say for which device with --target {'|'.join((*TARGETS, EVERY))}, or name it *.tflite or *.onnx"
+        f"{path}: say for which device with --target {'|'.join((*MODES, EVERY))}, or name it *.tflite or *.onnx"
     )
 
 
 def _show_all(made: Sequence[Deployment], options: Namespace) -> int:
     if options.json:
-        print(json.dumps([dataclasses.asdict(each) for each in made], indent=2))
+        say_json(made)
     else:
-        from rich.console import Console
-
         from kompakt.report.deployments import deployment_lines, deployments_table
 
-        console = Console()
-        console.print(deployments_table(made))
-        console.print("\n".join(deployment_lines(made)), highlight=False, markup=False, soft_wrap=True)
+        show(deployments_table(made, console().width))
+        say(*deployment_lines(made))
     if any(each.failed or (each.artifact is not None and each.artifact.breaches) for each in made):
         return BREACH
     if all(each.artifact is None for each in made):

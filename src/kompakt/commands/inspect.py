@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from kompakt.commands.shared import OK
+from kompakt.commands.shared import OK, say, say_json, show
 from kompakt.errors import InputError
 
 ABOUT = "say what is in a file: operators, tensors, grids"
@@ -16,7 +14,7 @@ ABOUT = "say what is in a file: operators, tensors, grids"
 def options(command: ArgumentParser) -> None:
     """What the command takes."""
     command.add_argument("file", metavar="FILE", help="file or folder of any target, whoever made it")
-    command.add_argument("--target", metavar="NAME", help="of the artifact (default: told from its path)")
+    command.add_argument("--target", metavar="NAME", help="of the artifact, and of OTHER (default: told from its path)")
     command.add_argument("--ops", action="store_true", help="every operator, with its options")
     command.add_argument("--tensors", action="store_true", help="every tensor, with its grid")
     command.add_argument("--against", metavar="OTHER", help="how OTHER differs from FILE")
@@ -26,14 +24,13 @@ def options(command: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """``kompakt inspect``."""
-    _check(options)
     if options.analyzer:
         return _analyzer(options)
     if options.against is not None:
         from kompakt.difference import difference
         from kompakt.report.differences import difference_tables
 
-        found = difference(options.file, options.against)
+        found = difference(options.file, options.against, target=options.target)
         return _show(found, difference_tables(found), options)
     from kompakt.inspect import inspect
     from kompakt.report import contents as report
@@ -44,34 +41,36 @@ def run(options: Namespace) -> int:
     return _show(seen, made or report.summary(seen), options)
 
 
-def _check(options: Namespace) -> None:
+def check(options: Namespace) -> None:
+    """What can be told at once: options that do not go together, files that are not there."""
+    from kompakt.commands.early import check_artifact, check_target
+
     given = [name for name in ("--ops", "--tensors", "--against", "--analyzer") if getattr(options, name[2:])]
     alone = [name for name in ("--against", "--analyzer") if name in given]
     if alone and len(given) > 1:
         raise InputError(f"{alone[0]} shows something else than {next(n for n in given if n != alone[0])}: give one")
     if options.gpu and not options.analyzer:
         raise InputError("--gpu goes with --analyzer")
+    check_target(options.target)
+    check_artifact(options.file)
+    if options.against is not None:
+        check_artifact(options.against)
 
 
 def _analyzer(options: Namespace) -> int:
     from kompakt.inspect import analyzer
-    from kompakt.report.terminal import escaped
 
-    text = analyzer(options.file, gpu=options.gpu)
+    text = analyzer(options.file, gpu=options.gpu, target=options.target)
     if options.json:
-        print(json.dumps({"analyzer": text}, indent=2))
+        say_json({"analyzer": text})
         return OK
-    print("\n".join(escaped(line) for line in text.splitlines()))
+    say(*text.splitlines())
     return OK
 
 
 def _show(record: Any, tables: Any, options: Namespace) -> int:
-    if options.json:  # in ASCII: names in a file must not drive the user's terminal
-        print(json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False))
+    if options.json:
+        say_json(record)
         return OK
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    for each in tables:
-        console.print(each)
+    show(*tables)
     return OK

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 
-from kompakt.commands.shared import OK, progress, seed
+from kompakt.commands.shared import OK, progress, say, say_json, seed
 from kompakt.errors import InputError
 
 ABOUT = "put several .tflite files into one, a signature each"
@@ -17,24 +18,37 @@ def options(command: ArgumentParser) -> None:
     command.add_argument("--seed", type=seed, default=0, metavar="S", help="of the inputs to compare on (default: 0)")
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_artifact
+
+    for file in _named(options.files).values():
+        check_artifact(file)
+
+
 def run(options: Namespace) -> int:
     """``kompakt join``."""
-    from kompakt.records import to_json
     from kompakt.signatures import join_signatures
 
-    given: dict[str, str] = {}
-    for text in options.files:
-        name, _, file = text.partition("=")
-        if not name or not file or name in given:
-            raise InputError(f"{text!r}: expected NAME=FILE, each name once, such as classify=classify.tflite")
-        given[name] = file
+    given = _named(options.files)
     with progress() as report:
         report("running each signature", 0.5)
         made = join_signatures(given, options.out, seed=options.seed)
     if options.json:
-        print(to_json(made))
+        say_json(made)
         return OK
-    print(f"{made.path}: {made.bytes:,} bytes, {made.gzip_bytes:,} gzipped; {made.apart:,} in files of their own")
+    say(f"{made.path}: {made.bytes:,} bytes, {made.gzip_bytes:,} gzipped; {made.apart:,} in files of their own")
     for name, samples in zip(made.signatures, made.samples, strict=True):
-        print(f"  {name}: equal to its own file in every bit, {samples} random samples")
+        say(f"  {name}: equal to its own file in every bit, {samples} random samples")
     return OK
+
+
+def _named(files: Sequence[str]) -> dict[str, str]:
+    """Signature -> file."""
+    given: dict[str, str] = {}
+    for text in files:
+        name, _, file = text.partition("=")
+        if not name or not file or name in given:
+            raise InputError(f"{text!r}: expected NAME=FILE, each name once, such as classify=classify.tflite")
+        given[name] = file
+    return given

@@ -30,6 +30,18 @@ def options(command: ArgumentParser) -> None:
     trust_option(command)
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_data, check_model, check_target
+    from kompakt.recipe_files import read_recipe
+
+    read_recipe(options.recipe)
+    check_target(options.target)
+    check_model(options.model)
+    check_model(options.teacher)
+    check_data(options.data)
+
+
 def run(options: Namespace) -> int:
     """``kompakt optimize``."""
     from kompakt.recipe import load_recipe

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser, Namespace
 
-from kompakt.commands.shared import OK
+from kompakt.commands.shared import OK, say_json, show
 
 ABOUT = "list the recipes, or show one"
 
@@ -15,18 +14,25 @@ def options(command: ArgumentParser) -> None:
     command.add_argument("name", nargs="?", metavar="NAME", help="recipe to show as JSON")
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.recipe_files import read_recipe
+
+    if options.name:
+        read_recipe(options.name)
+
+
 def run(options: Namespace) -> int:
     """``kompakt recipes``."""
     from kompakt.recipe import load_recipe, recipe_names, to_dict
 
     if options.name:
-        print(json.dumps(to_dict(load_recipe(options.name)), indent=2))
+        say_json(to_dict(load_recipe(options.name)))
         return OK
     recipes = [load_recipe(name) for name in recipe_names()]
     if options.json:
-        print(json.dumps([to_dict(recipe) for recipe in recipes], indent=2))
+        say_json([to_dict(recipe) for recipe in recipes])
         return OK
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -34,5 +40,5 @@ def run(options: Namespace) -> int:
     table.add_column("what it does")
     for recipe in recipes:
         table.add_row(recipe.name, recipe.about)
-    Console().print(table)
+    show(table)
     return OK

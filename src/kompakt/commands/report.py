@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kompakt.commands.shared import OK
+from kompakt.commands.shared import OK, say, say_json
 from kompakt.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,10 +36,13 @@ def options(command: ArgumentParser) -> None:
     )
 
 
+def check(options: Namespace) -> None:
+    """Nothing: the work itself takes no time."""
+
+
 def run(options: Namespace) -> int:
     """``kompakt report``."""
     from kompakt.files import write_atomic
-    from kompakt.records import to_json
     from kompakt.report.formats import FORMATS, format_for
     from kompakt.report.reading import records_at
 
@@ -53,11 +56,10 @@ def run(options: Namespace) -> int:
     facts = _facts(paths, options.sensitivity)
     write_atomic(out, FORMATS[form](facts))
     if options.json:
-        print(to_json(facts))
+        say_json(facts)
         return OK
-    for verdict in facts.verdicts:
-        print(f"{verdict.label}: {verdict.text}" if verdict.label else verdict.text)
-    print(f"report: {out}")
+    said = [f"{verdict.label}: {verdict.text}" if verdict.label else verdict.text for verdict in facts.verdicts]
+    say(*said, f"report: {out}")
     return OK
 
 

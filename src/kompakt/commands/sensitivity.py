@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from argparse import ArgumentParser, Namespace
 
-from kompakt.commands.shared import OK, data_option, loaded, progress, trust_option
+from kompakt.commands.shared import OK, data_option, loaded, progress, say_json, show, trust_option
 
 ABOUT = "say which layer hurts in 8 and 4 bits"
 
@@ -19,6 +17,14 @@ def options(command: ArgumentParser) -> None:
         "--bits", type=int, nargs="+", default=[8, 4], metavar="N", help="of a layer's weights, 2 to 8 (default: 8 4)"
     )
     trust_option(command)
+
+
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_data, check_model
+
+    check_model(options.model)
+    check_data(options.data)
 
 
 def run(options: Namespace) -> int:
@@ -34,11 +40,9 @@ def run(options: Namespace) -> int:
         samples = sample_rows(data.x_train, CALIBRATION)
         rows = sensitivity(model, (data.x_test, data.y_test), bits=options.bits, calibration=samples)
     if options.json:
-        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+        say_json(rows)
         return OK
-    from rich.console import Console
-
     from kompakt.report.layers import sensitivity_table
 
-    Console().print(sensitivity_table(rows))
+    show(sensitivity_table(rows))
     return OK

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import re
+import os
+import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kompakt.errors import InputError
+from kompakt.printable import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from kompakt.progress import Report
     from kompakt.records import Artifact, Run
 
 OK, BREACH = 0, 1
+
+PIPED = 80
+"""Columns of what is printed to a file or another program, where COLUMNS does not say another number."""
 
 
 def data_option(command: ArgumentParser, *, required: bool = True, why: str = "") -> None:
@@ -51,9 +57,6 @@ def seed(text: str) -> int:
 
 def loaded(path: str, options: Namespace) -> Any:
     """The model in a file, after the modules that hold its classes are imported."""
-    if not Path(path).is_file():  # told at once: TensorFlow takes seconds to start
-        what = "is a folder" if Path(path).is_dir() else "does not exist"
-        raise InputError(f"model file {path} {what}; give the path of a .keras file")
     from kompakt.loading import load_model
 
     import_modules(options)
@@ -96,58 +99,64 @@ def judging(options: Namespace) -> dict[str, Any]:
     return {"metrics": options.metric, **{name: getattr(options, name) for name in names}}
 
 
-@contextmanager
-def progress(*, lines: bool = False) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar on stderr; standard output is for results.
+def progress(*, lines: bool = False) -> AbstractContextManager[Report]:
+    """A bar on stderr; standard output is for results. Where stderr is a file, nothing but an error is written there.
 
     Args:
-        lines: where stderr is a file, a line there for each thing that is begun; else only an error is written there.
+        lines: where stderr is a file, a line there for each thing that is begun.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from kompakt.progress import shown
 
-    columns = (
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-    )
-    console = Console(stderr=True)
-    # Where stderr is a file, an error is one line there and nothing else.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=1.0)
-        begun = ""
-
-        def report(what: str, done: float) -> None:
-            nonlocal begun
-            bar.update(task, description=what, completed=done)
-            thing = re.sub(r", \d+%$", "", what)  # a share moves on without a line of its own
-            if lines and not console.is_terminal and thing != begun:
-                begun = thing
-                console.print(f"{done:4.0%} {thing}", highlight=False, markup=False, soft_wrap=True)
-
-        yield report
+    return shown(True, lines=lines)
 
 
 def show_run(run: Run, options: Namespace, page: Path) -> None:
     """A run as a table and a sentence, or as JSON."""
-    from kompakt.records import to_json
-
     if options.json:
-        print(to_json(run))
+        say_json(run)
         return
-    from rich.console import Console
-
     from kompakt.report import facts, table
 
-    console = Console()
-    console.print(table.summary_table(run, console.width))
-    console.print(facts.verdict(run), highlight=False, markup=False)
-    console.print(f"Files in {page.parent}, report: {page}", highlight=False, markup=False)
+    show(table.summary_table(run, console().width))
+    say(facts.verdict(run), f"Files in {page.parent}, report: {page}")
 
 
 def show_artifact(artifact: Artifact, options: Namespace) -> None:
     """What was asked of a file and what it holds, or the record as JSON."""
+    if options.json:
+        say_json(artifact)
+    else:
+        say(*artifact.report.splitlines())
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Standard output or error as rich knows it: as wide as the terminal; else as COLUMNS says, or 80."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = PIPED  # rich would take the width of any terminal, of standard input for one
+    return made
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and the like to standard output; a word that is longer than a line stays whole."""
+    shown = console()
+    for part in parts:
+        shown.print(part, crop=False)
+
+
+def say(*lines: str, stderr: bool = False) -> None:
+    """Print lines, wrapped at words: what they have of a model or a file does not drive the terminal."""
+    from kompakt.report.terminal import wrapped
+
+    width = console(stderr=stderr).width
+    for line in lines:
+        print("\n".join(wrapped(printable(line), width)), file=sys.stderr if stderr else sys.stdout)
+
+
+def say_json(value: Any) -> None:
+    """Print a record, or a list or mapping of them, as JSON that is valid whatever the encoding of the output is."""
     from kompakt.records import to_json
 
-    print(to_json(artifact) if options.json else artifact.report)
+    print(to_json(value, only_ascii=True), flush=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kompakt.commands.shared import BREACH, OK, data_option, loaded, progress, show_artifact, trust_option
+from kompakt.commands.shared import BREACH, OK, data_option, loaded, progress, say, show_artifact, trust_option
 from kompakt.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -32,6 +31,15 @@ def options(command: ArgumentParser) -> None:
     trust_option(command)
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_artifact, check_data, check_model
+
+    check_artifact(options.file)
+    check_model(options.model)
+    check_data(options.data)
+
+
 def run(options: Namespace) -> int:
     """``kompakt verify``."""
     from kompakt.data import load_data
@@ -50,11 +58,11 @@ def run(options: Namespace) -> int:
         seen = _in_browser(options.file, data.x_test) if options.browser else None
     show_artifact(artifact, options)
     if seen is not None:
-        print(f"  browser    {seen.text}", file=sys.stderr if options.json else sys.stdout)
+        say(f"  browser    {seen.text}", stderr=options.json)
         if not seen.agrees:
             raise VerificationError(f"{options.file}: other outputs in the browser, {seen.relative:.3g} of the spread")
     if artifact.breaches and Path(options.data).is_dir():
-        print("kompakt: images of a folder have pixels from 0 to 255: is that what the model takes?", file=sys.stderr)
+        say("kompakt: images of a folder have pixels from 0 to 255: is that what the model takes?", stderr=True)
     return BREACH if artifact.breaches else OK
 
 

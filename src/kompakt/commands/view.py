@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import threading
 import webbrowser
 from argparse import ArgumentParser, Namespace
 
-from kompakt.commands.shared import OK
+from kompakt.commands.shared import OK, say_json
 
 ABOUT = "show a graph in the browser (Netron)"
 
@@ -29,6 +28,13 @@ def options(command: ArgumentParser) -> None:
     command.add_argument("--explorer", action="store_true", help="Model Explorer in place of Netron")
 
 
+def check(options: Namespace) -> None:
+    """What can be told at once."""
+    from kompakt.commands.early import check_artifact
+
+    check_artifact(options.file)
+
+
 def run(options: Namespace) -> int:
     """``kompakt view``: until it is interrupted."""
     return _explorer(options) if options.explorer else _netron(options)
@@ -38,8 +44,10 @@ def _netron(options: Namespace) -> int:
     from kompakt.viewer import netron
 
     with netron(options.file, options.port) as address:
-        text = json.dumps({"address": address}) if options.json else f"{address} (Ctrl-C ends it)"
-        print(text, flush=True)
+        if options.json:
+            say_json({"address": address})
+        else:
+            print(f"{address} (Ctrl-C ends it)", flush=True)
         if not options.no_browser:
             webbrowser.open(address)
         with contextlib.suppress(KeyboardInterrupt):

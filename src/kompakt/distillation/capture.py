@@ -15,7 +15,8 @@ from kompakt.distillation.outputs import Told
 from kompakt.errors import InputError
 from kompakt.graph import symbolic_inputs
 from kompakt.inference import outputs_of
-from kompakt.sites import is_graph, nearest
+from kompakt.sites import is_graph
+from kompakt.spelling import nearest
 
 UNKNOWN_SIZE = 16
 """Length of an axis that a model leaves open, where shapes are tried."""

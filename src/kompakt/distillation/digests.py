@@ -117,8 +117,8 @@ def _array(name: str, leaf: Any) -> np.ndarray:
     whole = leaf if isinstance(leaf, np.ndarray) else ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else None
     if whole is None or not whole.shape or whole.dtype.hasobject:
         raise InputError(
-            f"{name} is a {type(leaf).__name__}: held predictions belong to samples in a fixed order; pass an array, "
-            "or a list or mapping of arrays"
+            f"{name} is of the type {type(leaf).__name__}: held predictions belong to samples in a fixed order; pass "
+            "an array, or a list or mapping of arrays"
         )
     return whole
 

@@ -11,7 +11,7 @@ import keras
 from kompakt.distillation.layer_terms import Attention, Hints, Relational
 from kompakt.distillation.terms import Decoupled, SoftTargets, Term
 from kompakt.errors import InputError
-from kompakt.sites import nearest
+from kompakt.spelling import nearest
 
 TERMS: dict[str, type[Term]] = {kind.name: kind for kind in (SoftTargets, Decoupled, Hints, Attention, Relational)}
 """Word -> term."""

@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from kompakt.copies import copy_layer
 from kompakt.gauges import settled
-from kompakt.graph import copy_layer, map_layers
+from kompakt.graph import map_layers
 from kompakt.repairs.walk import (
     CALLED_AGAIN,
     Given,

@@ -11,7 +11,8 @@ from kompakt.errors import InputError
 from kompakt.rewrite.equalize import apply_equalize, plan_equalize
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.inline import inline
-from kompakt.sites import is_graph, nearest
+from kompakt.sites import is_graph
+from kompakt.spelling import nearest
 
 
 def equalize(

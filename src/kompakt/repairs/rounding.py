@@ -11,9 +11,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from kompakt.attach import chains_of
+from kompakt.copies import copy_layer
 from kompakt.errors import InputError
 from kompakt.gauges import settled
-from kompakt.graph import copy_layer, map_layers
+from kompakt.graph import map_layers
 from kompakt.numerics import integer_limits
 from kompakt.progress import Report, shown
 from kompakt.repairs.soft import SoftRounding, Steps, best_scale, own_scale, round_to_grid
@@ -85,6 +87,7 @@ def adaround(
     steps = Steps(count=iterations, batch_size=batch_size, learning_rate=learning_rate)
     random = np.random.default_rng(seed)
 
+    layers_begun, whole = itertools.count(), _weight_grids(copy)
     with shown(progress) as report:
 
         def visit(at: Visit) -> None:
@@ -92,11 +95,19 @@ def adaround(
             if isinstance(found, str):
                 log.warning(LEFT, at.name, found)
             elif found is not None:
-                done, what = itertools.count(1), f"adaround: {at.name}"
-                _learn(at, *found, steps, random, lambda: report(what, next(done) / iterations))
+                begun, what = next(layers_begun), f"adaround: {at.name}"
+                done = (min(1.0, (begun + i / iterations) / whole) for i in itertools.count(1))
+                _learn(at, *found, steps, random, lambda: report(what, next(done)))
 
         layer_by_layer(copy, data, visit, reference=float_model)
     return copy
+
+
+def _weight_grids(model: keras.Model) -> int:
+    """How many weights are on grids."""
+    return sum(
+        variable is not None and any(isinstance(t, FakeQuant) for t in chain) for _, chain, variable in chains_of(model)
+    )
 
 
 def _rounded(at: Visit) -> tuple[str, FakeQuant] | str | None:

@@ -13,10 +13,12 @@ from keras import ops, tree
 
 from kompakt.attach import Transformed, transforms_of
 from kompakt.calibrate import batches
+from kompakt.copies import copy_layer
 from kompakt.errors import InputError
 from kompakt.gauges import settled
-from kompakt.graph import Call, as_functional, calls, copy_layer, map_layers, users
-from kompakt.sites import is_graph, nearest, units
+from kompakt.graph import Call, as_functional, calls, map_layers, users
+from kompakt.sites import is_graph, units
+from kompakt.spelling import nearest
 from kompakt.transforms.quantize import FakeQuant
 
 CALLED_AGAIN = "%s: %s left it as it is (it is called more than once)"

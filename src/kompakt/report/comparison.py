@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from kompakt.printable import printable
 from kompakt.records import Measurement
 from kompakt.records_evaluation import Comparison, Contender
-from kompakt.report.table import MISSING, printable
+from kompakt.report.facts.speed import in_words
+from kompakt.report.terminal import MISSING, left_out, told
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,7 +78,7 @@ def cells(row: Contender, made: Comparison) -> Cells:
     if apart is not None:
         difference = Measurement(name=apart.metric, value=apart.value, low=apart.low, high=apart.high)
     return Cells(
-        thing=row.thing,
+        thing=printable(row.thing),
         kind=row.kind,
         file_bytes=MISSING if row.bytes is None else f"{row.bytes:,}",
         gzip_bytes=MISSING if row.gzip_bytes is None else f"{row.gzip_bytes:,}",
@@ -101,7 +103,10 @@ def _with_interval(measured: Measurement | None, pattern: str, factor: float) ->
 def _latency(row: Contender) -> str:
     if row.latency_ratio is None:
         return MISSING
-    return f"{row.latency_ratio:.2f}" + ("" if row.latency_spread is None else f"\n±{row.latency_spread:.2f}")
+    text = f"{row.latency_ratio:.2f}"
+    if row.latency_low is None or row.latency_high is None:
+        return text if row.latency_spread is None else f"{text}\n±{row.latency_spread:.2f}"
+    return f"{text}\n{row.latency_low:.2f}..{row.latency_high:.2f}"
 
 
 def comparison_table(made: Comparison, width: int | None = None) -> Table:
@@ -119,15 +124,16 @@ def comparison_table(made: Comparison, width: int | None = None) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    texts, left_out = [cells(row, made) for row in made.contenders], _left_out(made, width)
+    texts, needed = [cells(row, made) for row in made.contenders], _needed(made)
+    gone = left_out(needed, width, [name for name in LEAST_FIRST if name in needed])
     table = Table(
-        caption=Text(printable(_legend(made, left_out))),
+        caption=Text(printable(_legend(made) + told([getattr(headings(made), name) for name in gone]))),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         collapse_padding=True,
         pad_edge=False,
     )
-    shown = [name for name in Cells._fields if name not in left_out]
+    shown = [name for name in needed if name not in gone]
     for name in shown:
         heading = Text(printable(getattr(headings(made), name), keep="\n"))
         first = name == "thing"
@@ -142,31 +148,30 @@ LONGEST = 28
 """Columns that a name has at least where others are left out for it."""
 
 
-def _left_out(made: Comparison, width: int | None) -> tuple[str, ...]:
-    """The columns to go without, so that the rest fits into ``width``."""
-    if width is None:
-        return ()
-    texts = [headings(made), *(cells(row, made) for row in made.contenders)]
-    needed = {n: 2 + max(len(line) for text in texts for line in getattr(text, n).split("\n")) for n in Cells._fields}
-    needed["thing"] = min(needed["thing"], LONGEST)
-    count = 0
-    while sum(needed.values()) - sum(needed[n] for n in LEAST_FIRST[:count]) > width and count < len(LEAST_FIRST):
-        count += 1
-    return LEAST_FIRST[:count]
+TIMES = ("latency", "milliseconds")
+"""Columns that are not there where nothing was timed."""
 
 
-def _legend(made: Comparison, left_out: tuple[str, ...]) -> str:
+def _needed(made: Comparison) -> dict[str, int]:
+    """The columns that there are, each with how wide it is."""
+    rows = [cells(row, made) for row in made.contenders]
+    needed = {
+        name: 2 + max(len(line) for text in (headings(made), *rows) for line in getattr(text, name).split("\n"))
+        for name in Cells._fields
+        if name not in TIMES or any(getattr(row, name) != MISSING for row in rows)
+    }
+    return needed | {"thing": min(needed["thing"], LONGEST)}
+
+
+def _legend(made: Comparison) -> str:
     sure = f"{100 * made.confidence:g} %"
     text = (
         f"{made.samples:,} samples; a..b: {sure} interval. difference, p (McNemar, exact), agreed: against the first. "
     )
     text += f"*: not by chance at {sure}, each row by itself. "
     if made.timed:
-        text += f"latency: one run on one thread, in turn with {made.timed}, ± half the interquartile range."
-    if left_out:
-        gone = ", ".join(" ".join(getattr(headings(made), name).split()) for name in left_out)
-        text += f" Left out in this narrow terminal: {gone}; --json has them."
-    return text
+        text += f"latency: one run on one thread, in turn with {made.timed}, with its interval."
+    return text.rstrip()
 
 
 def comparison_lines(made: Comparison) -> list[str]:
@@ -178,6 +183,7 @@ def comparison_lines(made: Comparison) -> list[str]:
         ['FAILED a: NaN']
     """
     lines = [each.difference.verdict for each in made.contenders if each.difference is not None]
+    lines += [_speed(each, made.timed) for each in made.contenders if each.latency_low is not None]
     for each in made.contenders:
         if each.failed:
             lines.append(f"FAILED {each.failed}")
@@ -185,3 +191,10 @@ def comparison_lines(made: Comparison) -> list[str]:
             lines += [f"note {each.thing}: {note}" for note in each.evaluation.notes]
             lines += [f"BREACH {each.thing}: {breach}" for breach in each.evaluation.breaches]
     return [printable(line) for line in lines]
+
+
+def _speed(row: Contender, timed: str) -> str:
+    """Faster or slower only where the interval of the ratio leaves out 1."""
+    assert row.latency_ratio is not None
+    words = in_words(row.latency_ratio, row.latency_low, row.latency_high)
+    return f"{row.thing} is {words} than {timed}" if words else f"{row.thing} and {timed}: neither is told to be faster"

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kompakt.contents import Contents, Grid, Subgraph, TensorFact
-from kompakt.report.terminal import MISSING, cells, folded_table, lines
+from kompakt.report.terminal import MISSING, Lines, cells, folded_table, lines
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from rich.text import Text
 
 LARGEST = 16
 """Constants that a summary has; ``--tensors`` has all."""
 
 SHOWN = ("quantization", "io", "recipe", "seed", "source_sha256", "versions")
 """What a summary has of kompakt's note. Inputs, outputs and weights stand in tables anyhow."""
-
-WIDTH = 62
-"""Columns of an entry of the note."""
 
 VALUES = (
     "zeros: that stand for 0. values / ch.: different ones, the most in any channel; in all where a tensor has no "
@@ -29,7 +24,7 @@ VALUES = (
 MEMORY = "bytes: in brackets what a computed tensor takes in memory. "
 
 
-def summary(contents: Contents) -> Iterator[Text | Table]:
+def summary(contents: Contents) -> Iterator[Lines | Table]:
     """What it is, where it comes from, its ends, operators and largest constants, and what is amiss."""
     yield lines(_headline(contents))
     yield ends_table(contents)
@@ -45,17 +40,16 @@ def _headline(contents: Contents) -> list[str]:
     size = f"{contents.bytes:,} bytes, constants {contents.constant_bytes:,}"
     told = [f"{contents.path}: {contents.target}, {size}"]
     note = {name: _plain(name, text) for name, text in contents.note.items() if name.rpartition(": ")[2] in SHOWN}
-    for name, text in note.items():
-        first, *more = textwrap.wrap(text, WIDTH) or [""]
-        told += [f"  {name:<13} {first}", *(" " * 16 + each for each in more)]
+    rows = list(note.items())
+    if len(contents.subgraphs) > 1:
+        rows.append(("subgraphs", ", ".join(part.name for part in contents.subgraphs)))
+    for each in contents.signatures:
+        ends = [", ".join(names) or MISSING for names in (each.inputs, each.outputs)]
+        rows.append(("signature", f"{each.name}: {' -> '.join(ends)}"))
     if not contents.note:
         told.append("  no note of kompakt in it: another program made it")
-    if len(contents.subgraphs) > 1:
-        told.append(f"  subgraphs     {', '.join(part.name for part in contents.subgraphs)}")
-    told += [
-        f"  signature     {each.name}: {', '.join(each.inputs) or MISSING} -> {', '.join(each.outputs) or MISSING}"
-        for each in contents.signatures
-    ]
+    longest = max((len(name) for name, _ in rows), default=0)
+    told += [f"  {name:<{longest}}  {text}" for name, text in rows]
     return told
 
 

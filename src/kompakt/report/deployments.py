@@ -5,22 +5,52 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
+from kompakt.printable import printable
 from kompakt.records import Artifact, Deployment
+from kompakt.report.terminal import left_out, told
+from kompakt.report.units import milliseconds, plus_minus
 
 ARENA = "arena"
 
 
-def deployments_table(made: Sequence[Deployment]) -> Table:
-    """One row a target that took it: what was made, and what it costs."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("target", "mode"):
-        table.add_column(name, no_wrap=True)
-    for name in ("bytes", "gzip", "argmax", "largest diff.", "ms", "arena"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for each in made:
-        found = ["-"] * 7 if each.artifact is None else _cells(each, each.artifact)
-        table.add_row(each.target, *found)
+HEADS = {
+    "target": "target",
+    "mode": "mode",
+    "bytes": "bytes",
+    "gzip": "gzip",
+    "argmax": "argmax",
+    "difference": "largest\ndiff.",
+    "ms": "ms",
+    "arena": "arena",
+}
+
+LEAST_FIRST = ("arena", "gzip", "difference", "argmax")
+"""Columns in the order in which a narrow terminal goes without them."""
+
+
+def deployments_table(made: Sequence[Deployment], width: int | None = None) -> Table:
+    """One row a target that took it: what was made, and what it costs.
+
+    Args:
+        width: columns of the terminal, as of :func:`kompakt.report.table.summary_table`.
+    """
+    rows = [[each.target, *(["-"] * 7 if each.artifact is None else _cells(each, each.artifact))] for each in made]
+    columns = dict(zip(HEADS, zip(*rows, strict=True) if rows else [()] * len(HEADS), strict=True))
+    needed = {
+        name: 2 + max(len(text) for text in (*HEADS[name].split("\n"), *map(printable, columns[name])))
+        for name in HEADS
+    }
+    gone = left_out(needed, width, LEAST_FIRST)
+    table = Table(box=None, pad_edge=False, caption_justify="left")
+    table.caption = told([HEADS[name] for name in gone]).strip() or None
+    for name in HEADS:
+        if name not in gone:
+            table.add_column(HEADS[name], justify="left" if name in ("target", "mode") else "right", no_wrap=True)
+    for row in rows:
+        shown = [text for name, text in zip(HEADS, row, strict=True) if name not in gone]
+        table.add_row(*(Text(printable(text)) for text in shown))
     return table
 
 
@@ -39,20 +69,21 @@ def deployment_lines(made: Sequence[Deployment]) -> list[str]:
         lines.append(f"{each.target}: {each.artifact.path}")
         lines += [f"  {note}" for note in each.artifact.notes]
         lines += [f"  BREACH {breach}" for breach in each.artifact.breaches]
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _cells(made: Deployment, artifact: Artifact) -> list[str]:
     agree = artifact.agreement
     arena = next((m for m in artifact.measurements if m.name == ARENA), None)
-    time = "-" if made.milliseconds is None else f"{made.milliseconds:.3g} ±{made.spread or 0.0:.1g}"
+    time = "-" if made.milliseconds is None else milliseconds(made.milliseconds)
+    spread = "" if made.milliseconds is None else f" ±{plus_minus(made.spread or 0.0, time)}"
     return [
         artifact.quantization,
         f"{artifact.bytes:,}",
         f"{artifact.gzip_bytes:,}",
         "-" if agree is None else f"{agree.argmax:.4f}",
         "-" if agree is None else _difference(agree.max_abs, agree.max_lsb),
-        time,
+        time + spread,
         "-" if arena is None else f"{arena.value:,.0f}",
     ]
 

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from kompakt.changes import ArtifactDifference, OperatorDifference, TensorDifference
 from kompakt.contents import OperatorFact, TensorFact
 from kompakt.report.contents import grid_text
-from kompakt.report.terminal import MISSING, cells, folded_table, lines, shortened
+from kompakt.report.terminal import MISSING, Lines, cells, folded_table, lines, shortened
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from rich.text import Text
 
 
-def difference_tables(found: ArtifactDifference) -> Iterator[Text | Table]:
+def difference_tables(found: ArtifactDifference) -> Iterator[Lines | Table]:
     """The differences, or a line that there are none."""
     yield lines([f"{found.before}: {found.bytes[0]:,} bytes", f"{found.after}: {found.bytes[1]:,} bytes"])
     if found.same:

@@ -12,6 +12,7 @@ from pathlib import Path
 from kompakt.records import Run
 from kompakt.report.facts import Facts, compute
 from kompakt.report.sections import sections
+from kompakt.report.sections.words import plain_time
 from kompakt.report.table import MISSING
 
 TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
@@ -55,6 +56,7 @@ def page(facts: Facts) -> str:
         script=Markup(script),
         safe=Markup,  # of drawings alone: what makes them escapes the names in them
         once=_once(),
+        plain_time=plain_time,
     )
     return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kompakt.report.table import MISSING, printable
+from kompakt.printable import printable
+from kompakt.report.table import MISSING
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kompakt.printable import printable
 from kompakt.report.blocks import Block, Bullets, Cell, Column, Fold, Gallery, Pairs, Picture, Section, Table, Words
 from kompakt.report.facts import Facts
 from kompakt.report.sections import sections
-from kompakt.report.table import printable
 
 
 def render(facts: Facts) -> str:

@@ -6,13 +6,15 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kompakt.printable import printable
 from kompakt.records_profile import Bench, LatencyRatio, LayerProfile, Operators, OperatorTime, Profile, Roofline
-from kompakt.report.table import MISSING, printable
-from kompakt.report.units import count, in_bytes, microseconds, milliseconds, short, size
+from kompakt.report.table import MISSING
+from kompakt.report.units import count, in_bytes, microseconds, milliseconds, plus_minus, short, size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
 LAYERS = (
     "zeros: % of the stored values. distinct: values in the largest tensor. bits: a value takes in the file. entropy: "
@@ -36,9 +38,12 @@ def bench_tables(bench: Bench) -> list[RenderableType]:
         return profile_tables(bench.profiles[0])
     lines = ratio_lines(bench) + [f"{name(p)}: {line}" for p in bench.profiles for line in _said(p)]
     apart = [
-        part for p in bench.profiles if p.operators for part in (_text(f"\n{p.path}"), operators_table(p.operators))
+        part
+        for p in bench.profiles
+        if p.operators
+        for part in (_text(f"\n{printable(p.path)}"), operators_table(p.operators))
     ]
-    return [comparison_table(bench), *(_text(line) for line in dict.fromkeys(lines)), *apart]
+    return [comparison_table(bench), *(_cell(line) for line in dict.fromkeys(lines)), *apart]
 
 
 def profile_tables(profile: Profile) -> list[RenderableType]:
@@ -49,13 +54,13 @@ def profile_tables(profile: Profile) -> list[RenderableType]:
         shown += [_text(""), layers_table(profile)]
     if profile.operators is not None:
         shown += [_text(""), operators_table(profile.operators)]
-    return shown + [_text(line) for line in _said(profile)]
+    return shown + [_cell(line) for line in _said(profile)]
 
 
 def heading(profile: Profile) -> str:
     """What was measured, and where."""
     many = f", {profile.batch} samples a run" if profile.batch > 1 else ""
-    return f"{profile.path}: {profile.target}{many}\n{profile.machine}\n"
+    return f"{printable(profile.path)}: {profile.target}{many}\n{profile.machine}\n"
 
 
 def facts_table(profile: Profile) -> Table:
@@ -113,7 +118,7 @@ def latency_table(profile: Profile) -> Table:
             f"{t.runs:,}",
             milliseconds(t.minimum),
             milliseconds(t.median),
-            milliseconds(t.spread, 1),
+            plus_minus(t.spread, milliseconds(t.median)),
             milliseconds(t.p95),
             *bound,
         )
@@ -154,7 +159,7 @@ def operators_table(operators: Operators) -> Table:
     timed = sum(row.milliseconds is not None for row in operators.rows)
     told = OPERATORS.format(call=microseconds(operators.call / timed if timed else 0.0))
     lost = [f"Not alone: {row.name} ({row.output}): {row.missing}." for row in operators.rows if row.missing]
-    table.caption = printable(" ".join([told, *lost, operators.note]).rstrip())
+    table.caption = _cell(" ".join([told, *lost, operators.note]).rstrip())
     return table
 
 
@@ -226,7 +231,8 @@ def _operator_cells(row: OperatorTime, total: float) -> list[str]:
     if row.milliseconds is None or row.spread is None:
         return [macs, MISSING, "", microseconds(row.bound), ""]
     share = f"{row.milliseconds / total:.0%}" if total else MISSING
-    return [macs, microseconds(row.milliseconds), microseconds(row.spread, 2), microseconds(row.bound), share]
+    time = microseconds(row.milliseconds)
+    return [macs, time, plus_minus(1e3 * row.spread, time), microseconds(row.bound), share]
 
 
 def _machine_line(roof: Roofline) -> str:
@@ -249,13 +255,13 @@ def _table(heads: Sequence[str]) -> Table:
     return table
 
 
-def _cell(text: str) -> RenderableType:
+def _cell(text: str) -> Text:
     from rich.text import Text
 
     return Text(printable(text))
 
 
-def _text(text: str) -> RenderableType:
+def _text(text: str) -> Text:
     from rich.text import Text
 
     return Text(printable(text, keep="\n"))

@@ -38,7 +38,7 @@ def read_run(path: Path) -> Run:
     try:
         return from_json(Run, _text(path))
     except InputError as error:
-        raise InputError(f"{path}: {error}; give the {RECORDS} that kompakt optimize or demo wrote") from None
+        raise InputError(f"{path}: {error}; {_remedy(str(error))}") from None
 
 
 def read_sensitivity(path: Path) -> tuple[LayerSensitivity, ...]:
@@ -73,6 +73,13 @@ def labels(paths: Sequence[Path]) -> list[str]:
     """
     names = [path.parent.name if path.name == RECORDS else path.stem for path in paths]
     return names if len(set(names)) == len(names) and all(names) else [str(path) for path in paths]
+
+
+def _remedy(error: str) -> str:
+    """What to do about records that are refused."""
+    if "unknown key" in error:  # title and trials are there
+        return "was it written by another version of kompakt? Write it again with kompakt optimize or demo"
+    return f"give the {RECORDS} that kompakt optimize or demo wrote, as it wrote it"
 
 
 def _text(path: Path) -> str:

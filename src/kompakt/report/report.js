@@ -10,9 +10,10 @@
   const apply = theme => { if (theme === 'dark' || theme === 'light') root.dataset.theme = theme; };
   const isDark = () => (root.dataset.theme ?? (system.matches ? 'dark' : 'light')) === 'dark';
 
+  // The button says what a press gives; what is pressed would be said twice, and once wrongly.
   function themes() {
     const button = document.getElementById('theme');
-    const show = () => button.setAttribute('aria-pressed', String(isDark()));
+    const show = () => { button.textContent = isDark() ? 'Light theme' : 'Dark theme'; };
     button.hidden = false;
     button.addEventListener('click', () => {
       const theme = isDark() ? 'light' : 'dark';

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from kompakt.printable import printable
 from kompakt.records import Run
 from kompakt.report import facts
+from kompakt.report.terminal import MISSING as MISSING
+from kompakt.report.terminal import left_out, told
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-MISSING = "–"
 
 LEGEND = (
     "diff.: the largest, in LSB (steps of the output's integer grid) or in the unit of a float output. "
@@ -47,7 +49,7 @@ def headings(metric: facts.Metric) -> Cells:
     return Cells(
         recipe="recipe",
         keras=f"{name}\nKeras",
-        litert=f"{name}\nLiteRT",
+        litert=f"{name}\nfile",
         argmax="argmax\nagreed",
         difference="largest\ndiff.",
         file_bytes="file\nbytes",
@@ -69,7 +71,7 @@ def cells(row: facts.Row, metric: facts.Metric) -> Cells:
     return Cells(
         recipe=row.recipe,
         keras=_number(row.keras, pattern, factor),
-        litert=_number(row.litert, pattern, factor),
+        litert=_number(row.file, pattern, factor),
         argmax=_number(row.argmax, "{:.4f}"),
         difference=_number(row.difference, "{:.2f} LSB" if row.difference_unit else "{:.1e}"),
         file_bytes=_number(row.file_bytes, "{:,}"),
@@ -88,12 +90,12 @@ def interval(row: facts.Row, metric: facts.Metric) -> str:
         '90.00..95.00'
     """
     if row.low is None or row.high is None:
-        return "–"
+        return MISSING
     pattern, factor = ("{:.2f}", 100) if metric.is_accuracy else ("{:.4g}", 1)
     return f"{pattern.format(factor * row.low)}..{pattern.format(factor * row.high)}"
 
 
-LEAST_FIRST = ("keras", "distinct", "argmax", "zeros", "gzip_bytes", "latency", "difference")
+LEAST_FIRST = ("keras", "distinct", "interval", "argmax", "zeros", "gzip_bytes", "latency", "difference")
 """Columns in the order in which a narrow terminal goes without them."""
 
 
@@ -113,55 +115,54 @@ def summary_table(run: Run, width: int | None = None) -> Table:
     from rich.text import Text
 
     metric = facts.metric(run)
-    left_out = _left_out(run, metric, width)
+    heads, rows = _with_interval(headings(metric), INTERVAL), facts.rows(run)
+    texts = [_with_interval(cells(row, metric), interval(row, metric)) for row in rows]
+    needed = _needed([heads, *texts])
+    if all(text["interval"] == MISSING for text in texts):
+        del needed["interval"]
+    gone = left_out(needed, width, [name for name in LEAST_FIRST if name in needed])
+    named = [name for name in needed if name not in gone]
     table = Table(
         title=Text(printable(run.title), style="bold"),
-        caption=Text(printable(_legend(metric) + _told(left_out, headings(metric)))),
+        caption=Text(
+            printable(_legend(metric) + told([heads[name] for name in gone], "the report and --json have them"))
+        ),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         collapse_padding=True,
         pad_edge=False,
     )
-    for name, heading in headings(metric)._asdict().items():
+    for name in named:
         recipe = name == "recipe"
-        if name in left_out:
-            continue
         table.add_column(
-            Text(printable(heading, keep="\n")),
+            Text(printable(heads[name], keep="\n")),
             justify="left" if recipe else "right",
             overflow="fold",
-            no_wrap=not recipe or bool(left_out),
+            no_wrap=not recipe or bool(gone),
         )
-    for row in facts.rows(run):
-        text = cells(row, metric)
+    for row, text in zip(rows, texts, strict=True):
         style = "bold" if row.recipe == facts.BASELINE else "red" if row.breaches else ""
-        recipe_text = printable(text.recipe) + marks(row)
-        shown = [value for name, value in text._asdict().items() if name not in ("recipe", *left_out)]
+        recipe_text = printable(text["recipe"]) + marks(row)
+        shown = [text[name] for name in named if name != "recipe"]
         table.add_row(Text(recipe_text), *(Text(printable(value)) for value in shown), style=style)
     return table
 
 
-def _left_out(run: Run, metric: facts.Metric, width: int | None) -> tuple[str, ...]:
-    """The columns to go without, so that the rest fits into ``width``."""
-    if width is None:
-        return ()
-    texts = [headings(metric), *(cells(row, metric) for row in facts.rows(run))]
-    needed = {
-        name: max(len(line) for text in texts for line in getattr(text, name).split("\n")) + 2 for name in Cells._fields
-    }
-    needed["recipe"] += 2  # room for the marks
-    count = 0
-    while sum(needed.values()) - sum(needed[n] for n in LEAST_FIRST[:count]) > width and count < len(LEAST_FIRST):
-        count += 1
-    return LEAST_FIRST[:count]
+INTERVAL = "95 %\ninterval"
 
 
-def _told(left_out: tuple[str, ...], names: Cells) -> str:
-    if not left_out:
-        return ""
-    gone = ", ".join(" ".join(getattr(names, name).split()) for name in left_out)
-    return f" Left out in this narrow terminal: {gone}; the report and --json have them."
+def _with_interval(texts: Cells, interval: str) -> dict[str, str]:
+    """The columns of the table: those of Cells, and the interval behind the metric of the file that it is of."""
+    names = list(Cells._fields)
+    names.insert(names.index("litert") + 1, "interval")
+    return {name: interval if name == "interval" else getattr(texts, name) for name in names}
+
+
+def _needed(texts: Sequence[Mapping[str, str]]) -> dict[str, int]:
+    """How wide each column is; the recipe's has room for its marks."""
+    wide = {name: 2 + max(len(line) for text in texts for line in text[name].split("\n")) for name in texts[0]}
+    return wide | {"recipe": wide["recipe"] + 2}
 
 
 def marks(row: facts.Row) -> str:
@@ -190,8 +191,3 @@ def _legend(metric: facts.Metric) -> str:
 def _latency(row: facts.Row) -> str:
     ratio = _number(row.latency_ratio, "{:.2f}")
     return ratio if row.latency_spread is None else f"{ratio} ±{_number(row.latency_spread, '{:.2f}')}"
-
-
-def printable(text: str, keep: str = "") -> str:
-    """``text`` without control characters: a name must not drive the user's terminal."""
-    return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from kompakt.report.table import MISSING
+from kompakt.report.terminal import MISSING
 
 
 def milliseconds(value: float | None, digits: int = 3) -> str:
@@ -20,6 +20,16 @@ def milliseconds(value: float | None, digits: int = 3) -> str:
         return "0"
     places = max(0, digits - 1 - math.floor(math.log10(value)))
     return f"{value:.{places}f}"
+
+
+def plus_minus(spread: float, value: str) -> str:
+    """A spread with as many decimal places as the text of the value that it belongs to.
+
+    Example:
+        >>> plus_minus(0.000213, "0.00404"), plus_minus(26.0, "1234")
+        ('0.00021', '26')
+    """
+    return f"{spread:.{len(value.partition('.')[2])}f}"
 
 
 def microseconds(value: float | None, digits: int = 3) -> str:

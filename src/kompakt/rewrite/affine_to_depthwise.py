@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kompakt.graph import Call, Copier, Names, batchnorm_gain, copy_layer, on_image, rebuild
+from kompakt.copies import copy_layer
+from kompakt.graph import Call, Copier, Names, batchnorm_gain, on_image, rebuild
 
 
 def affine_to_depthwise(model: keras.Model) -> keras.Model:

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from kompakt.graph import Call, Copier, Names, copy_layer, rebuild
+from kompakt.copies import copy_layer
+from kompakt.graph import Call, Copier, Names, rebuild
 from kompakt.rewrite.elementwise import Elementwise
 from kompakt.rewrite.matrix_product import MatMul
 

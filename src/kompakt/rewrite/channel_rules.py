@@ -111,7 +111,7 @@ def _time_distributed(scope: Scope) -> Axes:
     made = inner.follow(scope.within("layer", (step,), ((None, *shape[2:]),)))
     axes = made[0] if isinstance(made, list) else made
     if (scope.name, f"layer/{OUTPUT}") in scope.weights:
-        raise NotFollowed(f"it is around a {type(scope.layer.layer).__name__}")
+        raise NotFollowed(f"it is around the layer type {type(scope.layer.layer).__name__}")
     return (None, x.axes[1], *axes[1:])
 
 

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kompakt.graph import Call, Copier, as_functional, call_counts, calls, copy_layer, rebuild, users
+from kompakt.copies import copy_layer
+from kompakt.graph import Call, Copier, as_functional, call_counts, calls, rebuild, users
 
 Layer = Any
 

@@ -9,7 +9,8 @@ import keras
 from keras import layers, ops
 
 from kompakt.axes import along
-from kompakt.graph import Call, Copier, batchnorm_gain, call_counts, calls, copy_layer, rebuild, users
+from kompakt.copies import copy_layer
+from kompakt.graph import Call, Copier, batchnorm_gain, call_counts, calls, rebuild, users
 from kompakt.sites import TABLE
 
 LINEAR = (

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras import tree
 
-from kompakt.graph import Copier, as_functional, copy_layer, rebuild
+from kompakt.copies import copy_layer
+from kompakt.graph import Copier, as_functional, rebuild
 from kompakt.sites import is_graph
 
 FULL = "float32"

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from kompakt.graph import copy_state, map_layers, new_layer
+from kompakt.copies import copy_state, new_layer
+from kompakt.graph import map_layers
 
 ADAPTED = (layers.Normalization,)
 """Layers whose numbers are statistics of the data, not learned weights: they keep them."""

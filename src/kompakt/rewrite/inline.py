@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from kompakt.graph import Call, Copier, as_functional, copy_layer, rebuild, walk
+from kompakt.copies import copy_layer
+from kompakt.graph import Call, Copier, as_functional, rebuild, walk
 from kompakt.rewrite.trace import traced
 from kompakt.sites import inner_layers, is_graph
 

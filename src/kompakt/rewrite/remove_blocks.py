@@ -8,7 +8,8 @@ from typing import Any
 import keras
 from keras import tree
 
-from kompakt.graph import Call, Copier, as_functional, calls, copy_layer, rebuild, symbolic_inputs
+from kompakt.copies import copy_layer
+from kompakt.graph import Call, Copier, as_functional, calls, rebuild, symbolic_inputs
 from kompakt.rewrite.repeated_blocks import Block
 from kompakt.sites import is_graph
 

@@ -12,12 +12,14 @@ import keras
 import numpy as np
 from keras import layers, ops, tree
 
+from kompakt.copies import copy_layer, copy_state
 from kompakt.errors import InputError, first_line
-from kompakt.graph import Call, as_functional, calls, copy_layer, copy_state, map_layers, symbolic_inputs, walk
+from kompakt.graph import Call, as_functional, calls, map_layers, symbolic_inputs, walk
 from kompakt.rewrite.channel_groups import Group, Member, Reading, read_channels
 from kompakt.rewrite.channel_rules import resized_config
 from kompakt.rewrite.channel_scope import OUTPUT, variable_of
-from kompakt.sites import is_graph, nearest
+from kompakt.sites import is_graph
+from kompakt.spelling import nearest
 
 Layer = Any
 Masks = Mapping[str, Sequence[bool] | np.ndarray]

@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-from kompakt.graph import Call, Copier, Names, copy_layer, rebuild
+from kompakt.copies import copy_layer
+from kompakt.graph import Call, Copier, Names, rebuild
 
 FUSED = ("linear", "relu", "relu6")
 """Activations that TFLite computes inside the operator before it: no integer tensor lies between."""

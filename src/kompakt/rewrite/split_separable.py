@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from kompakt.graph import Call, Copier, Names, copy_layer, rebuild
+from kompakt.copies import copy_layer
+from kompakt.graph import Call, Copier, Names, rebuild
 
 PARTS = {
     layers.SeparableConv1D: (layers.DepthwiseConv1D, layers.Conv1D),

@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-from kompakt.graph import Call, Names, copy_layer, rebuild
+from kompakt.copies import copy_layer
+from kompakt.graph import Call, Names, rebuild
 
 
 def unshare(model: keras.Model) -> keras.Model:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kompakt.errors import InputError
+from kompakt.spelling import one_of
 
 if TYPE_CHECKING:
     from kompakt.targets.target import Target
@@ -28,19 +29,17 @@ def find_target(name: str) -> Target:
         InputError: there is none.
     """
     if name not in TARGETS:
-        from kompakt.sites import one_of  # not before: it imports Keras, and processes of runtimes begin here
-
         raise InputError(f"target {name!r}: {one_of(name, TARGETS)}")
     module, cls = TARGETS[name].split(":")
     made: Target = getattr(importlib.import_module(module), cls)()
     return made
 
 
-def target_at(path: str | Path) -> Target:
-    """The target that the artifact at ``path`` is of, by the names of its files.
+def target_at(path: str | Path, name: str | None = None) -> Target:
+    """The target that the artifact at ``path`` is of: the one of that name, else told by the names of its files.
 
     Raises:
-        InputError: there is nothing, or nothing that a target writes.
+        InputError: there is no such target; there is nothing, or nothing that a target writes.
 
     Example:
         >>> import tempfile; from pathlib import Path
@@ -48,19 +47,42 @@ def target_at(path: str | Path) -> Target:
         >>> target_at(file).name
         'tflite'
     """
+    check_there(path)
+    if name is not None:
+        return find_target(name)
     try:
-        Path(path).stat()
         name = _claimed(Path(path))
         inside = [] if name or not Path(path).is_dir() else _inside(Path(path))
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"cannot read {path}: {why}; give the path of an exported file or folder") from None
+    except OSError as error:
+        raise _unread(path, error) from None
     if inside:
         raise InputError(f"{path} is no artifact, and holds some: name one of {', '.join(inside)}")
-    found = None if name is None else find_target(name)
-    if found is None:
-        raise InputError(f"{path}: expected an artifact of one of {', '.join(TARGETS)}, such as 'model.tflite'")
-    return found
+    if name is None:
+        expected = f"expected an artifact of one of {', '.join(TARGETS)}"
+        if Path(path).suffix == ".keras":
+            raise InputError(f"{path}: {expected}, not a Keras model: make one of it with kompakt export")
+        raise InputError(f"{path}: {expected}, such as 'model.tflite'")
+    return find_target(name)
+
+
+def check_there(path: str | Path) -> None:
+    """Raise where there is nothing at ``path``; no target is loaded for that.
+
+    Raises:
+        InputError: there is nothing, or it cannot be told.
+
+    Example:
+        >>> check_there("/")
+    """
+    try:
+        Path(path).stat()
+    except (OSError, ValueError) as error:
+        raise _unread(path, error) from None
+
+
+def _unread(path: str | Path, error: Exception) -> InputError:
+    why = error.strerror if isinstance(error, OSError) else error
+    return InputError(f"cannot read {path}: {why}; give the path of an exported file or folder")
 
 
 def _claimed(path: Path) -> str | None:

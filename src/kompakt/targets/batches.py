@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 
@@ -14,3 +16,20 @@ def filled(values: np.ndarray, size: int) -> np.ndarray:
     """
     missing = size - len(values)
     return values if missing <= 0 else np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
+
+
+def in_batches(
+    once: Callable[[list[np.ndarray]], list[np.ndarray]], given: Sequence[np.ndarray], batch: int
+) -> list[np.ndarray]:
+    """What ``once`` gives for all samples, ``batch`` at a time; what fills up the last batch is cut off again.
+
+    Example:
+        >>> in_batches(lambda few: [few[0] + few[1]], [np.arange(3), np.arange(3)], 2)
+        [array([0, 2, 4])]
+    """
+    rows = []
+    for start in range(0, len(given[0]), batch):
+        few = [filled(values[start : start + batch], batch) for values in given]
+        count = min(batch, len(given[0]) - start)
+        rows.append([values[:count] for values in once(few)])
+    return [np.concatenate(column) for column in zip(*rows, strict=True)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,15 +24,21 @@ from kompakt.targets.target import Fault, Request, Target
 NOTE = "kompakt.json"
 """The file of a folder in which kompakt's note and the digests of the other files are."""
 
+LAST = (-1,)
+"""The axes of a weight's channels where the note names none."""
 
 TAKEN_OUT = Fault(place=NOTE, text="kompakt's note was taken out of the folder")
 
 
 def note_of(request: Request, **more: Any) -> dict[str, Any]:
-    """What a file says about itself: what was asked, and where it comes from."""
+    """What a file says about itself: what was asked, which axes of a weight are its channels where not the last alone,
+    and where it comes from.
+    """
     asked = {site: [e.zeros, e.palette] for site, e in request.encodings.items() if e.zeros or e.palette}
-    channels = {site.name: site.axis for site in sites(request.model) if site.name in asked}
-    kept = {"asked": asked, "channels": channels} if asked else {}
+    channels = {site.name: site.axis for site in sites(request.model) if site.variable is not None}
+    elsewhere = {name: axes for name, axes in channels.items() if axes != LAST}
+    kept: dict[str, Any] = {"asked": asked} if asked else {}
+    kept |= {"channels": elsewhere} if elsewhere else {}
     return {"quantization": request.quantization, "io": "float32", **kept, **more, **request.provenance}
 
 
@@ -121,7 +126,7 @@ class FloatTarget(Target):
     def facts(self, data: bytes, encodings: Mapping[str, Encoding]) -> Sequence[SiteFact]:
         channels = read_note(self.note(data)).get("channels", {})
         return [
-            self._fact(data, site, values, encodings.get(site, Encoding()), channels.get(site, [values.ndim - 1]))
+            self._fact(data, site, values, encodings.get(site, Encoding()), channels.get(site, LAST))
             for site, values in self.weights(data).items()
             if values.ndim > 1
         ]
@@ -131,8 +136,7 @@ class FloatTarget(Target):
             raise InputError(
                 f"broken artifact: {site} has no axes {channels}, of which the note says so; make it again"
             )
-        first = np.moveaxis(values, channels, range(len(channels)))
-        zeros, distinct = zeros_and_distinct(first.reshape(math.prod(first.shape[: len(channels)]), -1), 0)
+        zeros, distinct = zeros_and_distinct(values, channels)
         return SiteFact(
             site=site,
             tensor=site,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kompakt.contents import Signature
 from kompakt.isolated import Answer
 
 BITS = {
@@ -47,7 +48,7 @@ class Value:
         values: of a constant of numbers, as stored. bytes: what a constant takes; None: by its type and shape.
         buffer: constants with the same one share what is stored; None: none does.
         scale, zero_point, axis, offset: as in :class:`kompakt.contents.Grid`; no scale where it has no grid.
-        channel: the dimension of its channels, where the format or an operator says so.
+        channels: the dimensions of its channels, where the format or an operator says so.
     """
 
     name: str
@@ -61,7 +62,7 @@ class Value:
     zero_point: tuple[int, ...] = ()
     axis: int = 0
     offset: float = 0.0
-    channel: int | None = None
+    channels: tuple[int, ...] = ()
     sparse: bool = False
 
     @property
@@ -114,16 +115,6 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
-    """A signature: name of an input or output -> its tensor's."""
-
-    name: str
-    part: int
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
 class View:
     """All that an artifact holds.
 
@@ -134,7 +125,7 @@ class View:
     """
 
     parts: tuple[Part, ...]
-    calls: tuple[Call, ...] = ()
+    signatures: tuple[Signature, ...] = ()
     metadata: Mapping[str, bytes] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     paired: bool = False
@@ -161,10 +152,10 @@ def to_answer(view: View) -> Answer:
         for part in view.parts
     ]
     metadata = {name: content.decode("latin-1") for name, content in view.metadata.items()}
-    calls = [asdict(call) for call in view.calls]
+    signatures = [asdict(signature) for signature in view.signatures]
     return arrays, {
         "parts": parts,
-        "calls": calls,
+        "signatures": signatures,
         "metadata": metadata,
         "remarks": view.remarks,
         "paired": view.paired,
@@ -198,7 +189,7 @@ def from_answer(answer: Answer) -> View:
     ]
     return View(
         parts=tuple(parts),
-        calls=tuple(Call(**call) for call in told["calls"]),
+        signatures=tuple(Signature(**signature) for signature in told["signatures"]),
         metadata={name: content.encode("latin-1") for name, content in told["metadata"].items()},
         remarks=tuple(told["remarks"]),
         paired=told["paired"],

@@ -15,7 +15,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from kompakt.errors import InputError, first_line
 from kompakt.isolated import Answer
-from kompakt.targets.batches import filled
+from kompakt.targets.batches import filled, in_batches
 from kompakt.targets.laps import lapped
 from kompakt.targets.quiet import quiet
 
@@ -60,16 +60,14 @@ def run(arrays: list[np.ndarray], *, names: Sequence[str] | None, kernels: str) 
         raise InputError(f"the file takes {len(details)} inputs, received {len(given)}")
     batch = _resized(interpreter, details, len(given[0]))
     details, outputs = input_details(interpreter, names), output_details(interpreter)
-    rows: list[list[np.ndarray]] = [[] for _ in outputs]
-    for start in range(0, len(given[0]), batch):
-        count = min(batch, len(given[0]) - start)
-        for detail, values in zip(details, given, strict=True):
-            feed(interpreter, detail, filled(values[start : start + batch], batch))
+
+    def once(few: list[np.ndarray]) -> list[np.ndarray]:
+        for detail, values in zip(details, few, strict=True):
+            feed(interpreter, detail, values)
         _invoke(interpreter)
-        for column, detail in zip(rows, outputs, strict=True):
-            column.append(off_grid(interpreter.get_tensor(detail["index"]), detail)[:count])
-    steps = [float(d["quantization"][0]) or None for d in outputs]
-    return [np.concatenate(column) for column in rows], steps
+        return [off_grid(interpreter.get_tensor(detail["index"]), detail) for detail in outputs]
+
+    return in_batches(once, given, batch), _steps(outputs)
 
 
 RESIZED = 7
@@ -114,17 +112,19 @@ def run_signature(arrays: list[np.ndarray], *, signature: str, inputs: Sequence[
     details, ends = runner.get_input_details(), runner.get_output_details()
     if sorted(details) != sorted(inputs) or len(given) != len(inputs):
         raise InputError(f"signature {signature!r} takes {', '.join(details)}, received {len(given)} inputs")
-    names = list(outputs)
     shape = details[inputs[0]]["shape"]
     batch = int(shape[0]) if len(shape) else 1
-    rows: list[list[np.ndarray]] = [[] for _ in names]
-    for start in range(0, len(given[0]), batch):
-        count = min(batch, len(given[0]) - start)
-        few = [filled(values[start : start + batch], batch) for values in given]
+
+    def once(few: list[np.ndarray]) -> list[np.ndarray]:
         found = runner(**{name: on_grid(values, details[name]) for name, values in zip(inputs, few, strict=True)})
-        for column, name in zip(rows, names, strict=True):
-            column.append(off_grid(found[name], ends[name])[:count])
-    return [np.concatenate(column) for column in rows], [float(ends[n]["quantization"][0]) or None for n in names]
+        return [off_grid(found[name], ends[name]) for name in outputs]
+
+    return in_batches(once, given, batch), _steps([ends[name] for name in outputs])
+
+
+def _steps(details: Sequence[dict[str, Any]]) -> list[float | None]:
+    """The step of each tensor's grid, None where it has none."""
+    return [float(detail["quantization"][0]) or None for detail in details]
 
 
 def tensors(arrays: list[np.ndarray], *, names: Sequence[str] | None, wanted: Sequence[int], batch: int) -> Answer:

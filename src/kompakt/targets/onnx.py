@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import importlib.util
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from kompakt.targets.float_target import FloatTarget, check_mode, folded, note_o
 from kompakt.targets.graph_view import View, from_answer
 from kompakt.targets.notes import read_note
 from kompakt.targets.onnx_graph import CONVERTER, OFFSET, graph_of, integer_graph
-from kompakt.targets.target import Converted, Fault, Outputs, Request, check_backend, keys, to_time, with_bytes
+from kompakt.targets.target import Converted, Fault, Outputs, Request, check_backend, keys, with_bytes
+from kompakt.targets.words import MODES, SUFFIXES
 
 SERVER = "kompakt.targets.onnx_server"
 
@@ -32,8 +33,9 @@ class ONNX(FloatTarget):
     """``.onnx`` files, run by onnxruntime on the CPU."""
 
     name = "onnx"
-    modes = ("float", "int8")
-    suffix = ".onnx"
+    runtime = "onnxruntime"
+    modes = MODES["onnx"]
+    suffix = SUFFIXES["onnx"]
     nearest = dict.fromkeys(("float16", "w4a8", "int16x8", "mixed", "dynamic_int8", "weight_only_int8"), "float")
 
     def ready(self) -> None:
@@ -89,16 +91,6 @@ class ONNX(FloatTarget):
 
     def regridded(self, data: bytes, encodings: Mapping[str, Encoding]) -> list[str]:
         return [line for site, asked in encodings.items() for line in _off_grid(site, self.grid(data, site), asked)]
-
-    def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
-        arrays = with_bytes(data, to_time(inputs))
-        names = input_names(data, inputs)
-
-        def run_times(n: int) -> float:
-            answer = call(f"{SERVER}:seconds", arrays, of="onnxruntime", inputs=names, threads=threads, times=n)
-            return float(answer[1])
-
-        return run_times
 
     def note(self, data: bytes) -> str | None:
         text: str | None = _look(data)[1]["note"]

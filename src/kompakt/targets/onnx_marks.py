@@ -9,7 +9,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from kompakt.graph import Call, Copier, Names, copy_layer, rebuild
+from kompakt.copies import copy_layer
+from kompakt.graph import Call, Copier, Names, rebuild
 from kompakt.placement import AVERAGES, MOVES, SAME_GRID, SILENT, is_marker
 from kompakt.records import Encoding
 from kompakt.sites import BOTH, OUTPUT

@@ -10,16 +10,17 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from kompakt.contents import Signature
 from kompakt.errors import InputError, first_line
 from kompakt.isolated import Answer
-from kompakt.targets.graph_view import Call, Node, Part, Value, View, stored, to_answer
+from kompakt.targets.graph_view import Node, Part, Value, View, stored, to_answer
 from kompakt.targets.onnx_server import parse
 
 KINDS = {"FLOAT": "FLOAT32", "DOUBLE": "FLOAT64"}
 """ONNX's words -> ours."""
 
-CHANNELS = {"Conv": 0, "ConvTranspose": 1}
-"""Operator -> the dimension of its weights (the second input) that runs over output channels."""
+CHANNELS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1, "Gemm": -1}
+"""Operator -> the dimension of its weights (the second input) that runs over output channels; Gemm may turn it."""
 
 
 def look(arrays: list[np.ndarray]) -> Answer:
@@ -54,8 +55,8 @@ def _view(model: Any) -> View:
         **{entry.key: entry.value for entry in model.metadata_props},
     }
     metadata = {name: text.encode() for name, text in about.items() if text}
-    calls = (Call(name=model.graph.name, part=0, inputs=ends[0], outputs=ends[1]),)
-    return View(parts=parts, calls=calls, metadata=metadata, paired=True)
+    signatures = (Signature(name=model.graph.name, subgraph=0, inputs=ends[0], outputs=ends[1]),)
+    return View(parts=parts, signatures=signatures, metadata=metadata, paired=True)
 
 
 def _graphs(model: Any) -> Iterator[Any]:
@@ -87,7 +88,7 @@ def _part(graph: Any, index: int) -> Part:
         values |= _gridded(node, values)
         name = node.input[1] if len(node.input) > 1 else ""
         if node.op_type in CHANNELS and name and values[name].constant:
-            values[name] = replace(values[name], channel=CHANNELS[node.op_type])
+            values[name] = replace(values[name], channels=(_channel(node),))
     places = {name: i for i, name in enumerate(values)}
     return Part(
         name=graph.name or ("main" if index == 0 else f"subgraph {index}"),
@@ -96,6 +97,11 @@ def _part(graph: Any, index: int) -> Part:
         inputs=tuple(places[each.name] for each in _inputs(graph)),
         outputs=tuple(places[each.name] for each in graph.output),
     )
+
+
+def _channel(node: Any) -> int:
+    turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    return -2 if turned else CHANNELS[node.op_type]
 
 
 def _kind(number: int) -> str:
@@ -150,7 +156,7 @@ def _gridded(node: Any, values: Mapping[str, Value]) -> dict[str, Value]:
         zero_point=(0,) if zero is None else tuple(int(z) for z in zero.ravel()),
         axis=int(axis) % rank if rank else int(axis),
     )
-    return {name: replace(grid, channel=grid.axis if scale.size > 1 else grid.channel)}
+    return {name: replace(grid, channels=(grid.axis,) if scale.size > 1 else grid.channels)}
 
 
 def _node(node: Any, places: Mapping[str, int]) -> Node:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from kompakt.compare import relative_error
 from kompakt.errors import InputError
 from kompakt.folders import packed, unpacked
 from kompakt.isolated import Answer, begin, call
-from kompakt.keras_modes import KERAS_MODES
 from kompakt.records import Census
 from kompakt.targets.endpoints import Endpoints, endpoints
 from kompakt.targets.float_target import NOTE, FloatTarget, check_mode, note_of, sealed
@@ -24,8 +23,9 @@ from kompakt.targets.graph_view import View, from_answer
 from kompakt.targets.notes import read_note
 from kompakt.targets.savedmodel_graph import PB
 from kompakt.targets.savedmodel_write import WEIGHTS, written
-from kompakt.targets.target import Converted, Outputs, Request, check_backend, keys, to_time, with_bytes
+from kompakt.targets.target import Converted, Outputs, Request, check_backend, keys, with_bytes
 from kompakt.targets.warm_up import PLACE, requests
+from kompakt.targets.words import MODES
 
 SERVER = "kompakt.targets.savedmodel_server"
 
@@ -43,7 +43,8 @@ class SavedModel(FloatTarget):
     """Folders that TensorFlow Serving loads. In float16 and in Keras' own modes only the weights are small."""
 
     name = "savedmodel"
-    modes = ("float", "float16", *KERAS_MODES)
+    runtime = "TensorFlow"
+    modes = MODES["savedmodel"]
     suffix = ""
     main = PB
     rounds = ("float16",)
@@ -68,15 +69,6 @@ class SavedModel(FloatTarget):
             raise InputError("a SavedModel shows its outputs only")
         values, _ = _ask("run", data, inputs, outputs=noted(data, "outputs"))
         return Outputs(values=tuple(values), lsb=(None,) * len(values))
-
-    def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
-        few = to_time(inputs)
-
-        def run_times(n: int) -> float:
-            found: float = _ask("seconds", data, few, process=f"{threads} threads", threads=threads, times=n)[1]
-            return found
-
-        return run_times
 
     def graph(self, data: bytes) -> View:
         view = from_answer(call("kompakt.targets.savedmodel_view:look", with_bytes(data, []), of="TensorFlow"))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from google.protobuf import json_format
 from tensorflow.python.framework import tensor_util
 
+from kompakt.contents import Signature
 from kompakt.errors import InputError, first_line
 from kompakt.folders import unpacked
 from kompakt.isolated import Answer
-from kompakt.targets.graph_view import Call, Part, Value, View, stored, to_answer
+from kompakt.targets.graph_view import Part, Value, View, stored, to_answer
 from kompakt.targets.savedmodel_graph import PB, calls, dangers, parse, saver_functions
 from kompakt.targets.savedmodel_server import variables
 from kompakt.targets.tensorflow_nodes import kind_of, part_of, shape_of
@@ -42,7 +44,7 @@ def look(arrays: list[np.ndarray]) -> Answer:
 def _view(graph: Any, held: Mapping[str, Value]) -> View:
     saver = saver_functions(graph)
     functions = [f for f in graph.graph_def.library.function if f.signature.name not in saver]
-    parts = [_function(f, _captured(graph, f, held)) for f in functions]
+    parts = _with_channels([_function(f, _captured(graph, f, held)) for f in functions])
     if not parts:
         parts = [_whole(graph)]
     remarks = ["functions that keep and restore variables are not shown"] if saver else []
@@ -55,7 +57,9 @@ def _view(graph: Any, held: Mapping[str, Value]) -> View:
         parts.append(Part(name="other variables", nodes=(), values=tuple(lost.values()), inputs=(), outputs=()))
     about = graph.meta_info_def
     metadata = {"tags": ", ".join(about.tags).encode(), "tensorflow": about.tensorflow_version.encode()}
-    return View(parts=tuple(parts), calls=tuple(_signatures(graph, parts)), metadata=metadata, remarks=tuple(remarks))
+    return View(
+        parts=tuple(parts), signatures=tuple(_signatures(graph, parts)), metadata=metadata, remarks=tuple(remarks)
+    )
 
 
 def _variables(arrays: list[np.ndarray]) -> dict[str, Value]:
@@ -125,9 +129,24 @@ def _function(function: Any, captured: Mapping[str, Value]) -> Part:
         constants=_constants(function.node_def),
         outputs=[function.ret[a.name] for a in function.signature.output_arg if a.name in function.ret],
     )
-    values = tuple(captured.get(value.name, value) if i < len(given) else value for i, value in enumerate(made.values))
+    values = tuple(_bound(value, captured) if i < len(given) else value for i, value in enumerate(made.values))
     inputs = tuple(i for i in made.inputs if values[i].dtype != "RESOURCE" and not values[i].constant)
     return Part(name=made.name, nodes=made.nodes, values=values, inputs=inputs, outputs=made.outputs)
+
+
+def _bound(argument: Value, captured: Mapping[str, Value]) -> Value:
+    """The variable that an argument is, with the channels that the function's operations give it."""
+    held = captured.get(argument.name)
+    return argument if held is None else replace(held, channels=argument.channels)
+
+
+def _with_channels(parts: Sequence[Part]) -> list[Part]:
+    """``parts``, with the channels of a variable in those too that only hand it on."""
+    told = {value.buffer: value.channels for part in parts for value in part.values if value.buffer and value.channels}
+    return [
+        replace(part, values=tuple(replace(v, channels=told.get(v.buffer or "", v.channels)) for v in part.values))
+        for part in parts
+    ]
 
 
 def _whole(graph: Any) -> Part:
@@ -137,7 +156,7 @@ def _whole(graph: Any) -> Part:
     return part_of("main", [_json(n) for n in nodes], constants=_constants(nodes), outputs=list(dict.fromkeys(ends)))
 
 
-def _signatures(graph: Any, parts: Sequence[Part]) -> Iterator[Call]:
+def _signatures(graph: Any, parts: Sequence[Part]) -> Iterator[Signature]:
     """Each signature with the function behind it, which one node of the graph calls."""
     nodes = {node.name: node for node in graph.graph_def.node}
     places = {part.name: i for i, part in enumerate(parts)}
@@ -151,15 +170,15 @@ def _signatures(graph: Any, parts: Sequence[Part]) -> Iterator[Call]:
             yield _called(name, signature, node, parts[index], index)
         elif ends:
             names = [{k: _plain(e) for k, e in sorted(s.items())} for s in (signature.inputs, signature.outputs)]
-            yield Call(name=name, part=0, inputs=names[0], outputs=names[1])
+            yield Signature(name=name, subgraph=0, inputs=names[0], outputs=names[1])
 
 
-def _called(name: str, signature: Any, node: Any, part: Part, index: int) -> Call:
+def _called(name: str, signature: Any, node: Any, part: Part, index: int) -> Signature:
     given = [ref.split(":")[0] for ref in node.input]
     inputs = {k: part.values[given.index(_plain(end))].name for k, end in sorted(signature.inputs.items())}
     ports = {k: int(end.name.partition(":")[2] or 0) for k, end in sorted(signature.outputs.items())}
     outputs = {k: part.values[part.outputs[port]].name for k, port in ports.items()}
-    return Call(name=name, part=index, inputs=inputs, outputs=outputs)
+    return Signature(name=name, subgraph=index, inputs=inputs, outputs=outputs)
 
 
 def _plain(end: Any) -> str:

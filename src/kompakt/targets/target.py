@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,15 +18,6 @@ from kompakt.folders import packed, read_folder, unpacked, write_folder
 from kompakt.records import Census, Encoding, Measurement, SiteFact
 from kompakt.targets.graph_view import View
 from kompakt.targets.owned import check_ours
-
-MODES = ("float", "float16", "dynamic_int8", "weight_only_int8", "int8", "w4a8", "int16x8", "mixed")
-"""What a TFLite file may be quantized to."""
-
-WORDS = (*MODES, "uint8", "uint16", "keras_int8", "keras_int4")
-"""What an artifact of any target may be quantized to."""
-
-IO = ("int8", "uint8", "int16", "float32")
-"""What the inputs and outputs of an integer file may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +153,7 @@ class Target(ABC):
     An artifact is bytes. Of a form that is a folder they are its files, :func:`kompakt.folders.packed`.
 
     Attributes:
+        runtime: what its artifacts are run in, in words.
         modes: words for its quantization. io: mode -> what inputs and outputs may be, first the usual; float32 for
             modes that are not named.
         suffix: of its file, "" for a folder. main: the file by which a folder is told, and
@@ -175,6 +167,7 @@ class Target(ABC):
     """
 
     name: ClassVar[str]
+    runtime: ClassVar[str]
     modes: ClassVar[tuple[str, ...]]
     suffix: ClassVar[str]
     main: ClassVar[str] = ""
@@ -242,7 +235,9 @@ class Target(ABC):
             InputError: it has no such, or several and none is named.
         """
         if signature is not None:
-            raise InputError(f"signature={signature!r}: a {self.name} artifact has no signatures to choose from")
+            raise InputError(
+                f"signature={signature!r}: an artifact of {self.name!r} has no signatures to choose from; leave it out"
+            )
         return data
 
     def files(self, data: bytes) -> Mapping[str, bytes]:
@@ -295,7 +290,7 @@ class Target(ABC):
         Raises:
             InputError: there is none.
         """
-        raise InputError(f"a {self.name} artifact holds no TFLite file; give one of the target tflite or tflm")
+        raise InputError(f"an artifact of {self.name!r} holds no TFLite file; give one of the target tflite or tflm")
 
     @abstractmethod
     def note(self, data: bytes) -> str | None:
@@ -315,10 +310,6 @@ class Target(ABC):
             ) from None
         known = note if isinstance(note, Mapping) else {}
         return _names(known.get("inputs")), _names(known.get("outputs"))
-
-    @abstractmethod
-    def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
-        """A function that runs the file ``n`` times on the first of ``inputs`` and gives the seconds."""
 
     @abstractmethod
     def census(self, data: bytes) -> Census:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kompakt.targets.graph_view import Node, Part, Value
+from kompakt.targets.tensorflow_attributes import attributes, decoded
+from kompakt.targets.tensorflow_channels import channels
 
 CONSTANT, PLACEHOLDER = "Const", "Placeholder"
 
@@ -83,15 +84,19 @@ def part_of(
             made.put(label, constants.get(label) or Value(name=label, dtype=_type(node), constant=True))
         elif node["op"] == PLACEHOLDER:
             made.put(
-                label, Value(name=label, dtype=_type(node), shape=shape_of(_attr(node).get("shape", {}).get("shape")))
+                label,
+                Value(name=label, dtype=_type(node), shape=shape_of(attributes(node).get("shape", {}).get("shape"))),
             )
     works = [node for node in nodes if node["op"] not in (CONSTANT, PLACEHOLDER, "NoOp")]
     about = {str(node["name"]): node for node in works}
     inputs = [tuple(made.at(r, about) for r in node.get("input", []) if not r.startswith("^")) for node in works]
     ends = tuple(made.at(ref, about) for ref in outputs)
+    known = tuple(_node(node, i, made.of(str(node["name"]), about)) for node, i in zip(works, inputs, strict=True))
+    for at, axes in channels(works, known).items():
+        made.values[at] = replace(made.values[at], channels=axes)
     return Part(
         name=name,
-        nodes=tuple(_node(node, i, made.of(str(node["name"]), about)) for node, i in zip(works, inputs, strict=True)),
+        nodes=known,
         values=tuple(made.values),
         inputs=tuple(range(len(given))) or made.placeholders(nodes),
         outputs=ends,
@@ -149,48 +154,33 @@ def _made(ref: str, node: Mapping[str, Any] | None, port: str) -> Value:
 
 
 def _shapes(node: Mapping[str, Any]) -> list[Any]:
-    found = _attr(node).get("_output_shapes", {})
+    found = attributes(node).get("_output_shapes", {})
     inner = found.get("list", {}) if isinstance(found, Mapping) else {}
     shapes = inner.get("shape", []) if isinstance(inner, Mapping) else []
     return list(shapes) if isinstance(shapes, list) else []
 
 
-def _attr(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    attributes = node.get("attr", {})
-    return {k: v for k, v in attributes.items() if isinstance(v, Mapping)} if isinstance(attributes, Mapping) else {}
-
-
 def _type(node: Mapping[str, Any]) -> str:
     if node["op"] in COMPARES:
         return "BOOL"
-    attributes = _attr(node)
-    return next((kind for key in TYPED if (kind := kind_of(attributes.get(key, {}).get("type")))), "")
+    held = attributes(node)
+    return next((kind for key in TYPED if (kind := kind_of(held.get(key, {}).get("type")))), "")
 
 
 def _node(node: Mapping[str, Any], inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Node:
     label, op = str(node["name"]), str(node["op"])
-    attributes = _attr(node)
-    fused = _words(attributes.get("fused_ops", {}).get("list", {}).get("s"))
+    held = attributes(node)
+    fused = _words(held.get("fused_ops", {}).get("list", {}).get("s"))
     options = {
         name.replace("_", " "): text
-        for name, value in sorted(attributes.items())
+        for name, value in sorted(held.items())
         if not name.startswith("_") and name not in (*TYPED, "fused_ops") and (text := _text(value))
     }
     return Node(name=op, label=label, inputs=inputs, outputs=outputs, options=options, activation=" + ".join(fused))
 
 
 def _words(texts: Any) -> list[str]:
-    return [_decoded(each) for each in texts] if isinstance(texts, list) else []
-
-
-def _decoded(text: Any) -> str:
-    """Bytes, which JSON has in base 64, as text."""
-    try:
-        content = base64.b64decode(str(text), validate=True)
-    except (ValueError, binascii.Error):
-        return str(text)
-    plain = content.decode(errors="replace")
-    return plain if plain.isprintable() else f"{len(content)} bytes"
+    return [decoded(each) for each in texts] if isinstance(texts, list) else []
 
 
 def _text(value: Mapping[str, Any]) -> str:
@@ -208,7 +198,7 @@ def _one(kind: str, held: Any) -> str:
     if kind == "b":
         return "yes" if held else ""
     if kind == "s":
-        return _decoded(held)
+        return decoded(held)
     if kind == "type":
         return kind_of(held)
     if kind == "func":

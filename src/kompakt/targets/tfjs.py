@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -26,10 +26,11 @@ from kompakt.targets.target import Converted, Outputs, Request, check_backend
 from kompakt.targets.tfjs_graph import GRAPPLER, Graph, frozen, owner, unknown_operators
 from kompakt.targets.tfjs_links import Held, from_json, named_by_site, to_json
 from kompakt.targets.tfjs_model import MODEL, GraphModel, packed_model, shard_names, unpacked_model
-from kompakt.targets.tfjs_runtime import BACKENDS, Session, session
+from kompakt.targets.tfjs_runtime import BACKENDS, session
 from kompakt.targets.tfjs_view import view_of
 from kompakt.targets.tfjs_weights import COMPRESSED, Weight, compressed
 from kompakt.targets.web_packages import node, packages
+from kompakt.targets.words import MODES
 
 LARGE = 4096
 """Values of a constant that stays float though weights are compressed, from which on it is named."""
@@ -42,7 +43,8 @@ class TFJS(FloatTarget):
     """
 
     name = "tfjs"
-    modes = ("float", *COMPRESSED)
+    runtime = "TF.js in Node"
+    modes = MODES["tfjs"]
     suffix = ""
     main = MODEL
     rounds = tuple(COMPRESSED)
@@ -100,11 +102,6 @@ class TFJS(FloatTarget):
     def ends(self, data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
         _, model = opened(data)
         return tuple(end.name for end in model.inputs), tuple(end.name for end in model.outputs)
-
-    def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
-        files, model = opened(data)
-        given = tfjs_runtime.fed(model.inputs, inputs)
-        return tfjs_runtime.timer(Session(files, model), given, backends_of(files)[-1])
 
     def graph(self, data: bytes) -> View:
         return view_of(opened(data)[1])

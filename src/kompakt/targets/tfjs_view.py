@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from kompakt.contents import Signature
 from kompakt.errors import InputError, first_line
-from kompakt.targets.graph_view import Call, Part, Value, View
+from kompakt.targets.graph_view import Part, Value, View
 from kompakt.targets.tensorflow_nodes import kind_of, part_of
 from kompakt.targets.tfjs_model import End, GraphModel
 from kompakt.targets.tfjs_weights import Weight
@@ -31,9 +32,11 @@ def _view(model: GraphModel) -> View:
     ends = [end.tensor for end in model.outputs]
     main = _with_ends(part_of("main", model.topology["node"], constants=constants, outputs=ends), model)
     functions = tuple(_functions(model.topology, constants))
-    call = Call(name="serving_default", part=0, inputs=_names(model.inputs), outputs=_names(model.outputs))
+    signature = Signature(
+        name="serving_default", subgraph=0, inputs=_names(model.inputs), outputs=_names(model.outputs)
+    )
     metadata = {name: json.dumps(held).encode() for name, held in model.metadata.items()}
-    return View(parts=(main, *functions), calls=(call,), metadata=metadata)
+    return View(parts=(main, *functions), signatures=(signature,), metadata=metadata)
 
 
 def _with_ends(part: Part, model: GraphModel) -> Part:

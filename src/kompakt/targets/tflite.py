@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -24,7 +24,7 @@ from kompakt.records import Census, Encoding, SiteFact
 from kompakt.sites import MARK, OUTPUT
 from kompakt.targets import tflite_runtime
 from kompakt.targets.graph_view import View
-from kompakt.targets.target import IO, MODES, Converted, Fault, Outputs, Request, Target, check_backend, check_sparse
+from kompakt.targets.target import Converted, Fault, Outputs, Request, Target, check_backend, check_sparse
 from kompakt.targets.tflite_file import FLOATS, Tensor, TFLiteFile, census
 from kompakt.targets.tflite_float import CONVERTER, float_file
 from kompakt.targets.tflite_links import Link, activation_links, give_names, restore_biases, weight_links
@@ -36,6 +36,7 @@ from kompakt.targets.tflite_sound import keras_weight, unsound
 from kompakt.targets.tflite_sparse import stored_sparse
 from kompakt.targets.tflite_tables import fenced, inner_tensors
 from kompakt.targets.tflite_view import AnyFile, view_of
+from kompakt.targets.words import IO, MODES, SUFFIXES
 
 MARKED = f"{MARK}/{OUTPUT}"
 """End of the name of the site of a layer that does nothing but carry a grid."""
@@ -48,8 +49,9 @@ class TFLite(Target):
     """``.tflite`` files, run by LiteRT."""
 
     name = "tflite"
-    modes: ClassVar[tuple[str, ...]] = MODES
-    suffix = ".tflite"
+    runtime = "LiteRT"
+    modes: ClassVar[tuple[str, ...]] = MODES["tflite"]
+    suffix = SUFFIXES["tflite"]
     stores_sparse = True
     kernels: ClassVar[str] = "default"
     io: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -61,8 +63,8 @@ class TFLite(Target):
     nearest: ClassVar[Mapping[str, str]] = {"uint8": "weight_only_int8", "uint16": "float16"}
 
     def convert(self, request: Request) -> Converted:
-        if request.quantization not in MODES:
-            raise InputError(f"quantization {request.quantization!r}: expected one of {', '.join(MODES)}")
+        if request.quantization not in MODES["tflite"]:
+            raise InputError(f"quantization {request.quantization!r}: expected one of {', '.join(MODES['tflite'])}")
         if request.io not in IO:
             raise InputError(f"io {request.io!r}: expected one of {', '.join(IO)}")
         check_backend("converting to TFLite")
@@ -120,9 +122,6 @@ class TFLite(Target):
 
     def note(self, data: bytes) -> str | None:
         return AnyFile(self.flatbuffer(data)).metadata("kompakt")
-
-    def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
-        return tflite_runtime.timer(self.flatbuffer(data), inputs, threads=threads)
 
     def census(self, data: bytes) -> Census:
         return census(self.flatbuffer(data))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kompakt.isolated import call
-from kompakt.targets.target import Outputs, keys, to_time, with_bytes
+from kompakt.targets.target import Outputs, keys, with_bytes
 
 RUNTIME = "kompakt.targets.litert"
 NAME = "LiteRT"
@@ -52,18 +52,6 @@ def run_signature(
         outputs=list(output_names),
     )
     return Outputs(values=tuple(values), lsb=tuple(steps))
-
-
-def timer(data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
-    """A function that invokes the file ``n`` times on its first sample and gives the seconds it took."""
-    arrays = with_bytes(data, to_time(inputs))
-    names = keys(inputs)
-
-    def run_times(n: int) -> float:
-        found: float = call(f"{RUNTIME}:seconds", arrays, of=NAME, names=names, threads=threads, times=n)[1]
-        return found
-
-    return run_times
 
 
 def tensors(data: bytes, inputs: Any, wanted: Sequence[int], *, batch: int) -> Mapping[int, np.ndarray]:

@@ -15,8 +15,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from keras import layers, ops
 
+from kompakt.copies import copy_layer
 from kompakt.errors import InputError
-from kompakt.graph import copy_layer, map_layers
+from kompakt.graph import map_layers
 from kompakt.records import Encoding
 from kompakt.rewrite.elementwise import Elementwise
 from kompakt.rewrite.split_activation import fused

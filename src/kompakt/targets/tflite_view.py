@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kompakt.targets.graph_view import Call, Node, Part, Value, View
+from kompakt.contents import Signature
+from kompakt.targets.graph_view import Node, Part, Value, View
 from kompakt.targets.tflite_file import Op, Tensor, TFLiteFile
 from kompakt.targets.tflite_options import words
 
@@ -27,10 +28,10 @@ def view_of(data: bytes) -> View:
     file = AnyFile(data)
     with file._intact():
         parts = tuple(_part(part, i) for i, part in enumerate(file.parts()))
-        calls = tuple(_call(each, parts) for each in file.model.signatureDefs or [])
+        signatures = tuple(_signature(each, parts) for each in file.model.signatureDefs or [])
         names = [(entry.name or b"").decode(errors="replace") for entry in file.model.metadata or []]
         metadata = {name: file.raw_metadata(name) or b"" for name in names}
-    return View(parts=parts, calls=calls, metadata=metadata)
+    return View(parts=parts, signatures=signatures, metadata=metadata)
 
 
 def _part(file: TFLiteFile, index: int) -> Part:
@@ -58,6 +59,7 @@ def _value(file: TFLiteFile, tensor: Tensor) -> Value:
     if raw.shapeSignature is not None and len(raw.shapeSignature) == len(shape):
         shape = tuple(int(n) for n in raw.shapeSignature)
     constant = size > 0
+    channel = file.channels_of(tensor.index) if constant else tensor.channel_axis
     return Value(
         name=tensor.name,
         dtype=tensor.kind,
@@ -69,7 +71,7 @@ def _value(file: TFLiteFile, tensor: Tensor) -> Value:
         scale=tensor.scale,
         zero_point=tensor.zero_point,
         axis=tensor.axis,
-        channel=file.channels_of(tensor.index) if constant else tensor.channel_axis,
+        channels=() if channel is None else (channel,),
         sparse=raw.sparsity is not None,
     )
 
@@ -80,7 +82,7 @@ def _numbers(file: TFLiteFile, tensor: Tensor) -> np.ndarray | None:
     return next((file.tensors[i].values for i in made), tensor.values)
 
 
-def _call(signature: Any, parts: tuple[Part, ...]) -> Call:
+def _signature(signature: Any, parts: tuple[Part, ...]) -> Signature:
     index = int(signature.subgraphIndex)
     part = parts[index]
 
@@ -91,7 +93,7 @@ def _call(signature: Any, parts: tuple[Part, ...]) -> Call:
         }
 
     key = (signature.signatureKey or b"").decode(errors="replace")
-    return Call(name=key, part=index, inputs=names(signature.inputs), outputs=names(signature.outputs))
+    return Signature(name=key, subgraph=index, inputs=names(signature.inputs), outputs=names(signature.outputs))
 
 
 def _indices(found: Any) -> tuple[int, ...]:

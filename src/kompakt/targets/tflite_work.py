@@ -31,11 +31,7 @@ def _conv_3d(inputs: Shapes, output: tuple[int, ...]) -> int:
 
 
 def _each_input(inputs: Shapes, _: tuple[int, ...]) -> int:
-    """A transposed convolution, weights (outputs, height, width, inputs): each input value is spread over a filter."""
-    return math.prod(inputs[2]) * math.prod(inputs[1][:-1])
-
-
-def _conv_3d_transpose(inputs: Shapes, _: tuple[int, ...]) -> int:
+    """A transposed convolution, weights (..., inputs): each input value is spread over a filter."""
     return math.prod(inputs[2]) * math.prod(inputs[1][:-1])
 
 
@@ -56,7 +52,7 @@ RULES: dict[str, Callable[[Shapes, tuple[int, ...]], int]] = {
     "DEPTHWISE_CONV_2D": _depthwise,
     "CONV_3D": _conv_3d,
     "TRANSPOSE_CONV": _each_input,
-    "CONV_3D_TRANSPOSE": _conv_3d_transpose,
+    "CONV_3D_TRANSPOSE": _each_input,
     "BATCH_MATMUL": _matrices,
     "UNIDIRECTIONAL_SEQUENCE_LSTM": _lstm,
 }

@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +31,7 @@ from kompakt.targets.tflm_operators import check_operators, methods, place
 from kompakt.targets.tflm_rewrite import finished, for_micro
 from kompakt.targets.tflm_source import sources
 from kompakt.targets.tflm_tables import compressed
+from kompakt.targets.words import MODES
 
 MODEL, WHOLE = "model.tflite", "model_uncompressed.tflite"
 """What ships, and the same before its weights were stored as tables, which LiteRT can read."""
@@ -53,7 +54,8 @@ class TFLM(TFLite):
     """
 
     name = "tflm"
-    modes = ("float", "int8", "w4a8", "int16x8")
+    runtime = "TensorFlow Lite Micro"
+    modes = MODES["tflm"]
     suffix = ""
     main = MODEL
     stores_sparse = False
@@ -161,13 +163,6 @@ class TFLM(TFLite):
             for i, count in enumerate(wrong)
             if count
         )
-
-    def timer(self, data: bytes, inputs: Any, *, threads: int = 1) -> Callable[[int], float]:
-        file, ships = TFLiteFile(self.flatbuffer(data)), unpacked(data)[MODEL]
-        batch = file.tensors[file.inputs[0]].shape[0]
-        leaves = [np.asarray(leaf)[:batch] for leaf in tree.flatten(inputs)]
-        arrays = [np.frombuffer(ships, "uint8"), *stored_inputs(file, leaves)]
-        return lambda n: float(call(f"{RUNTIME}:seconds", arrays, of=NAME, times=n)[1])
 
     def measure(self, data: bytes, inputs: Any) -> list[Measurement]:
         files = unpacked(data)

@@ -18,7 +18,7 @@ import numpy as np
 
 from kompakt.errors import InputError
 from kompakt.isolated import Answer
-from kompakt.targets.batches import filled
+from kompakt.targets.batches import filled, in_batches
 from kompakt.targets.laps import lapped
 
 ARENAS = (1 << 20, 1 << 24, 1 << 28)
@@ -44,14 +44,12 @@ def run(arrays: list[np.ndarray], *, outputs: int) -> Answer:
     """
     data, *inputs = arrays
     interpreter = load(data.tobytes())
-    batch = _batch(interpreter)
-    count = len(inputs[0])
-    rows: list[list[np.ndarray]] = [[] for _ in range(outputs)]
-    for start in range(0, count, batch):
-        invoke(interpreter, [filled(values[start : start + batch], batch) for values in inputs])
-        for i, column in enumerate(rows):
-            column.append(np.array(interpreter.get_output(i))[: count - start])
-    return [np.concatenate(column) for column in rows], None
+
+    def once(few: list[np.ndarray]) -> list[np.ndarray]:
+        invoke(interpreter, few)
+        return [np.array(interpreter.get_output(i)) for i in range(outputs)]
+
+    return in_batches(once, inputs, _batch(interpreter)), None
 
 
 def seconds(arrays: list[np.ndarray], *, times: int) -> Answer:

@@ -46,6 +46,7 @@ class NodeProcess:
         )
         assert self._child.stdin is not None and self._child.stdout is not None
         self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._turn = threading.Lock()
         threading.Thread(target=_read, args=(self._child.stdout, self._answers), daemon=True).start()
         self._finalizer = weakref.finalize(self, _end, self._child, self._errors)
 
@@ -60,17 +61,17 @@ class NodeProcess:
         return self._child.pid
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """The answer to ``request``.
+        """The answer to ``request``. Threads take turns; the time of each begins with its turn.
 
         Raises:
             InputError: it is an error, or there is none: the process crashed, hangs or takes too much memory.
         """
-        with contextlib.suppress(OSError):  # where it has died the missing answer says so
-            assert self._child.stdin is not None
-            self._child.stdin.write(json.dumps(request) + "\n")
-            self._child.stdin.flush()
-        line = self._line(time.monotonic() + self.limits.seconds)
-        answer = json.loads(line)
+        with self._turn:
+            try:
+                answer = json.loads(self._answer_to(json.dumps(request) + "\n"))
+            except BaseException:  # an answer that still comes is not that to the next request
+                self.close()
+                raise
         if "error" in answer:
             raise InputError(str(answer["error"])[:500])
         return dict(answer)
@@ -79,12 +80,20 @@ class NodeProcess:
         """End the process."""
         self._finalizer()
 
+    def _answer_to(self, line: str) -> str:
+        if not self._finalizer.alive:
+            raise InputError("Node was ended at an earlier request that it did not answer; begin anew")
+        until = time.monotonic() + self.limits.seconds
+        # In a thread: a process that hangs reads nothing, and what does not fit into the pipe would wait for ever.
+        threading.Thread(target=_write, args=(self._child.stdin, line), daemon=True).start()
+        return self._line(until)
+
     def _line(self, until: float) -> str:
         while True:
             with contextlib.suppress(queue.Empty):
                 line = self._answers.get(timeout=0.1)
                 if line is None:
-                    raise InputError(self._how_it_died())
+                    raise InputError(self._how_it_died(until))
                 return line
             used = _megabytes(self._child.pid)
             if used > self._megabytes:
@@ -98,8 +107,12 @@ class NodeProcess:
                     f"Node was stopped: it gave no answer within {self.limits.seconds:g} s ({SECONDS} sets it)"
                 )
 
-    def _how_it_died(self) -> str:
-        code = self._child.wait()
+    def _how_it_died(self, until: float) -> str:
+        try:
+            code = self._child.wait(max(until - time.monotonic(), 1.0))
+        except subprocess.TimeoutExpired:
+            self.close()
+            return "Node was stopped: it closed its output without an answer, and did not end"
         self._errors.seek(0)
         said = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
         cause = next((line for line in said if re.match(r"\w*Error\b|FATAL", line)), "".join(said[-1:]))
@@ -117,8 +130,15 @@ def node_process(script: Path, *arguments: str, limits: Limits | None = None) ->
         process.close()
 
 
+def _write(stream: TextIO, line: str) -> None:
+    with contextlib.suppress(ValueError, OSError):  # where it has died the missing answer says so
+        stream.write(line)
+        stream.flush()
+
+
 def _read(stream: TextIO, answers: queue.SimpleQueue[str | None]) -> None:
-    with contextlib.suppress(ValueError, OSError):  # closed when the process is ended
+    """Until the process ends, or what it has started and left behind: to close the stream would wait for these too."""
+    with contextlib.suppress(ValueError, OSError), stream:
         for line in stream:
             answers.put(line)
     answers.put(None)
@@ -127,7 +147,7 @@ def _read(stream: TextIO, answers: queue.SimpleQueue[str | None]) -> None:
 def _end(child: subprocess.Popen[str], errors: Any) -> None:
     child.kill()
     child.wait()
-    for stream in (child.stdin, child.stdout, errors):
+    for stream in (child.stdin, errors):
         with contextlib.suppress(OSError):
             stream.close()  # type: ignore[union-attr]
 

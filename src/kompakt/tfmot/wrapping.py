@@ -12,8 +12,9 @@ import numpy as np
 from keras import ops, tree
 
 from kompakt.attach import Transformed, attach, finalize, wrap_layer, wrapped
+from kompakt.copies import copy_layer
 from kompakt.errors import InputError
-from kompakt.graph import copy_layer, copy_model
+from kompakt.graph import copy_model
 from kompakt.planning import carry
 from kompakt.sites import attachable_slots, check_built, units, weight_slots
 from kompakt.transform import Chain, Transform

@@ -180,8 +180,9 @@ class FakeQuant(Transform):
     def range_now(self) -> tuple[float, float]:
         """(low, high) of an activation's grid; meaningless before anything was seen."""
         if not self.learns:
-            ends = (ops.convert_to_tensor(end) for end in (self.range_min, self.range_max))
-            low, high = evened(*ends, self.bits) if self.even and not self.centered else ends
+            low, high = ops.convert_to_tensor(self.range_min), ops.convert_to_tensor(self.range_max)
+            if self.even and not self.centered:
+                low, high = evened(low, high, self.bits)
             return float(low), float(high)
         scale, zero_point = self._scale()
         least, most = integer_limits(self.bits, symmetric=self.centered)
@@ -314,15 +315,15 @@ class FakeQuant(Transform):
                 "an activation's range was never measured: pass calibration= to quantize, or fit the model"
             )
         scale, zero_point = self._scale()
-        flat = ops.convert_to_numpy(scale).ravel(), ops.convert_to_numpy(zero_point).ravel()
+        scales, zeros = ops.convert_to_numpy(scale).ravel(), ops.convert_to_numpy(zero_point).ravel()
         if self.on_weights and self.per_tensor:
             channels = math.prod(int(value.shape[a]) for a in self.axis or ())
-            flat = tuple(np.repeat(each, channels) for each in flat)
+            scales, zeros = np.repeat(scales, channels), np.repeat(zeros, channels)
         return dataclasses.replace(
             so_far,
             bits=self.bits,
-            scale=tuple(float(s) for s in flat[0]),
-            zero_point=tuple(int(z) for z in flat[1]),
+            scale=tuple(float(s) for s in scales),
+            zero_point=tuple(int(z) for z in zeros),
             axis=self.axis or () if self.on_weights else (),
             symmetric=self.centered,
         )

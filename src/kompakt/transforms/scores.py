@@ -12,7 +12,7 @@ from keras import ops
 from kompakt.axes import Tensor
 from kompakt.errors import InputError
 from kompakt.numerics import incoming
-from kompakt.sites import one_of
+from kompakt.spelling import one_of
 
 MOMENTUM = 0.9
 """Share of the old Taylor score that a training step keeps."""

@@ -11,12 +11,11 @@
 // Every request that is not for a file or data is refused, and told by "said".
 import fs from 'node:fs';
 import path from 'node:path';
-import readline from 'node:readline';
 import {pathToFileURL} from 'node:url';
 
 const [launcher, executable, profile, packages, axePackages] = process.argv.slice(2);
 const {launch} = await import(pathToFileURL(launcher));
-console.log = console.info = console.warn = console.error; // stdout is for answers
+const {answerLines} = await import(new URL('../lines.mjs', pathToFileURL(launcher)));
 let browser = null, page = null, errors = [], requests = [];
 
 function answer(request) {
@@ -58,14 +57,5 @@ const DO = {
   async pdf({file}) { await page.pdf({path: file, preferCSSPageSize: true, printBackground: true}); return {}; },
 };
 
-for await (const line of readline.createInterface({input: process.stdin})) {
-  let reply;
-  try {
-    const request = JSON.parse(line);
-    reply = await DO[request.do](request);
-  } catch (error) {
-    reply = {error: String(error?.message ?? error)};
-  }
-  process.stdout.write(JSON.stringify(reply) + '\n');
-}
+await answerLines(DO);
 await browser?.close();

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kompakt.records import Run, Trial
+from kompakt.records import Measurement, Run, Trial
 
 ACCURACY = "accuracy"
 POINTS = 0.5
@@ -51,17 +51,39 @@ def metric(run: Run) -> Metric:
     measurements = [m for trial in run.trials for m in trial.measurements]
     if any(m.name.startswith("accuracy_") for m in measurements):
         return Metric()
-    own = next((m for m in measurements if m.name in ("metric_keras", "metric_litert")), None)
+    own = next((m for m in measurements if m.name in ("metric_keras", *(f"metric_{name}" for name in FILE))), None)
     if own is None:
         return Metric()
     return Metric(prefix="metric", name=own.where or "metric", lower_is_better=own.unit == "lower")
 
 
-def quality(trial: Trial, shown: Metric, where: str = "litert") -> float | None:
-    """The metric of a trial: of its file ("litert") or of its Keras model ("keras"); None where it was not measured.
+FILE = ("file", "litert")
+"""What ends the name of the metric of a trial's file, run in its runtime; the latter in older records."""
+
+
+def quality(trial: Trial, shown: Metric) -> float | None:
+    """The metric of a trial's file; None where it was not measured.
 
     Example:
         >>> quality(Trial(recipe="float"), Metric()) is None
         True
     """
-    return trial.value(f"{shown.prefix}_{where}")
+    found = of_file(trial, shown)
+    return None if found is None else found.value
+
+
+def of_file(trial: Trial, shown: Metric) -> Measurement | None:
+    """The metric of a trial's file, with its interval; None where it was not measured.
+
+    Example:
+        >>> known = Measurement(name="accuracy_file", value=0.9)
+        >>> of_file(Trial(recipe="float", measurements=(known,)), Metric()).value
+        0.9
+    """
+    found = (trial.measurement(f"{shown.prefix}_{name}") for name in FILE)
+    return next((each for each in found if each is not None), None)
+
+
+def of_keras(trial: Trial, shown: Metric) -> Measurement | None:
+    """The metric of a trial's Keras model, likewise."""
+    return trial.measurement(f"{shown.prefix}_keras")

@@ -1,19 +1,23 @@
-"""The run in one sentence."""
+"""The run in one sentence, and which files are worse than float by more than chance."""
 
 from __future__ import annotations
 
 import math
 
 from kompakt.records import Artifact, Run, Trial
-from kompakt.report.facts.metric import POINTS, RELATIVE, Metric, metric, quality
+from kompakt.report.facts.metric import POINTS, RELATIVE, Metric, metric, of_keras, quality
+from kompakt.report.facts.speed import in_words
 from kompakt.report.facts.variants import BASELINE
 
 FEW_SAMPLES = 5
-"""A change of accuracy on no more samples than this is also said in samples: it may be chance."""
+"""A change of accuracy on no more samples than this is also said in samples."""
 
 
 def verdict(run: Run) -> str:
-    """The run in one sentence: the smallest file that is as good as float, and what it costs.
+    """The run in one sentence: the smallest file that is as good as float, what it costs, and whether that is chance.
+
+    Files that are worse by more than chance explains are named in a second one. A file is called faster or slower only
+    where the interval of the ratio of latencies leaves out 1.
 
     Example:
         >>> verdict(Run(title="empty", trials=()))
@@ -29,7 +33,7 @@ def verdict(run: Run) -> str:
     left_out = _left_out(len(files) - len(sound))
     if not sound:
         return f"Every file breaks a limit, so none is recommended{left_out}."
-    return _choose(run, sound) + left_out + "."
+    return _choose(run, sound) + left_out + "." + _worse(run, sound)
 
 
 def _choose(run: Run, sound: list[tuple[Trial, Artifact]]) -> str:
@@ -37,15 +41,15 @@ def _choose(run: Run, sound: list[tuple[Trial, Artifact]]) -> str:
     measured = [
         (trial, artifact, value)
         for trial, artifact in sound
-        if (value := quality(trial, shown, "litert")) is not None and math.isfinite(value)
+        if (value := quality(trial, shown)) is not None and math.isfinite(value)
     ]
     baseline = next((trial for trial in run.trials if trial.recipe == BASELINE), None)
     if baseline is None or baseline.artifact is None:
         trial, artifact = min(sound, key=lambda pair: pair[1].bytes)
         return f"There is no float file to compare with; the smallest file is {trial.recipe} ({artifact.bytes:,} bytes)"
-    reference = quality(baseline, shown, "litert")
-    if reference is None:
-        reference = quality(baseline, shown, "keras")
+    reference = quality(baseline, shown)
+    if reference is None and (by_keras := of_keras(baseline, shown)) is not None:
+        reference = by_keras.value
     if reference is None or not math.isfinite(reference) or not measured:
         trial, artifact = min(sound, key=lambda pair: pair[1].bytes)
         return (
@@ -66,13 +70,13 @@ def _judge(shown: Metric, float_file: Artifact, reference: float, measured: list
         best = min(measured, key=lambda item: (loss(item), item[1].bytes))
         return (
             f"No file is within {limit} of float {shown.name}; the closest is {best[0].recipe}, "
-            f"{_smaller(float_file.bytes, best[1].bytes)}, {_change(shown, loss(best), best[1])}"
+            f"{_smaller(float_file.bytes, best[1].bytes)}{_faster(best[0])}, {_change(shown, loss(best), *best[:2])}"
         )
     best = min(good, key=lambda item: (item[1].bytes, loss(item)))
     text = (
         f"{best[0].recipe} is the smallest file within {limit} of float {shown.name}: "
         f"{_smaller(float_file.bytes, best[1].bytes)} ({best[1].bytes:,} bytes instead of "
-        f"{float_file.bytes:,}), {_change(shown, loss(best), best[1])}"
+        f"{float_file.bytes:,}){_faster(best[0])}, {_change(shown, loss(best), *best[:2])}"
     )
     ties = [item[0].recipe for item in good if item[1].bytes == best[1].bytes and item is not best]
     if ties:
@@ -81,7 +85,7 @@ def _judge(shown: Metric, float_file: Artifact, reference: float, measured: list
     if packed[1].gzip_bytes < best[1].gzip_bytes:
         text += (
             f"; gzipped, it is {packed[0].recipe}: "
-            f"{_smaller(float_file.gzip_bytes, packed[1].gzip_bytes)}, {_change(shown, loss(packed), packed[1])}"
+            f"{_smaller(float_file.gzip_bytes, packed[1].gzip_bytes)}, {_change(shown, loss(packed), *packed[:2])}"
         )
     return text
 
@@ -95,16 +99,48 @@ def _smaller(float_bytes: int, file_bytes: int) -> str:
     return f"{ratio:.1f} times smaller than float" if file_bytes < float_bytes else "as large as float"
 
 
-def _change(shown: Metric, loss: float, artifact: Artifact) -> str:
-    """What was lost or gained; where that is a handful of samples, how many."""
+def _faster(trial: Trial) -> str:
+    """How many times faster or slower than float, where that is told apart."""
+    ratio = trial.measurement("latency_ratio")
+    words = "" if ratio is None else in_words(ratio.value, ratio.low, ratio.high)
+    return f", {words}" if words else ""
+
+
+def _change(shown: Metric, loss: float, trial: Trial, artifact: Artifact) -> str:
+    """What was lost or gained; where that is a handful of samples, how many; whether it may be chance."""
     if abs(loss) < 5e-5 if shown.is_accuracy else loss == 0:
         return f"no {shown.name} lost" if shown.is_accuracy else f"{shown.name} unchanged"
     if shown.is_accuracy:
         samples = artifact.agreement.samples if artifact.agreement is not None else 0
         count = round(abs(loss) * samples)
         told = f" ({count} of {samples:,} test samples)" if 0 < count <= FEW_SAMPLES else ""
-        return f"{abs(loss) * 100:.2f} points {'lost' if loss > 0 else 'gained'}{told}"
-    return f"{shown.name} {abs(loss):.3g} {'worse' if loss > 0 else 'better'}"
+        return f"{abs(loss) * 100:.2f} points {'lost' if loss > 0 else 'gained'}{told}{_chance(trial)}"
+    return f"{shown.name} {abs(loss):.3g} {'worse' if loss > 0 else 'better'}{_chance(trial)}"
+
+
+def _chance(trial: Trial) -> str:
+    """Whether the difference to the float file may be chance; "" where it was not measured."""
+    found = trial.difference
+    if found is None or (found.p is None and (found.low is None or found.high is None)):
+        return ""
+    judged = "is more than chance explains" if found.told_apart else "may be chance"
+    if found.p is not None:
+        return f", which {judged} (McNemar's exact test: p = {found.p:.2g})"
+    sure = f"{100 * found.confidence:g} % interval of the difference"
+    return f", which {judged} ({sure} {found.low:.3g} to {found.high:.3g})"
+
+
+def _worse(run: Run, sound: list[tuple[Trial, Artifact]]) -> str:
+    """The files that are worse than float by more than chance explains."""
+    shown = metric(run)
+    names = [
+        trial.recipe
+        for trial, _ in sound
+        if trial.difference is not None
+        and trial.difference.told_apart
+        and shown.loss(baseline=0.0, value=trial.difference.value) > 0
+    ]
+    return f" Worse than float by more than chance explains: {', '.join(names)}." if names else ""
 
 
 def _left_out(breached: int) -> str:

@@ -48,7 +48,10 @@ def _upright(axes: Axes, panel: Panel) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     low, high = min(c.lowest for c in panel.curves), max(c.highest for c in panel.curves)
-    if low > 0 and high / low > LOG_FROM:
+    if low == high:
+        axes.set_ylim(low - (0.1 * abs(low) or 1.0), high + (0.1 * abs(high) or 1.0))
+        axes.set_yticks([low])
+    elif low > 0 and high / low > LOG_FROM:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(numticks=5))
         axes.yaxis.set_minor_formatter(NullFormatter())

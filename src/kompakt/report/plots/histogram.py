@@ -43,9 +43,10 @@ def histogram_text(histogram: Histogram) -> str:
         return text
     top = counts.index(max(counts))
     half = _span(histogram, _part_of(counts, 0.25 * total), _part_of(counts, 0.75 * total))
+    empty = counts.count(0)
     return (
         f"{text} in {len(counts)} parts: most in {_span(histogram, top, top)} ({counts[top]:,}), "
-        f"half of all from {half}, {counts.count(0)} parts empty"
+        f"half of all from {half}, {empty} {'part' if empty == 1 else 'parts'} empty"
     )
 
 

@@ -65,17 +65,19 @@ def place_labels(
     sizes: Sequence[tuple[float, float]],
     frame: Box,
     lines: Sequence[Box] = (),
+    unnamed: Sequence[tuple[float, float]] = (),
 ) -> tuple[Box, ...]:
     """A box for each label, near its anchor, inside ``frame`` and clear of markers and other labels.
 
     The nearest free place on growing rings round the anchor is taken, off the ``lines`` and one whose leader
     crosses no label if there is one. Where nothing is free, the label goes right of its anchor and overlaps.
+    ``unnamed``: markers that have no label; none covers them either.
 
     Example:
         >>> place_labels([(50, 50)], [(20, 10)], Box(0, 0, 100, 100))[0].left > 50
         True
     """
-    taken = [_around(x, y, MARKER / 2 + 1) for x, y in anchors]
+    taken = [_around(x, y, MARKER / 2 + 1) for x, y in (*anchors, *unnamed)]
     placed: list[Box] = []
     for anchor, size in zip(anchors, sizes, strict=True):
         candidates = list(_candidates(anchor, size))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kompakt.report.facts import Plane, Point, is_baseline
 from kompakt.report.plots.labels import MARKER, NEAR, Box, merge_labels, near_end, place_labels
-from kompakt.report.plots.svg import ACCENT, INK, LABEL_SIZE, MUTED, inline_svg, new_figure, short
+from kompakt.report.plots.svg import ACCENT, BAD, INK, LABEL_SIZE, MUTED, inline_svg, new_figure, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,8 +124,8 @@ def _draw_points(axes: Axes, plane: Plane, scale: Scale) -> None:
             x,
             y,
             marker="X" if point.breached else "o",
-            markersize=MARKER,
-            color=ACCENT if point in plane.front else MUTED,
+            markersize=MARKER + (1.5 if point.breached else 0),
+            color=BAD if point.breached else ACCENT if point in plane.front else MUTED,
             markeredgewidth=0,
         )
 
@@ -177,10 +177,17 @@ def _draw_labels(axes: Axes, plane: Plane, shown: Sequence[Point], scale: Scale,
     frame = Box(4, axes.bbox.y0 + 2, width - 4, axes.bbox.y1 + 2)
     lines = [*_front_lines(axes, plane, scale), *_spread_boxes(axes, plane, scale), *_scale_boxes(axes)]
     anchors = list(groups)
-    boxes = place_labels(anchors, [(extent.width + 2, extent.height) for extent in extents], frame, lines)
+    sizes = [(extent.width + 2, extent.height) for extent in extents]
+    boxes = place_labels(anchors, sizes, frame, lines, _unnamed(axes, plane, shown, scale))
     for text, extent, anchor, box in zip(texts, extents, anchors, boxes, strict=True):
         text.set_position((box.left + 1, box.bottom - extent.y0))
         _draw_leader(axes, anchor, near_end(anchor, box))
+
+
+def _unnamed(axes: Axes, plane: Plane, shown: Sequence[Point], scale: Scale) -> list[tuple[float, float]]:
+    """Where the markers are that get no label."""
+    rest = [(p.cost / scale.unit, p.value * scale.factor) for p in plane.points if p not in shown]
+    return [(float(x), float(y)) for x, y in axes.transData.transform(rest)] if rest else []
 
 
 def _draw_leader(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:

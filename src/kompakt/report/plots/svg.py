@@ -9,15 +9,15 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kompakt.report.table import printable
+from kompakt.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # matplotlib takes colours only: these stand for the page's variables until the SVG is written.
-INK, MUTED, RULE, ACCENT = "#010101", "#020202", "#030303", "#040404"
-VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent"}
+INK, MUTED, RULE, ACCENT, BAD = "#010101", "#020202", "#030303", "#040404", "#050505"
+VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent", BAD: "--bad"}
 
 LABEL_SIZE = 12.5
 LABEL_LENGTH = 32
@@ -64,7 +64,7 @@ def new_figure(width: int, height: int, *, left: int, bottom: int, right: int, t
 
 
 def short(label: str, length: int = LABEL_LENGTH) -> str:
-    """``label``, cut where it is longer than ``length``, and without control characters.
+    """``label``, cut where it is longer than ``length``, and printable.
 
     Example:
         >>> short("abcdef", 4)

@@ -9,7 +9,7 @@ from kompakt.report.sections.words import name, numbers, numeric
 
 LEGEND = (
     "Argmax: samples with the same largest output. Equal: output values that are the same, to half a step of an "
-    "integer grid. Relative: root mean square difference over the spread of the output. With the model given: what "
+    "integer grid. Relative: root mean square difference over the spread of the output. Against the model given: what "
     "the file lost in all, where the first comparison is with a simulation of its integers."
 )
 
@@ -23,8 +23,8 @@ def agreement(facts: Facts) -> Section:
         Column(title="recipe"),
         Column(title="compared with"),
         *numbers("samples"),
-        *numbers("argmax, %", "equal, %", "largest", "LSB", "relative", group="difference from it"),
-        *numbers("argmax, %", "largest", "relative", group="with the model given"),
+        *numbers("argmax, %", "equal, %", "largest", "LSB", "relative", group="against that"),
+        *numbers("argmax, %", "largest", "relative", group="against the model given"),
     )
     lines = tuple(Line(cells=(name(each.recipe), *_cells(each.agreement))) for each in facts.agreement)
     table = Table(label=title, columns=columns, lines=lines)

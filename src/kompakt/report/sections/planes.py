@@ -61,9 +61,9 @@ def _picture(key: str, title: str, plane: Plane) -> Picture:
 
         return plane_svg(plane, name, title, text, narrow=narrow)
 
-    caption = "Accent points and the stepped line: the Pareto front."
+    caption = "Blue points and the stepped line: the Pareto front, those that no other file beats in both."
     if any(point.breached for point in plane.points):
-        caption += " A cross: a file that breaks a limit."
+        caption += " A red cross: a file that breaks a limit."
     if any(point.spread is not None for point in plane.points):
         caption += " Lines through points: half the interquartile range on both sides; less than that is no difference."
     if plane.where:
@@ -76,12 +76,13 @@ def _table(title: str, plane: Plane) -> Table:
     head, pattern = unit.get(plane.unit, (f"{plane.cost}, {plane.unit}", "{:.4g}"))
     factor, shown = (100, "{:.2f}") if plane.metric.is_accuracy else (1, "{:.4g}")
     measured = any(p.spread is not None for p in plane.points)
+    spread = pattern if plane.unit == "of float" else "{:.2g}"
     lines = tuple(
         Line(
             cells=(
                 name(p.label),
                 numeric(p.cost, pattern),
-                *([numeric(p.spread, "{:.2g}")] if measured else []),
+                *([numeric(p.spread, spread)] if measured else []),
                 numeric(p.value, shown, factor),
                 Cell(text="yes" if p in plane.front else "no"),
                 Cell(text="yes", bad=True) if p.breached else Cell(text="no"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kompakt.report.blocks import Block, Cell, Column, Line, Pairs, Section, Table, Words
 from kompakt.report.facts import Facts, FileSource, Source
-from kompakt.report.sections.words import name, numeric
+from kompakt.report.sections.words import name, numeric, plain_time
 from kompakt.report.table import MISSING
 
 
@@ -27,7 +27,7 @@ def _pairs(source: Source) -> Pairs:
         ("seed", "" if source.seed is None else str(source.seed)),
         ("data", source.data),
         ("machine", source.machine),
-        ("created", source.created),
+        ("created", plain_time(source.created)),
         ("versions", versions),
     )
     return Pairs(pairs=tuple((word, text or MISSING) for word, text in told))

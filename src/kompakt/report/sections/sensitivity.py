@@ -8,7 +8,7 @@ from kompakt.records_layers import BitError, Histogram, LayerSensitivity, Spread
 from kompakt.report.blocks import Block, Cell, Column, Line, Section, Table, Words
 from kompakt.report.facts import Facts, Sensitive
 from kompakt.report.layers import sparkline
-from kompakt.report.sections.words import name, numbers, numeric
+from kompakt.report.sections.words import between, name, numbers, numeric
 from kompakt.report.table import MISSING
 
 LEGEND = (
@@ -39,8 +39,8 @@ def _table(sensitive: Sensitive) -> Table:
         Column(title="kind"),
         *numbers("weights"),
         *(column for bits in widths for column in numbers("dB", "lost", group=f"{bits} bits")),
-        Column(title="output from, to", numeric=True),
-        Column(title="its values", drawn=True),
+        Column(title="output range", numeric=True),
+        Column(title="output values", drawn=True),
     )
     lines = tuple(Line(cells=_cells(row, widths)) for row in sensitive.rows)
     label = f"Sensitivity of the layers{' of ' + sensitive.label if sensitive.label else ''}"
@@ -56,7 +56,12 @@ def _cells(row: LayerSensitivity, widths: list[int]) -> tuple[Cell, ...]:
 def _errors(error: BitError | None) -> tuple[Cell, Cell]:
     if error is None:
         return Cell(text=MISSING), Cell(text=MISSING)
-    return numeric(error.sqnr, "{:.1f}"), numeric(error.drop, "{:+.2f}", 100)
+    return numeric(error.sqnr, "{:.1f}"), numeric(error.drop, "{:+.2f}" if _shows(error.drop) else "{:.2f}", 100)
+
+
+def _shows(drop: float | None) -> bool:
+    """Whether a sign says something: not of what is 0.00."""
+    return drop is not None and abs(100 * drop) >= 0.005
 
 
 def _output(seen: Spread | None) -> tuple[Cell, Cell]:
@@ -66,4 +71,4 @@ def _output(seen: Spread | None) -> tuple[Cell, Cell]:
 
     histogram = Histogram(low=seen.low, high=seen.high, counts=seen.counts)
     drawing = Cell(text=sparkline(seen.counts), svg=functools.partial(histogram_svg, histogram))
-    return Cell(text=f"{seen.low:.3g}, {seen.high:.3g}", value=seen.high), drawing
+    return Cell(text=between(seen.low, seen.high), value=seen.high), drawing

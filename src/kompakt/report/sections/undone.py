@@ -14,7 +14,7 @@ def undone(facts: Facts) -> Section:
     if not facts.undone:
         none = Words(text="Nothing: no request was skipped, and no file breaks a limit.")
         return Section(key="undone", title=title, blocks=(none,))
-    columns = (Column(title="what"), Column(title="text"), Column(title="recipes"))
+    columns = (Column(title="kind"), Column(title="what"), Column(title="recipes"))
     lines = tuple(
         Line(
             cells=(

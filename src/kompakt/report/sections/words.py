@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Sequence
 
@@ -21,7 +22,36 @@ def numeric(value: float | None, pattern: str = "{:,}", factor: float = 1) -> Ce
         return Cell(text=MISSING)
     if not math.isfinite(value):
         return Cell(text="NaN" if math.isnan(value) else str(value), bad=True)
-    return Cell(text=pattern.format(value * factor), value=value)
+    return Cell(text=_minus(pattern.format(value * factor)), value=value)
+
+
+def _minus(text: str) -> str:
+    """A minus as wide as a digit, where a number is below 0."""
+    return f"−{text[1:]}" if text.startswith("-") else text
+
+
+def between(low: float, high: float) -> str:
+    """The range of some values.
+
+    Example:
+        >>> between(-5.703, 12.5), between(0, 6)
+        ('−5.7 to 12.5', '0 to 6')
+    """
+    return f"{_minus(f'{low:.3g}')} to {_minus(f'{high:.3g}')}"
+
+
+def plain_time(text: str) -> str:
+    """A time for people; what is none stays as it is.
+
+    Example:
+        >>> plain_time("2026-11-29T07:05:23+00:00"), plain_time("2026-11-29T07:05:23+02:00"), plain_time("today")
+        ('2026-11-29 07:05 UTC', '2026-11-29 07:05 UTC+02:00', 'today')
+    """
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return text if time.tzinfo is None else f"{time:%Y-%m-%d %H:%M} {time.tzname()}"
 
 
 def name(text: str) -> Cell:

@@ -6,7 +6,7 @@ import enum
 from typing import Any
 
 from kompakt.errors import InputError
-from kompakt.sites import one_of
+from kompakt.spelling import one_of
 
 
 class CentroidInitialization(enum.StrEnum):

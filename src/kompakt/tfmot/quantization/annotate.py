@@ -9,8 +9,9 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from kompakt.copies import copy_layer
 from kompakt.errors import InputError
-from kompakt.graph import as_functional, copy_layer, map_layers
+from kompakt.graph import as_functional, map_layers
 from kompakt.sites import check_built, is_graph
 from kompakt.tfmot.quantization.config import QuantizeConfig
 

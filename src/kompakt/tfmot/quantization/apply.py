@@ -10,9 +10,10 @@ import keras
 
 from kompakt.assignment import origin
 from kompakt.attach import Transformed, attach
+from kompakt.copies import copy_layer
 from kompakt.deployable import folded, unfolded
 from kompakt.errors import InputError
-from kompakt.graph import copy_layer, map_layers
+from kompakt.graph import map_layers
 from kompakt.placement import is_marker
 from kompakt.planning import SMALL
 from kompakt.quantization import quantize
@@ -50,9 +51,7 @@ def quantize_model(to_quantize: keras.Model, quantized_layer_name_prefix: str | 
         >>> [layer.name for layer in quantize_model(m).layers[1:]]
         ['input_grid', 'quant_d']
     """
-    return quantize_apply(
-        quantize_annotate_model(to_quantize), quantized_layer_name_prefix=quantized_layer_name_prefix
-    )
+    return quantize_apply(quantize_annotate_model(to_quantize), quantized_layer_name_prefix=quantized_layer_name_prefix)
 
 
 def quantize_apply(

@@ -9,7 +9,8 @@ import keras
 from keras import ops
 
 from kompakt.attach import Transformed
-from kompakt.graph import calls, copy_layer, map_layers
+from kompakt.copies import copy_layer
+from kompakt.graph import calls, map_layers
 from kompakt.sites import BOTH, OUTPUT, attachable_slots
 from kompakt.tfmot.quantization.asked import Asked
 from kompakt.tfmot.quantization.grids import activation_grid, watched, weight_grid
@@ -72,7 +73,9 @@ def edited(
         told = asked.get(owner(layer) or "")
         grid = next((each for each in held if isinstance(each, FakeQuant)), None)
         if grid is None:
-            return None if told is None or not any(isinstance(each, OwnQuantizer) for each in held) else _own(site, held)
+            return (
+                None if told is None or not any(isinstance(each, OwnQuantizer) for each in held) else _own(site, held)
+            )
         if told is None:
             wanted = per_tensor and grid.on_weights and owner(layer) is not None
             return _in_place(held, weight_alike(grid)) if wanted else None

@@ -54,7 +54,7 @@ class Quantizer(ABC):
         return cls(**config)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.get_config() == other.get_config()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.get_config() == other.get_config()
 
     def __hash__(self) -> int:
         return hash((type(self), repr(sorted(self.get_config().items()))))
@@ -197,8 +197,8 @@ class FixedQuantizer(Quantizer):
         return {}
 
     def __call__(self, inputs: Tensor, training: bool, weights: Mapping[str, Any], **kwargs: Any) -> Tensor:
-        ends = (ops.convert_to_tensor(end, "float32") for end in (self.init_min, self.init_max))
-        return _on_grid(inputs, *ends, self.num_bits, narrow=self.narrow_range)
+        low, high = (ops.convert_to_tensor(end, "float32") for end in (self.init_min, self.init_max))
+        return _on_grid(inputs, low, high, self.num_bits, narrow=self.narrow_range)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -90,9 +90,7 @@ class DefaultNBitQuantizeScheme(QuantizeScheme):
         kernels for that; expected weights of 2 to 8 bits with activations of 8, or 8 with 16
     """
 
-    def __init__(
-        self, disable_per_axis: bool = False, num_bits_weight: int = 8, num_bits_activation: int = 8
-    ) -> None:
+    def __init__(self, disable_per_axis: bool = False, num_bits_weight: int = 8, num_bits_activation: int = 8) -> None:
         self.disable_per_axis = bool(disable_per_axis)
         self.num_bits_weight = num_bits_weight
         self.num_bits_activation = num_bits_activation

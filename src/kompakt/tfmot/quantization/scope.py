@@ -30,7 +30,8 @@ def quantize_scope(*args: Mapping[str, Any]) -> Any:
         ...     keras.saving.get_registered_object("Mine") is Mine
         True
     """
-    found: dict[str, Any] = {kind.__name__: kind for kind in (QuantizeAnnotate, *QUANTIZERS)}
+    kinds: tuple[type, ...] = (QuantizeAnnotate, *QUANTIZERS)
+    found: dict[str, Any] = {kind.__name__: kind for kind in kinds}
     for each in args:
         if not isinstance(each, Mapping):
             raise InputError(f"quantize_scope received {each!r}: expected mappings such as {{'MyLayer': MyLayer}}")

@@ -8,14 +8,13 @@
 // folders given as arguments, in the version that lies there; what it asks of its own server goes there; else nothing.
 import fs from 'node:fs';
 import path from 'node:path';
-import readline from 'node:readline';
+import {answerLines} from '../lines.mjs';
 import {launch} from './launch.mjs';
 
 const [executable, profile, ...folders] = process.argv.slice(2);
 const NPM = 'https://cdn.jsdelivr.net/npm/';
 const TYPES = {'.js': 'text/javascript', '.mjs': 'text/javascript', '.wasm': 'application/wasm'};
 
-console.log = console.info = console.warn = console.error; // stdout is for answers
 let browser = null, page = null, said = [];
 
 // The file of an installed package that `url` names, with its version.
@@ -76,15 +75,5 @@ async function screenshot({file, whole = true}) {
   return {bytes: bytes.length};
 }
 
-const DO = {open, result, screenshot};
-for await (const line of readline.createInterface({input: process.stdin})) {
-  let reply;
-  try {
-    const request = JSON.parse(line);
-    reply = await DO[request.do](request);
-  } catch (error) {
-    reply = {error: String(error?.message ?? error)};
-  }
-  process.stdout.write(JSON.stringify(reply) + '\n');
-}
+await answerLines({open, result, screenshot});
 await browser?.close();

@@ -10,14 +10,13 @@
 import {createRequire} from 'node:module';
 import fs from 'node:fs';
 import path from 'node:path';
-import readline from 'node:readline';
+import {answerLines} from '../lines.mjs';
 
 const packages = process.argv[2];
 const require = createRequire(path.join(packages, 'package.json'));
 const operatorsIn = path.join(packages, 'node_modules/@tensorflow/tfjs-converter/dist/operations/op_list');
 const ARRAYS = {float32: Float32Array, int32: Int32Array, bool: Uint8Array};
 
-console.log = console.info = console.warn = console.error; // stdout is for answers
 const tf = require('@tensorflow/tfjs');
 require('@tensorflow/tfjs-backend-wasm');
 
@@ -115,14 +114,4 @@ async function time({count}) {
   return {seconds: (performance.now() - start) / 1000};
 }
 
-const DO = {operators, load, run, time};
-for await (const line of readline.createInterface({input: process.stdin})) {
-  let answer;
-  try {
-    const request = JSON.parse(line);
-    answer = await DO[request.do](request);
-  } catch (error) {
-    answer = {error: String(error?.message ?? error)};
-  }
-  process.stdout.write(JSON.stringify(answer) + '\n');
-}
+await answerLines({operators, load, run, time});

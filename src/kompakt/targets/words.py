@@ -1,0 +1,27 @@
+"""What each target may be asked for, in words: known without loading any of them."""
+
+from __future__ import annotations
+
+KERAS = ("keras_int8", "keras_int4")
+"""Keras' own weight-only quantization."""
+
+COMPRESSED = ("float16", "uint8", "uint16")
+"""Ways in which TF.js stores weights."""
+
+MODES: dict[str, tuple[str, ...]] = {
+    "tflite": ("float", "float16", "dynamic_int8", "weight_only_int8", "int8", "w4a8", "int16x8", "mixed"),
+    "tflm": ("float", "int8", "w4a8", "int16x8"),
+    "tfjs": ("float", *COMPRESSED),
+    "savedmodel": ("float", "float16", *KERAS),
+    "onnx": ("float", "int8"),
+}
+"""Target -> what its artifacts may be quantized to."""
+
+WORDS = tuple(dict.fromkeys(mode for modes in MODES.values() for mode in modes))
+"""What an artifact of any target may be quantized to."""
+
+SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx"}
+"""Target -> the ending of its file; the others write folders."""
+
+IO = ("int8", "uint8", "int16", "float32")
+"""What the inputs and outputs of an integer file may be."""
