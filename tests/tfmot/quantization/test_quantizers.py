@@ -134,7 +134,7 @@ def test_a_quantizer_is_written_and_read_with_no_scope(quantizer):
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(InputError, match="num_bits=1: expected a whole number from 2 to 16"):
         LastValueQuantizer(1, False, True, True)
-    with pytest.raises(InputError, match="init_min=1.0, init_max=1.0: expected the lower end first"):
+    with pytest.raises(InputError, match=r"init_min=1\.0, init_max=1\.0: expected the lower end first"):
         FixedQuantizer(8, 1.0, 1.0, False)
     with pytest.raises(TypeError, match="abstract"):
         Quantizer()

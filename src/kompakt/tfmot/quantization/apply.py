@@ -158,7 +158,7 @@ def _weight_bits(plan: Plan, asked: Asked | None) -> int | None:
     if asked is None:
         return plan.weights
     widths = [getattr(quantizer, "num_bits", None) for quantizer in asked.weights.values()]
-    known = [int(width) for width in widths if width is not None]
+    known = [min(int(width), 8) for width in widths if width is not None]  # more is refused where the grid is made
     return min(known) if known and (plan.mode == "w4a8" or min(known) != 8) else None
 
 

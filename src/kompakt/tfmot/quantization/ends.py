@@ -10,7 +10,7 @@ import keras
 
 from kompakt.attach import transforms_of
 from kompakt.errors import InputError
-from kompakt.graph import calls, copy_model
+from kompakt.graph import as_functional, calls, copy_model
 from kompakt.placement import is_marker, output_grids
 from kompakt.sites import OUTPUT, check_built, is_graph
 from kompakt.tfmot.gone import refuse
@@ -55,7 +55,7 @@ def fix_input_output_range(
         {'input_grid/output': (0.0, 1.0), 'quant_d/output': (0.0, 7.0)}
     """
     check_built(model)
-    before, after = _ends(model) if is_graph(model) else (set(), set())
+    before, after = _ends(as_functional(model)) if is_graph(model) else (set(), set())
     held = {name for name, each in transforms_of(model) if isinstance(each, FakeQuant)}
     if not before & held or not after & held:
         raise InputError(
