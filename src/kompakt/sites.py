@@ -116,7 +116,8 @@ def weight_slots(layer: Layer, prefix: str = "") -> dict[str, tuple[Layer, Any, 
 class OwnWeights:
     """A user's layer that says itself which of its tensors techniques may be put on, beside those of the table.
 
-    They can be attached to and are baked in. Files are not checked for them: only sites of the table are.
+    They can be attached to and are baked in; without this, all that it has made itself to be trained can be. Files are
+    not checked for them: only sites of the table are.
 
     Example:
         >>> import keras
