@@ -45,6 +45,7 @@ LEVELS = (
     ("copies",),
     ("graph", "checks", "inference", "scores"),
     (
+        "transforms.moving",
         "transforms.patterns",
         "transforms.scores",
         "rewrite.elementwise",

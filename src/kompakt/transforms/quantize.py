@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +11,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from kompakt.compiled import compiled
 from kompakt.errors import InputError
 from kompakt.numerics import (
     WIDE,
@@ -29,6 +27,7 @@ from kompakt.numerics import (
 from kompakt.records import Encoding
 from kompakt.summaries import Fact, Moving, Number, Share, histogram
 from kompakt.transform import Tensor, Transform
+from kompakt.transforms.moving import evened, moved, moved_grid
 
 RANGES = ("minmax", "moving_average", "all_values", "lsq")
 """How training treats a range."""
@@ -259,7 +258,7 @@ class FakeQuant(Transform):
             return self._grid(x, self.range_min, self.range_max)
         keep = ops.where(self.seen > 0, self.momentum, 0.0)
         batch = ops.stop_gradient(x)
-        low, high, scale, zero_point = _moved_grid(self.bits, self.centered, self.even)(
+        low, high, scale, zero_point = moved_grid(self.bits, self.centered, self.even)(
             ops.cast(self.range_min, "float32"),
             ops.cast(self.range_max, "float32"),
             ops.min(batch),
@@ -368,32 +367,3 @@ class FakeQuant(Transform):
             "even": self.even,
             "in_training": self.in_training,
         }
-
-
-def moved(old: Tensor, new: Tensor, keep: Tensor) -> Tensor:
-    """``keep`` of the old and the rest of the new."""
-    return keep * old + (1.0 - keep) * new
-
-
-def evened(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """The least range around ``[low, high]`` in which 0 is in the middle of the integers.
-
-    Example:
-        >>> [round(float(end), 4) for end in evened(ops.array(-0.5), ops.array(1.27), 8)]
-        [-1.28, 1.27]
-    """
-    least, most = integer_limits(bits, symmetric=False)
-    step = ops.maximum(low / least, high / most)
-    return step * least, step * most
-
-
-@functools.cache
-def _moved_grid(bits: int, centered: bool, even: bool) -> Any:
-    """(low, high, batch's low, batch's high, keep) -> (low, high, scale, zero point), in one piece."""
-
-    def moved_grid(low: Tensor, high: Tensor, new_low: Tensor, new_high: Tensor, keep: Tensor) -> tuple[Tensor, ...]:
-        low, high = moved(low, new_low, keep), moved(high, new_high, keep)
-        ends = evened(low, high, bits) if even and not centered else (low, high)
-        return (low, high, *scale_from_range(*ends, bits, symmetric=centered))
-
-    return compiled(moved_grid)

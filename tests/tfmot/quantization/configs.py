@@ -69,7 +69,8 @@ class FixedRangeQuantizer(quantizers.Quantizer):
         return {"end": end}
 
     def __call__(self, inputs, training, weights, **kwargs):
-        return ops.clip(inputs, -weights["end"], weights["end"])
+        end = ops.convert_to_tensor(weights["end"])
+        return ops.clip(inputs, -end, end)
 
     def get_config(self):
         return {}

@@ -143,3 +143,16 @@ def test_a_layer_without_zeros_takes_nothing_from_the_others(pruned):
     aware = quantize_apply(quantize_annotate_model(model), Default8BitPrunePreserveQuantizeScheme())
     fitted(aware, 1, 5e-4)
     assert (kernels(kp.finalize(aware)[0])[1] == 0).sum() >= (kernels(pruned)[1] == 0).sum()
+
+
+@pytest.mark.slow
+def test_a_model_still_in_pruning_can_be_annotated(trained, tmp_path):
+    pruning = kp.prune(trained, 0.5, sites=["dense/kernel"])
+    aware = quantize_apply(quantize_annotate_model(pruning))
+    assert kinds(aware) == {"quant_conv/kernel": [FakeQuant], "quant_dense/kernel": [Prune, FakeQuant]}
+    fitted(aware, 1, 5e-4)
+    asked = {fact.site: fact.asked_zeros for fact in facts(aware, tmp_path / "m.tflite").sites}
+    assert asked == {
+        "quant_conv/kernel": None,
+        "quant_dense/kernel": pruning.get_layer("dense").variable("kernel").shape[0] * 5,
+    }

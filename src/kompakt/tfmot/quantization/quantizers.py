@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from kompakt.errors import InputError
-from kompakt.transforms.quantize import evened, moved
+from kompakt.transforms.moving import evened, moved
 
 Tensor = Any
 
