@@ -13,6 +13,7 @@ import numpy as np
 from keras import tree
 
 from kompakt.errors import InputError, first_line
+from kompakt.transform import Transform
 
 Layer = Any
 Arguments = tuple[Sequence[Any], Mapping[str, Any]]
@@ -69,11 +70,15 @@ def new_layer(layer: Layer, *, change: Callable[[Any], Any] = lambda config: con
 
 
 def _own_classes(layer: Layer) -> dict[str, type]:
-    """Name -> class of the layers in ``layer`` that are not Keras' own; of two of one name neither."""
+    """Name -> class of the layers in ``layer`` that are not Keras' own, and of what transforms call; of two of one name
+    neither.
+    """
     found: dict[str, set[type]] = defaultdict(set)
     for each in layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else ():
         if not type(each).__module__.startswith("keras."):
             found[type(each).__name__].add(type(each))
+        for kind in each.own_classes() if isinstance(each, Transform) else ():
+            found[kind.__name__].add(kind)
     return {name: kinds.pop() for name, kinds in found.items() if len(kinds) == 1}
 
 

@@ -25,7 +25,7 @@ from kompakt.planning import UNREACHED, carry, unreached
 from kompakt.precision import MIXED, PRECISIONS, Precision
 from kompakt.progress import Report, part, shown
 from kompakt.repairs import ADAROUND, BATCHNORM, before_folding, before_grids, held, needs_data, on_grids, prepared
-from kompakt.sites import check_built, sites
+from kompakt.sites import attachable_slots, check_built, sites, units
 from kompakt.spelling import one_of
 from kompakt.transform import Transform
 from kompakt.transforms.passing import PassingGrid
@@ -84,8 +84,9 @@ def quantize(
         calibration: samples (or an iterable of batches) that activation ranges start from, or a tuple (samples,
             labels). Without them they start from the first training batch. For modes with integer activations, and
             for repairs.
-        ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated; "lsq"
-            learns the steps of weights and activations (see :class:`kompakt.transforms.FakeQuant`).
+        ranges: "moving_average" follows training batches with ``momentum``; "minmax" stays as calibrated;
+            "all_values" widens to hold every training batch; "lsq" learns the steps of weights and activations (see
+            :class:`kompakt.transforms.FakeQuant`).
         method: how calibration batches are put together: "minmax", "moving_average" (default), "percentile", "mse" or
             "entropy", as in :func:`kompakt.calibrate`.
         repairs: any of "batchnorm", "equalize", "adaround" and "bias" (see :mod:`kompakt.repairs`), done in that
@@ -146,7 +147,8 @@ def quantize(
         assignment = assign(flat, base, rules, known)
     name = MIXED if rules else mode
     for path in unreached(flat):
-        log.warning(UNREACHED, path)
+        if path not in keeps:
+            log.warning(UNREACHED, path)
     wanted = _weight_grids(flat, assignment, keeps, name, ranges)
     wanted |= _activation_grids(flat, assignment, name, ranges=ranges, momentum=momentum) if base.integer else {}
     attached = attach(flat, {site: chain for site, chain in wanted.items() if chain})
@@ -290,13 +292,15 @@ def _weight_grids(
         )
     own = "lsq" if ranges == "lsq" else "minmax"
     widths = weight_bits(model, assignment)
-    lost = [name for name in keeps if name not in widths]
+    reached = {f"{unit}/{slot}" for unit, layer in units(model).items() for slot in attachable_slots(layer)}
+    beside = {name: kept for name, kept in keeps.items() if name not in widths}
+    lost = [name for name in beside if name not in reached]
     if lost:
         raise InputError(
             f"{', '.join(lost)}: no weight of the model as it is deployed, so that what prune or cluster did there "
             f"would be lost (it has {', '.join(widths)}); give sites= without it to prune or cluster"
         )
-    return {
+    return beside | {
         name: [*keeps.get(name, []), *([FakeQuant(width, symmetric=True, mode=mode, ranges=own)] if width else [])]
         for name, width in widths.items()
     }

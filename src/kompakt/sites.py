@@ -116,7 +116,8 @@ def weight_slots(layer: Layer, prefix: str = "") -> dict[str, tuple[Layer, Any, 
 class OwnWeights:
     """A user's layer that says itself which of its tensors techniques may be put on, beside those of the table.
 
-    They can be attached to and are baked in. Files are not checked for them: only sites of the table are.
+    They can be attached to and are baked in; without this, all that it has made itself to be trained can be. Files are
+    not checked for them: only sites of the table are.
 
     Example:
         >>> import keras
@@ -135,11 +136,13 @@ class OwnWeights:
 
 
 def attachable_slots(layer: Layer) -> dict[str, tuple[Layer, Any, tuple[int, ...]]]:
-    """:func:`weight_slots`, and the tensors that a layer of the user's names itself (:class:`OwnWeights`)."""
+    """:func:`weight_slots`, and the tensors of a layer of the user's: those it names itself (:class:`OwnWeights`),
+    else those it has made itself to be trained.
+    """
     found = weight_slots(layer)
     known = {id(variable) for _, variable, _ in found.values()}
-    for prefix, owner in _own_layers(layer):
-        for variable in owner.own_weights():
+    for prefix, owner in _layers(layer):
+        for variable in _own_weights(owner):
             if id(variable) not in known:
                 known.add(id(variable))
                 axis = (-1,) if len(variable.shape) > 1 else ()
@@ -147,12 +150,19 @@ def attachable_slots(layer: Layer) -> dict[str, tuple[Layer, Any, tuple[int, ...
     return found
 
 
-def _own_layers(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(path with a slash at its end, layer) of ``layer`` and those inside it that name tensors themselves."""
-    if isinstance(layer, OwnWeights):
-        yield prefix, layer
+def _layers(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(path with a slash at its end, layer) of ``layer`` and those inside it."""
+    yield prefix, layer
     for name, inner in inner_layers(layer):
-        yield from _own_layers(inner, f"{prefix}{name}/")
+        yield from _layers(inner, f"{prefix}{name}/")
+
+
+def _own_weights(layer: Layer) -> Sequence[Any]:
+    """The tensors that a layer names itself; of another layer of the user's those that it has made to be trained."""
+    if isinstance(layer, OwnWeights):
+        return layer.own_weights()
+    of_keras = isinstance(layer, Model) or type(layer).__module__.startswith(("keras.src.", "kompakt."))
+    return () if of_keras else layer._trainable_variables
 
 
 def _attribute(layer: Layer, variable: Any) -> str:

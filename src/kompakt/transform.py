@@ -122,6 +122,10 @@ class Transform(keras.layers.Layer):  # type: ignore[misc]
         """A new transform that preserves what this one has done to a tensor, or None where nothing can be."""
         return None
 
+    def own_classes(self) -> tuple[type, ...]:
+        """Classes of the user's that its config names: a copy in memory is made without registering them."""
+        return ()
+
     def freeze(self) -> None:
         """Keep the state as it is from now on."""
         self.frozen = True

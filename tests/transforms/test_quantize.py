@@ -178,7 +178,7 @@ def test_a_frozen_step_does_not_move():
 def test_what_cannot_be_learned_is_one_line():
     with pytest.raises(InputError, match=r"ranges='lsq' learns from where calibration starts it: give calibration="):
         kp.quantize(small(), ranges="lsq")
-    with pytest.raises(InputError, match="ranges 'lsqq': expected one of minmax, moving_average, lsq"):
+    with pytest.raises(InputError, match="ranges 'lsqq': expected one of minmax, moving_average, all_values, lsq"):
         kp.quantize(small(), ranges="lsqq", calibration=X)
 
 
@@ -197,7 +197,7 @@ def test_learned_steps_of_two_bits_do_better_than_those_of_the_largest_weight():
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        ({"ranges": "bogus"}, "ranges 'bogus': expected one of minmax, moving_average, lsq"),
+        ({"ranges": "bogus"}, "ranges 'bogus': expected one of minmax, moving_average, all_values, lsq"),
         ({"momentum": 1.5}, "momentum 1.5: expected a share from 0 to below 1"),
     ],
 )
@@ -205,3 +205,76 @@ def test_ranges_and_momentum_are_checked_in_every_mode(mode, option, text):
     with pytest.raises(InputError) as caught:
         kp.quantize(small(), mode, **option)
     assert str(caught.value) == text
+
+
+def test_one_range_for_a_tensor_is_told_as_a_scale_a_channel_all_alike():
+    quant = FakeQuant(8, per_tensor=True)
+    w = np.array([[0.5, -12.7], [0.04, 1.0]], "float32")
+    inner = layers.Dense(2, use_bias=False, name="d")
+    model = keras.Sequential([keras.Input((2,)), inner])
+    inner.kernel.assign(w)
+    plain, stored = finalize(attach(model, {"d/kernel": [quant]}))
+    assert np.allclose(stored["d/kernel"].scale, [0.1, 0.1]) and stored["d/kernel"].axis == (-1,)
+    assert np.allclose(values(plain.layers[0].kernel), [[0.5, -12.7], [0.0, 1.0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("ranges", ["minmax", "lsq"])
+def test_one_range_for_a_tensor_trains_and_is_saved(ranges, tmp_path):
+    model = attach(small(), {"a/kernel": [FakeQuant(4, per_tensor=True, ranges=ranges)]})
+    model = trained(model)
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert np.array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
+    plain, stored = finalize(model)
+    assert len(set(stored["a/kernel"].scale)) == 1 and len(np.unique(values(plain.layers[0].kernel))) <= 15
+
+
+def test_a_weight_with_a_given_range_is_clipped_and_learns_inside_it():
+    quant = FakeQuant(8, low=-0.5, high=0.5)
+    w = ops.array([[0.25, 3.0]])
+    quant.prepare(w, (-1,))
+    assert np.allclose(values(quant(w)), [[0.25, 0.5]], atol=0.5 / 127)
+    model = attach(small(), {"a/kernel": [FakeQuant(8, low=-0.1, high=0.1)]})
+    plain, stored = finalize(trained(model))
+    assert np.allclose(stored["a/kernel"].scale, 0.1 / 127)
+    assert np.abs(values(plain.layers[0].kernel)).max() <= 0.1 + 1e-6
+
+
+def test_an_even_range_has_its_zero_point_at_0():
+    quant = FakeQuant(8, symmetric=False, ranges="moving_average", even=True)
+    quant.build(())
+    quant(ops.array([-0.5, 1.27]), training=True)
+    assert np.allclose(quant.range_now(), [-1.28, 1.27])
+    assert quant.describe(ops.zeros(()), kp.Encoding()).zero_point == (0,)
+    assert np.allclose(values(quant(ops.array([-2.0, 0.504]))), [-1.28, 0.5], atol=1e-5)
+    with pytest.raises(InputError, match="even=True with ranges='lsq'"):
+        FakeQuant(8, symmetric=False, ranges="lsq", even=True)
+
+
+def test_a_range_of_all_values_only_widens_and_only_in_training():
+    quant = FakeQuant(8, symmetric=False, ranges="all_values")
+    quant.build(())
+    for batch in ([-1.0, 2.0], [-3.0, 1.0]):
+        quant(ops.array(batch), training=True)
+    assert quant.range_now() == (-3.0, 2.0)
+    quant(ops.array([9.0]))
+    assert quant.range_now() == (-3.0, 2.0)
+    assert kp.get_ranges(trained(kp.quantize(small(), ranges="all_values")))["x_grid/output"] == pytest.approx(
+        (float(X.min()), float(X.max()))
+    )
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_what_is_not_rounded_in_training_is_watched_and_rounded_afterwards(symmetric):
+    quant = FakeQuant(4, symmetric=symmetric, ranges="minmax" if symmetric else "moving_average", in_training=False)
+    x = ops.linspace(-1.0, 1.0, 101)[:, None]
+    quant.prepare(x, ())
+    assert np.array_equal(values(quant(x, training=True)), values(x))
+    assert len(np.unique(values(quant(x)))) <= 16
+    if not symmetric:
+        assert quant.range_now() == (-1.0, 1.0)
+
+
+def test_what_is_new_of_a_grid_is_in_its_config():
+    quant = FakeQuant(8, symmetric=False, ranges="all_values", even=True, in_training=False)
+    assert FakeQuant.from_config(quant.get_config()).get_config() == quant.get_config()

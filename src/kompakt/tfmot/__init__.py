@@ -11,6 +11,8 @@ Example:
 """
 
 from kompakt.tfmot import clustering as clustering
+from kompakt.tfmot import experimental as experimental
+from kompakt.tfmot import quantization as quantization
 from kompakt.tfmot import sparsity as sparsity
 
-__all__ = ["clustering", "sparsity"]
+__all__ = ["clustering", "experimental", "quantization", "sparsity"]

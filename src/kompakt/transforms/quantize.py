@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from kompakt.compiled import compiled
 from kompakt.errors import InputError
 from kompakt.numerics import (
     WIDE,
@@ -28,8 +27,9 @@ from kompakt.numerics import (
 from kompakt.records import Encoding
 from kompakt.summaries import Fact, Moving, Number, Share, histogram
 from kompakt.transform import Tensor, Transform
+from kompakt.transforms.moving import evened, moved, moved_grid
 
-RANGES = ("minmax", "moving_average", "lsq")
+RANGES = ("minmax", "moving_average", "all_values", "lsq")
 """How training treats a range."""
 
 
@@ -54,10 +54,15 @@ class FakeQuant(Transform):
         bits: 2..16.
         symmetric: narrow symmetric grid (weights) or asymmetric (activations).
         ranges: "minmax" (weights: of the tensor now; activations: of all that was seen in calibration, then
-            fixed), "moving_average" (activations: keeps following in training) or "lsq" (learned).
+            fixed), "moving_average" (activations: keeps following in training), "all_values" (activations: widens
+            to hold every training batch) or "lsq" (learned).
         momentum: share of the old range kept a training step.
-        low, high: a range given in advance, which stays (such as softmax's 0..1); activations only.
+        low, high: a range given in advance, which stays (such as softmax's 0..1). What is outside is clipped.
         mode: what the file that this is for is called, e.g. "w4a8".
+        per_tensor: of weights: all channels have one range. A file still has a scale a channel, all of them alike.
+        even: of activations: the range reaches as far below 0 as above, so that the zero point is 0.
+        in_training: False leaves the tensor as it is in training, where activations are only watched; outside
+            training, and in the file, it is on its grid all the same.
 
     Example:
         >>> quant = FakeQuant(8, symmetric=True)
@@ -77,6 +82,9 @@ class FakeQuant(Transform):
         low: float | None = None,
         high: float | None = None,
         mode: str | None = None,
+        per_tensor: bool = False,
+        even: bool = False,
+        in_training: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -88,12 +96,17 @@ class FakeQuant(Transform):
             raise InputError(f"momentum {momentum}: expected a share from 0 to below 1")
         if (low is None) != (high is None):
             raise InputError(f"low={low}, high={high}: give both ends of the range or neither")
+        if even and ranges == "lsq":
+            raise InputError("even=True with ranges='lsq': a zero point that is learned is not 0; leave one out")
         self.bits = bits
         self.symmetric = symmetric
         self.ranges = ranges
         self.momentum = momentum
         self.low, self.high = low, high
         self.mode = mode
+        self.per_tensor = bool(per_tensor)
+        self.even = bool(even)
+        self.in_training = bool(in_training)
         self.calibrating: str | Callable[[Tensor], None] | None = None
         """A method of :meth:`observe`, or what looks at each batch instead; not saved."""
         self.active = True
@@ -113,6 +126,11 @@ class FakeQuant(Transform):
     def fixed(self) -> bool:
         """The range was given in advance."""
         return self.low is not None
+
+    @property
+    def own_axes(self) -> tuple[int, ...]:
+        """The axes along which there is a range each."""
+        return () if self.per_tensor else self.axis or ()
 
     @property
     def learns(self) -> bool:
@@ -135,7 +153,7 @@ class FakeQuant(Transform):
 
     def _state_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """One value a channel, with the rank of the tensor; () for an activation."""
-        kept = {a % len(shape) for a in self.axis or ()} if shape else set()
+        kept = {a % len(shape) for a in self.own_axes} if shape else set()
         return tuple(int(n) if a in kept else 1 for a, n in enumerate(shape)) if self.on_weights else ()
 
     def set_range(self, low: Any, high: Any) -> None:
@@ -155,13 +173,16 @@ class FakeQuant(Transform):
     def prepare(self, value: Tensor, axis: Sequence[int]) -> None:
         super().prepare(value, axis)
         if self.learns and self.on_weights:
-            reach = best_step(value, self.bits, self.axis or ()) * integer_limits(self.bits, symmetric=True)[1]
+            reach = best_step(value, self.bits, self.own_axes) * integer_limits(self.bits, symmetric=True)[1]
             self.set_range(-reach, reach)
 
     def range_now(self) -> tuple[float, float]:
         """(low, high) of an activation's grid; meaningless before anything was seen."""
         if not self.learns:
-            return float(self.range_min), float(self.range_max)
+            low, high = ops.convert_to_tensor(self.range_min), ops.convert_to_tensor(self.range_max)
+            if self.even and not self.centered:
+                low, high = evened(low, high, self.bits)
+            return float(low), float(high)
         scale, zero_point = self._scale()
         least, most = integer_limits(self.bits, symmetric=self.centered)
         step, zero = (float(ops.convert_to_numpy(t)) for t in (scale, zero_point))
@@ -169,16 +190,17 @@ class FakeQuant(Transform):
 
     def _scale(self) -> tuple[Tensor, Tensor]:
         """(scale, zero point) of the grid now; the zero point is a whole number."""
-        scale, zero_point = scale_from_range(
-            ops.convert_to_tensor(self.range_min),
-            ops.convert_to_tensor(self.range_max),
-            self.bits,
-            symmetric=self.centered,
-        )
+        scale, zero_point = self._steps(ops.convert_to_tensor(self.range_min), ops.convert_to_tensor(self.range_max))
         if not self.learns:
             return scale, zero_point
         scale, zero_point = self._learned(scale, zero_point)
         return scale, ops.round(zero_point)
+
+    def _steps(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """(scale, zero point) of the grid that covers a range."""
+        if self.even and not self.centered:
+            low, high = evened(low, high, self.bits)
+        return scale_from_range(low, high, self.bits, symmetric=self.centered)
 
     def _learned(self, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
         """What training has made of the start; the zero point not yet rounded."""
@@ -210,20 +232,33 @@ class FakeQuant(Transform):
         if self.learns:
             on_grid = self._on_learned(x32)
             return on_grid if self.on_weights else ops.cast(ops.where(self.seen > 0, on_grid, x32), x.dtype)
+        if training and not self.in_training:
+            if self._moves:
+                self._follow(x32)
+            return x
         if self.on_weights:
-            if not self.frozen:
-                return fake_quantize_weight(x32, self.bits, self.axis or ())
+            if not (self.frozen or self.fixed):
+                return fake_quantize_weight(x32, self.bits, self.own_axes)
             return self._grid(x32, self.range_min, self.range_max)
-        if training and self.ranges == "moving_average" and not (self.frozen or self.fixed):
+        if training and self._moves:
             return ops.cast(self._follow(x32), x.dtype)
         on_grid = self._grid(x32, self.range_min, self.range_max)
         return ops.cast(on_grid if self.fixed else ops.where(self.seen > 0, on_grid, x32), x.dtype)
 
+    @property
+    def _moves(self) -> bool:
+        """Whether a training batch moves the range."""
+        follows = self.ranges in ("moving_average", "all_values")
+        return follows and not (self.on_weights or self.frozen or self.fixed)
+
     def _follow(self, x: Tensor) -> Tensor:
         """The batch ``x`` on the grid of the range that it has moved."""
+        if self.ranges == "all_values":
+            self.observe(ops.stop_gradient(x))
+            return self._grid(x, self.range_min, self.range_max)
         keep = ops.where(self.seen > 0, self.momentum, 0.0)
         batch = ops.stop_gradient(x)
-        low, high, scale, zero_point = _moved_grid(self.bits, self.centered)(
+        low, high, scale, zero_point = moved_grid(self.bits, self.centered, self.even)(
             ops.cast(self.range_min, "float32"),
             ops.cast(self.range_max, "float32"),
             ops.min(batch),
@@ -236,7 +271,7 @@ class FakeQuant(Transform):
         return fake_quantize(x, scale, zero_point, self.bits, symmetric=self.centered)
 
     def _grid(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        scale, zero_point = scale_from_range(low, high, self.bits, symmetric=self.centered)
+        scale, zero_point = self._steps(low, high)
         return fake_quantize(x, scale, zero_point, self.bits, symmetric=self.centered)
 
     def observe(self, x: Tensor, method: str = "minmax") -> None:
@@ -269,8 +304,8 @@ class FakeQuant(Transform):
             self.log_step.trainable = self.shift.trainable = False
 
     def finish(self, value: Tensor) -> None:
-        if self.on_weights and not (self.frozen or self.learns):
-            reach = own_reach(value, self.axis or ())
+        if self.on_weights and not (self.frozen or self.learns or self.fixed):
+            reach = own_reach(value, self.own_axes)
             self.set_range(-reach, reach)
 
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
@@ -279,12 +314,15 @@ class FakeQuant(Transform):
                 "an activation's range was never measured: pass calibration= to quantize, or fit the model"
             )
         scale, zero_point = self._scale()
-        flat = ops.convert_to_numpy(scale).ravel(), ops.convert_to_numpy(zero_point).ravel()
+        scales, zeros = ops.convert_to_numpy(scale).ravel(), ops.convert_to_numpy(zero_point).ravel()
+        if self.on_weights and self.per_tensor:
+            channels = math.prod(int(value.shape[a]) for a in self.axis or ())
+            scales, zeros = np.repeat(scales, channels), np.repeat(zeros, channels)
         return dataclasses.replace(
             so_far,
             bits=self.bits,
-            scale=tuple(float(s) for s in flat[0]),
-            zero_point=tuple(int(z) for z in flat[1]),
+            scale=tuple(float(s) for s in scales),
+            zero_point=tuple(int(z) for z in zeros),
             axis=self.axis or () if self.on_weights else (),
             symmetric=self.centered,
         )
@@ -310,9 +348,9 @@ class FakeQuant(Transform):
 
     def _scale_for(self, value: Tensor | None) -> tuple[Tensor, Tensor]:
         """(scale, zero point) that ``value`` meets: a weight without a learned step has that of its own reach."""
-        if value is None or not self.on_weights or self.learns or self.frozen:
+        if value is None or not self.on_weights or self.learns or self.frozen or self.fixed:
             return self._scale()
-        reach = own_reach(ops.cast(value, "float32"), self.axis or ())
+        reach = own_reach(ops.cast(value, "float32"), self.own_axes)
         return scale_from_range(-reach, reach, self.bits, symmetric=True)
 
     def get_config(self) -> dict[str, Any]:
@@ -325,20 +363,7 @@ class FakeQuant(Transform):
             "low": self.low,
             "high": self.high,
             "mode": self.mode,
+            "per_tensor": self.per_tensor,
+            "even": self.even,
+            "in_training": self.in_training,
         }
-
-
-def moved(old: Tensor, new: Tensor, keep: Tensor) -> Tensor:
-    """``keep`` of the old and the rest of the new."""
-    return keep * old + (1.0 - keep) * new
-
-
-@functools.cache
-def _moved_grid(bits: int, centered: bool) -> Any:
-    """(low, high, batch's low, batch's high, keep) -> (low, high, scale, zero point), in one piece."""
-
-    def moved_grid(low: Tensor, high: Tensor, new_low: Tensor, new_high: Tensor, keep: Tensor) -> tuple[Tensor, ...]:
-        low, high = moved(low, new_low, keep), moved(high, new_high, keep)
-        return (low, high, *scale_from_range(low, high, bits, symmetric=centered))
-
-    return compiled(moved_grid)

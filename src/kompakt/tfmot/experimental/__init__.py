@@ -1,0 +1,5 @@
+"""``tfmot.experimental``."""
+
+from kompakt.tfmot.experimental import combine
+
+__all__ = ["combine"]

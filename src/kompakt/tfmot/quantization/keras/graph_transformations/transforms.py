@@ -1,0 +1,6 @@
+"""``tfmot.quantization.keras.graph_transformations.transforms``: gone, see :mod:`kompakt.tfmot.gone`."""
+
+from kompakt.tfmot.gone import names_of
+from kompakt.tfmot.quantization.gone_names import EDITS, GONE
+
+__getattr__ = names_of(f"{EDITS}.transforms", GONE)
