@@ -53,7 +53,7 @@ def run(capsys, monkeypatch, folder):
 def test_a_summary(run):
     code, out, err = run("int8.tflite")
     assert code == 0 and err == ""
-    for text in ("int8.tflite: tflite, ", "FULLY_CONNECTED", "1 RELU", "a/kernel", "b/output", "quantization  int8"):
+    for text in ("int8.tflite: tflite, ", "FULLY_CONNECTED", "1 RELU", "a/kernel", "b/output", "quantization   int8"):
         assert text in out
     assert max(map(len, out.splitlines())) <= 80
 

@@ -48,10 +48,7 @@ class FittingTable(Table):
         gone = left_out(dict(enumerate(needed)), options.max_width, order)
         shown = copy.copy(self)
         shown.columns = [copy.copy(column) for i, column in enumerate(self.columns) if i not in gone]
-        if (
-            sum(needed) - sum(needed[i] for i in gone) + sum(c.min_width or 0 for c in shown.columns)
-            > options.max_width
-        ):
+        if sum(max(self._needed(column), column.min_width or 0) for column in shown.columns) > options.max_width:
             for column in shown.columns:
                 column.min_width = None
         if gone:
