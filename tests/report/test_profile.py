@@ -52,8 +52,8 @@ def profile(path="out/model.tflite", **more):
     return Profile(path=path, **{**known, **more})
 
 
-def printed(*profiles, ratios=()):
-    console = Console(file=io.StringIO(), width=80)
+def printed(*profiles, ratios=(), width=80):
+    console = Console(file=io.StringIO(), width=width)
     for part in bench_tables(Bench(profiles=profiles, ratios=tuple(ratios))):
         console.print(part)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
@@ -121,3 +121,13 @@ def test_a_file_against_itself():
 def test_names_are_text(name):
     lines = printed(profile(layers=(LayerProfile(layer=name, kind="Dense", parameters=1, macs=1),)))
     assert name.replace("\x1b", r"\x1b") in "\n".join(lines)
+
+
+def test_a_narrow_terminal_has_no_number_cut_off():
+    lines = printed(profile(operators=OPERATORS), width=60)
+    text = " ".join(" ".join(lines).split())
+    assert max(map(len, lines)) <= 60 and "…" not in text
+    assert row(lines, "threads")[:3] == ["threads", "min", "ms"] and "bound ms of reached" in text
+    assert "Left out in this narrow terminal: runs" in text
+    several = printed(profile("a.tflite"), profile("b.tflite"), width=60)
+    assert row(several, "a.tflite")[:2] == ["a.tflite", "2.25"] and max(map(len, several)) <= 60

@@ -82,7 +82,7 @@ def test_what_is_gone_says_so_and_nothing_else_does(path):
         assert gone == (verdicts()[name] == "gone"), value.__doc__
     if gone:
         with pytest.raises(InputError, match=f"{name} is gone .*; use instead: "):
-            value()
+            value(None)
 
 
 def test_the_page_has_no_other_names():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,11 +48,9 @@ class FittingTable(Table):
         order = [i for name in self.least_first for i, head in enumerate(heads) if head == name]
         gone = left_out(dict(enumerate(needed)), options.max_width, order)
         shown = copy.copy(self)
-        shown.columns = [copy.copy(column) for i, column in enumerate(self.columns) if i not in gone]
-        if (
-            sum(needed) - sum(needed[i] for i in gone) + sum(c.min_width or 0 for c in shown.columns)
-            > options.max_width
-        ):
+        kept = [column for i, column in enumerate(self.columns) if i not in gone]
+        shown.columns = [dataclasses.replace(column, _index=place) for place, column in enumerate(kept)]
+        if sum(max(self._needed(column), column.min_width or 0) for column in shown.columns) > options.max_width:
             for column in shown.columns:
                 column.min_width = None
         if gone:

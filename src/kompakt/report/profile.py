@@ -110,9 +110,8 @@ def fact_lines(profile: Profile) -> list[tuple[str, str]]:
 
 def latency_table(profile: Profile) -> Table:
     """One row for each number of threads, the bound beside it."""
-    table = _table(
-        ("threads", "runs", "min ms", "median", "±", "95 %", "bound ms", "of", "reached"), ("runs", "of", "95 %")
-    )
+    heads = ("threads", "runs", "min ms", "median", "±", "95 %", "bound ms", "of", "reached")
+    table = _table(heads, ("runs", "of", "95 %"))
     roofs = {roof.threads: roof for roof in profile.rooflines}
     for t in profile.latency:
         roof = roofs.get(t.threads)
