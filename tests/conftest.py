@@ -15,6 +15,9 @@ settings.register_profile("kompakt", deadline=None, derandomize=True, max_exampl
 settings.load_profile("kompakt")
 
 
+collect_ignore = ["data"]  # fixtures, and the programs of other environments that made them
+
+
 def pytest_collection_modifyitems(items):
     """Of a test marked ``long(quick=3)`` all cases but the first three are slow."""
     seen = Counter()

@@ -355,10 +355,10 @@ def test_a_teacher_that_was_trained_since_is_refused(tmp_path):
     [
         (lambda: X[:40], "x was float32 of .50, 6., now it is float32 of .40, 6."),
         (lambda: X + 1, "fit got other inputs.*x has other values"),
-        (lambda: None, "x is a NoneType: .*pass an array"),
-        (lambda: list(map(list, X)), r"x\[0\]\[0\] is a float32: .*pass an array"),
-        (lambda: _dataset(), "x is a .*Dataset.*: .*pass an array"),
-        (lambda: _Sequence(), "x is a _Sequence: .*pass an array"),
+        (lambda: None, "x is of the type NoneType: .*pass an array"),
+        (lambda: list(map(list, X)), r"x\[0\]\[0\] is of the type float32: .*pass an array"),
+        (lambda: _dataset(), "x is of the type .*Dataset.*: .*pass an array"),
+        (lambda: _Sequence(), "x is of the type _Sequence: .*pass an array"),
     ],
 )
 def test_fit_with_other_inputs_is_refused(tmp_path, make, text):
@@ -397,7 +397,7 @@ def test_a_layer_that_is_not_held_is_refused(tmp_path):
         ({"x": {}}, "expected as many in each, and one at least"),
         ({"x": [X, X[:3]]}, "expected as many in each"),
         ({"x": X[:0]}, "and one at least"),
-        ({"x": np.array([None, 1])}, "x is a ndarray"),
+        ({"x": np.array([None, 1])}, "x is of the type ndarray"),
         ({"batch_size": 0}, "batch_size=0: expected a whole number"),
         ({"layers": ["nope"]}, "teacher_layer='nope': the teacher has none"),
     ],
