@@ -13,7 +13,12 @@ from kompakt.transform import Tensor
 
 
 def moved(old: Tensor, new: Tensor, keep: Tensor) -> Tensor:
-    """``keep`` of the old and the rest of the new."""
+    """``keep`` of the old and the rest of the new.
+
+    Example:
+        >>> moved(2.0, 6.0, 0.75)
+        3.0
+    """
     return keep * old + (1.0 - keep) * new
 
 

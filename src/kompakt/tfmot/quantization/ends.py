@@ -98,7 +98,7 @@ def _ends(model: keras.Model) -> tuple[set[str], set[str]]:
     return before, after
 
 
-def remove_input_range(model: keras.Model) -> NoReturn:  # noqa: ARG001 - the name stays
+def remove_input_range(model: Any = None) -> NoReturn:  # noqa: ARG001 - the name stays
     """Gone: an integer file has a grid for its input.
 
     Raises:
