@@ -295,9 +295,10 @@ class Deployment:
 class Trial:
     """One recipe tried on one model: the file it made and what was measured.
 
-    ``history`` maps a training metric to one value an epoch; ``applied`` says which rule reached which
-    sites, ``skipped`` what was asked and not done. ``difference`` is how good the file is beside the float file, on
-    the same samples; None of that itself, and in records from before it was measured.
+    ``history`` maps a training metric to one value an epoch; ``applied`` says which rule reached which sites,
+    ``skipped`` what was asked and not done. ``difference`` is how good the file is beside the float file, on the same
+    samples; None of that itself, and in records from before it was measured. ``command`` and ``seed`` are those that
+    it was carried out with.
     """
 
     recipe: str
@@ -308,6 +309,8 @@ class Trial:
     skipped: tuple[str, ...] = ()
     seconds: Amount = 0.0
     difference: EvaluationDifference | None = None
+    command: str = ""
+    seed: Count | None = None
 
     def value(self, name: str, default: float | None = None) -> float | None:
         """Value of the measurement called ``name``, or ``default``."""

@@ -130,7 +130,8 @@ def optimize_all(
     for i, recipe in enumerate(recipes):
         trials.append(job.trial(recipe, trials, part(report, i, len(recipes))))
     at = min(1, len(trials) - 1)  # after "float", before what was asked for now
-    trials[at:at] = job.earlier({trial.recipe for trial in trials})
+    before = job.earlier({trial.recipe for trial in trials})
+    trials[at:at] = before
     run = Run(
         title=title or f"{model.name}: {', '.join(r.name for r in recipes if r.name != BASELINE)}",
         trials=tuple(trials),
@@ -140,6 +141,14 @@ def optimize_all(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         data=loaded.source,
         versions=versions(),
+        notes=tuple(map(_of_before, before)),
     )
     write_atomic(folder / "records.json", to_json(run))
     return run
+
+
+def _of_before(trial: Trial) -> str:
+    """That a trial is not of this run, and what it was carried out with."""
+    how = [f"seed {trial.seed}"] if trial.seed is not None else []
+    how += [f"command: {trial.command}"] if trial.command else []
+    return f"{trial.recipe} is of an earlier run on the same model and data" + (f" ({'; '.join(how)})" if how else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -91,8 +92,10 @@ class Job:
             difference=difference,
             history=made.history,
             applied=tuple(made.applied),
-            skipped=(*dict.fromkeys(made.skipped), *artifact.notes),
+            skipped=tuple(dict.fromkeys(made.skipped)),
             seconds=time.perf_counter() - start,
+            command=" ".join(sys.argv),
+            seed=self.setting.seed,
         )
 
     def _trained(self, recipe: Recipe, key: str, report: Report) -> Trained:

@@ -220,6 +220,16 @@ def test_sizes_of_layers_are_values_times_bits_and_shares_of_the_file() -> None:
     assert [row.share for row in file.rows] == [0.17, 0.32, 0.51, None]
 
 
+def test_a_layer_whose_name_ends_as_that_of_a_breach_is_told_by_itself() -> None:
+    short = (site("dense/kernel", 1, 1, 5, None), site("block_dense/kernel", 3, 1, 5, None))
+    file = artifact(sites=short, breaches=("block_dense/kernel: holds 3 zeros of 5",))
+    texts = [each.text for each in facts.undone(run(Trial(recipe="a", artifact=file)))]
+    assert texts == [
+        "block_dense/kernel: holds 3 zeros of 5",
+        "dense/kernel: 1 zeros where at least 5 were asked for",
+    ]
+
+
 def test_undone_lists_everything_worst_first_and_joins_recipes_that_say_the_same() -> None:
     file = artifact(sites=SITES, breaches=("argmax 0.9",))
     found = facts.undone(

@@ -91,3 +91,23 @@ def test_a_latency_that_is_none_is_no_point(bad: float) -> None:
 
 def test_a_size_that_no_float_holds_is_no_point() -> None:
     assert facts.size_plane(Run(title="t", trials=(trial("qat", 10**400, 0.9),))).points == ()
+
+
+def test_files_of_several_runtimes_are_compared_in_milliseconds() -> None:
+    """The ratio of "float" to itself hid the latency of every file of another target."""
+    ratio = Measurement(name="latency_ratio", value=1.0)
+    here = (Measurement(name="accuracy_file", value=0.98), Measurement(name="latency_ms", value=0.01, unit="ms"))
+    there = (Measurement(name="accuracy_file", value=0.97), Measurement(name="latency_ms", value=0.3, unit="ms"))
+    trials = (
+        Trial(recipe="float", artifact=_file("tflite"), measurements=(*here, ratio)),
+        Trial(recipe="ptq_int8_tfjs", artifact=_file("tfjs"), measurements=there),
+    )
+    plane = facts.latency_plane(Run(title="two", trials=trials))
+    assert plane.unit == "ms"
+    assert [(point.label, point.cost) for point in plane.points] == [("float", 0.01), ("ptq_int8_tfjs", 0.3)]
+
+
+def _file(target: str) -> Artifact:
+    digests = {"sha256": "", "source_sha256": "", "census": Census(ops={}, tensors={})}
+    kind = {"target": target, "quantization": "float", "io": "float32"}
+    return Artifact(path="m", bytes=9, gzip_bytes=9, **kind, **digests)  # type: ignore[arg-type]

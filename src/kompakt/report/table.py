@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LEGEND = (
     "diff.: the largest, in LSB (steps of the output's integer grid) or in the unit of a float output. "
     "values / ch.: the most distinct ones in any channel. "
-    "latency: ratio to the float file ± half the interquartile range. "
+    "latency: ratio to the float file ± half the interquartile range, or milliseconds in another runtime. "
     "*: on the Pareto front of file size and {metric}. !: breaks a limit."
 )
 
@@ -189,5 +189,7 @@ def _legend(metric: facts.Metric) -> str:
 
 
 def _latency(row: facts.Row) -> str:
+    if row.latency_ratio is None and row.latency_ms is not None:
+        return f"{row.latency_ms:.3g} ms"  # of another target than float's
     ratio = _number(row.latency_ratio, "{:.2f}")
     return ratio if row.latency_spread is None else f"{ratio} ±{_number(row.latency_spread, '{:.2f}')}"

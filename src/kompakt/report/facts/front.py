@@ -58,15 +58,15 @@ def size_plane(run: Run) -> Plane:
 
 
 def latency_plane(run: Run) -> Plane:
-    """Latency against the metric: as a ratio to the float file where that was measured, else in milliseconds.
+    """Latency against the metric: as a ratio to the float file where each file has that, else in milliseconds.
 
     Example:
         >>> latency_plane(Run(title="empty", trials=())).unit
         'of float'
     """
-    name, unit = next(
-        (pair for pair in _LATENCIES if any(t.value(pair[0]) is not None for t in run.trials)), _LATENCIES[0]
-    )
+    timed = [t for t in run.trials if any(t.value(name) is not None for name, _ in _LATENCIES)]
+    # A file of another target than float's has milliseconds alone.
+    name, unit = max(_LATENCIES, key=lambda pair: sum(t.value(pair[0]) is not None for t in timed))
     found = tuple(
         dataclasses.replace(point, spread=_spread(run.trials[point.index].value(f"{name}_spread")))
         for point in _points(run, [trial.value(name) for trial in run.trials])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from kompakt.records import Run, SiteFact, Trial
@@ -45,8 +46,13 @@ def _undone_of(trial: Trial) -> list[tuple[str, str]]:
     found += [("breach", text) for text in trial.artifact.breaches]
     found += [("note", text) for text in trial.artifact.notes]
     named = " ".join(trial.artifact.breaches)
-    missed = [site for site in trial.artifact.sites if not is_held(site) and site.site not in named]
+    missed = [site for site in trial.artifact.sites if not is_held(site) and not _names(named, site.site)]
     return found + [("not held", _shortfall(site)) for site in missed]
+
+
+def _names(text: str, site: str) -> bool:
+    """Whether ``text`` names the site, and not one whose name ends or begins like it."""
+    return re.search(rf"(?<![\w/]){re.escape(site)}(?![\w/])", text) is not None
 
 
 def _shortfall(site: SiteFact) -> str:

@@ -36,14 +36,14 @@ def chance(row: Row) -> str:
 
 
 def latency(row: Row) -> str:
-    """The ratio of latencies with its interval; with its spread where there is none.
+    """The ratio of latencies with its interval; with its spread where there is none. Milliseconds where that is all.
 
     Example:
         >>> latency(Row(recipe="qat", latency_ratio=0.44, latency_low=0.43, latency_high=0.45))
         '0.44 (0.43..0.45)'
     """
     if row.latency_ratio is None:
-        return MISSING
+        return MISSING if row.latency_ms is None else f"{row.latency_ms:.3g} ms"
     ratio = _ratio(row.latency_ratio)
     if row.latency_low is not None and row.latency_high is not None:
         return f"{ratio} ({_ratio(row.latency_low)}..{_ratio(row.latency_high)})"
