@@ -763,7 +763,7 @@ def test_ctrl_c_leaves_no_half_file_and_the_same_command_goes_on(given, tmp_path
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=120)
 
-    assert (process.returncode, printed) == (130, "")
+    assert (process.returncode, printed) == (130, ""), errors
     assert errors == TAKEN_UP
     (stage,) = (path.stem for path in out.glob("trials/*-0.keras"))
     assert names(out) == sorted(["float.tflite", "trials/float.json", f"trials/{stage}.keras", f"trials/{stage}.json"])
