@@ -779,3 +779,18 @@ def test_ctrl_c_leaves_no_half_file_and_the_same_command_goes_on(given, tmp_path
     straight = kp.optimize(kp.load_model("m.keras"), given / "d.npz", "three.json", "straight")
     assert straight.artifact.sha256 == from_json(Run, ran.stdout).artifact.sha256
     assert names(out) == sorted([*names(tmp_path / "straight"), "report.html"])
+
+
+@pytest.mark.slow
+def test_a_model_whose_only_input_is_in_a_list(given, run, tmp_path):
+    """MLPerf's ResNet-8 is one: ``keras.Model([x], y)`` takes the one array of an .npz."""
+    x = keras.Input((6,), name="input_1")
+    keras.Model([x], L.Dense(3, activation="softmax")(x)).save(tmp_path / "listed.keras")
+    data = ("--data", given / "d.npz")
+    for words in (
+        ("export", tmp_path / "listed.keras", tmp_path / "m.tflite", "--quantization", "int8", *data),
+        ("sensitivity", tmp_path / "listed.keras", *data),
+        ("optimize", tmp_path / "listed.keras", "--recipe", "qat_int8", "--epochs", "1", "--out", tmp_path / "o", *data),
+    ):
+        code, _, err = run(*words)
+        assert code == 0, err

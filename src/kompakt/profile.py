@@ -23,6 +23,7 @@ from kompakt.profiling.starts import cold_start, first_runs, memory
 from kompakt.progress import Report, shown
 from kompakt.records import Artifact
 from kompakt.records_profile import LatencyRatio, Operators, Profile, Timing
+from kompakt.schedules import is_whole
 from kompakt.targets.machine import bandwidth, peak
 
 ROUNDS, PAIRED = 15, 30
@@ -34,7 +35,7 @@ def profile(
     *,
     inputs: Any = None,
     model: keras.Model | None = None,
-    threads: Sequence[int] | None = None,
+    threads: int | Sequence[int] | None = None,
     rounds: int = ROUNDS,
     operators: bool = False,
     seed: int = 0,
@@ -51,7 +52,7 @@ def profile(
         artifact: of :func:`kompakt.export`, or the path of one.
         inputs: samples in the structure of the model; numbers at random where there are none.
         model: where the parameters and multiply-accumulates of layers come from; the file's operators without.
-        threads: numbers of them, by default 1 and as many as there are cores.
+        threads: a number of them or several, by default 1 and as many as there are cores.
         rounds: readings of the latency. operators: time each operator of a TFLite file alone, too.
         seed: of random inputs. progress: show a bar, or a report to hand on to.
 
@@ -217,16 +218,17 @@ def compare_latency(
     return in_pairs(*sides, threads=count, rounds=rounds)
 
 
-def _checked(threads: Sequence[int] | None, rounds: int) -> tuple[int, ...]:
+def _checked(threads: int | Sequence[int] | None, rounds: int) -> tuple[int, ...]:
     """Numbers of threads, each once.
 
     Raises:
         InputError: one is no number above 0, or there are fewer than 2 rounds.
     """
-    if rounds < 2:
-        raise InputError(f"rounds={rounds}: expected 2 or more, such as {ROUNDS}")
-    counts = tuple(dict.fromkeys((1, cores()) if threads is None else threads))
-    wrong = [n for n in counts if not isinstance(n, int) or n < 1]
+    if not is_whole(rounds) or rounds < 2:
+        raise InputError(f"rounds={rounds!r}: expected a whole number from 2 on, such as {ROUNDS}")
+    given: Any = [threads] if is_whole(threads) else (1, cores()) if threads is None else threads
+    counts = tuple(dict.fromkeys(given)) if isinstance(given, (list, tuple)) else ()
+    wrong = [n for n in counts if not is_whole(n) or n < 1]
     if wrong or not counts:
         raise InputError(f"threads={threads!r}: expected whole numbers from 1 on, such as [1, {cores()}]")
     return counts

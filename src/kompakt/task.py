@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,16 +63,18 @@ def data_for(model: keras.Model, data: Data, output_units: int | None = None) ->
     inputs = symbolic_inputs(model)
     several = isinstance(inputs, (list, tuple))
     named = {t.name: t for t in inputs} if several else inputs
+    if isinstance(named, dict) and len(named) == 1 and not isinstance(data.x_train, Mapping):
+        named, several = next(iter(named.values())), False  # keras.Model([x], y): one array is its only input
     shapes = {key: t.shape for key, t in named.items()} if isinstance(named, dict) else named.shape
     check_data(data, shapes, output_units)
-    if not several:
-        return data
-    ordered: dict[str, Any] = {
-        key: [getattr(data, key)[t.name] for t in inputs]
-        for key in ("x_train", "x_test", "x_val")
-        if getattr(data, key) is not None
-    }
-    return dataclasses.replace(data, **ordered)
+    return _each_x(data, lambda x: [x[t.name] for t in inputs]) if several else data
+
+
+def _each_x(data: Data, change: Callable[[Any], Any]) -> Data:
+    """``data`` with the inputs of each split changed."""
+    splits = ("x_train", "x_test", "x_val")
+    found: dict[str, Any] = {key: change(x) for key in splits if (x := getattr(data, key)) is not None}
+    return dataclasses.replace(data, **found)
 
 
 def one_output(model: keras.Model) -> Any:

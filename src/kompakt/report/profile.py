@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kompakt.printable import printable
 from kompakt.records_profile import Bench, LatencyRatio, LayerProfile, Operators, OperatorTime, Profile, Roofline
+from kompakt.report.facts.speed import RULE
 from kompakt.report.table import MISSING
 from kompakt.report.units import count, in_bytes, microseconds, milliseconds, plus_minus, short, size
 
@@ -25,7 +26,7 @@ LAYERS = (
 
 RATIOS = (
     "latency / first: median of paired, alternated rounds ± half their interquartile range; then the interval in which "
-    "the median lies with 95 % confidence. Less than 1 % is no difference."
+    "the median lies with 95 % confidence. " + RULE
 )
 
 OPERATORS = (
@@ -38,7 +39,8 @@ def bench_tables(bench: Bench) -> list[RenderableType]:
     """One file in full; several side by side, with what is missing or worth knowing of each below."""
     if len(bench.profiles) == 1:
         return profile_tables(bench.profiles[0])
-    lines = ratio_lines(bench) + [f"{name(p)}: {line}" for p in bench.profiles for line in _said(p)]
+    names = _names(bench)
+    lines = ratio_lines(bench) + [f"{names[p.path]}: {line}" for p in bench.profiles for line in _said(p)]
     apart = [
         part
         for p in bench.profiles
@@ -170,11 +172,11 @@ def bench_table(bench: Bench) -> Table:
     """One row a file; the ratios are those on the first number of threads."""
     heads = ("file", "ms", "latency / first", "bytes", "gzip", "entropy", "MACs", "memory", "start")
     table = _table(heads, ("entropy", "start", "MACs", "memory", "gzip"))
-    ratios = _shown_ratios(bench)
+    ratios, names = _shown_ratios(bench), _names(bench)
     for i, p in enumerate(bench.profiles):
         ratio = ratios.get(p.path)
         table.add_row(
-            _cell(name(p)),
+            _cell(names[p.path]),
             milliseconds(p.latency[0].median) if p.latency else MISSING,
             "1" if i == 0 else MISSING if ratio is None else _ratio(ratio),
             *map(size, (p.bytes, p.gzip_bytes, p.entropy_bytes)),
@@ -186,11 +188,18 @@ def bench_table(bench: Bench) -> Table:
     return table
 
 
+def _names(bench: Bench) -> dict[str, str]:
+    """Path -> the last part of it, or all of it where another file has the same."""
+    last = {p.path: name(p) for p in bench.profiles}
+    return {path: path if list(last.values()).count(word) > 1 else word for path, word in last.items()}
+
+
 def ratio_lines(bench: Bench) -> list[str]:
     """The ratios on further numbers of threads."""
+    names = _names(bench)
     return [
-        f"{os.path.basename(r.path)} on {r.threads} threads: {r.ratio:.3f} ±{r.spread:.3f} of "
-        f"{os.path.basename(r.other)}, {r.low:.3f}..{r.high:.3f}"
+        f"{names[r.path]} on {r.threads} threads: {r.ratio:.3f} ±{r.spread:.3f} of "
+        f"{names[r.other]}, {r.low:.3f}..{r.high:.3f}"
         for r in bench.ratios
         if r not in _shown_ratios(bench).values()
     ]

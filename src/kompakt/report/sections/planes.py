@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kompakt.report.blocks import Block, Cell, Column, Fold, Line, Picture, Section, Table, Words
 from kompakt.report.facts import Facts, Plane, Point
+from kompakt.report.facts.speed import RULE
 from kompakt.report.sections.words import listed, name, numbers, numeric, quality_text, quality_title
 
 
@@ -65,7 +66,7 @@ def _picture(key: str, title: str, plane: Plane) -> Picture:
     if any(point.breached for point in plane.points):
         caption += " A red cross: a file that breaks a limit."
     if any(point.spread is not None for point in plane.points):
-        caption += " Lines through points: half the interquartile range on both sides; less than that is no difference."
+        caption += f" Lines through points: half the interquartile range on both sides. {RULE}"
     if plane.where:
         caption += f" Measured in {plane.where}."
     return Picture(key=key, title=title, text=text, draw=draw, caption=caption, narrow=True)
