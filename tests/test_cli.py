@@ -790,7 +790,18 @@ def test_a_model_whose_only_input_is_in_a_list(given, run, tmp_path):
     for words in (
         ("export", tmp_path / "listed.keras", tmp_path / "m.tflite", "--quantization", "int8", *data),
         ("sensitivity", tmp_path / "listed.keras", *data),
-        ("optimize", tmp_path / "listed.keras", "--recipe", "qat_int8", "--epochs", "1", "--out", tmp_path / "o", *data),
+        (
+            "optimize",
+            tmp_path / "listed.keras",
+            "--recipe",
+            "qat_int8",
+            "--epochs",
+            "1",
+            "--out",
+            tmp_path / "o",
+            *data,
+        ),
     ):
         code, _, err = run(*words)
         assert code == 0, err
+    assert "qat_int8" in out and "ptq_w4a8" in out

@@ -26,11 +26,14 @@ from kompakt.run_setting import Setting
 from kompakt.sites import check_built
 from kompakt.task import data_for, one_output, task_for
 
+AnyRecipe = str | Path | Mapping[str, Any] | Recipe
+"""A recipe by name or file, as a mapping, or as what those become."""
+
 
 def optimize(
     model: keras.Model,
     data: Any,
-    recipe: str | Path | Mapping[str, Any] | Recipe = "ptq_int8",
+    recipe: AnyRecipe | Sequence[AnyRecipe] = "ptq_int8",
     out: str | Path = "build",
     *,
     epochs: int | None = None,
@@ -48,7 +51,7 @@ def optimize(
     Args:
         model: built float model; not changed.
         data: what :func:`kompakt.data.load_data` takes: arrays by name, an ``.npz``, a folder, a function.
-        recipe: name, JSON file, mapping or Recipe. out: folder for the files and ``records.json``.
+        recipe: name, JSON file, mapping or Recipe, or a list of those. out: folder for the files and ``records.json``.
         epochs: of training in all, shared among the stages; by default the recipe's.
         batch_size: of training. loss: Keras loss; by default the compiled one, else by the labels.
         teacher: built model that a recipe with ``distill`` needs; not changed.
@@ -58,7 +61,7 @@ def optimize(
         report: told what goes on.
 
     Returns:
-        A Run whose first trial is "float" and whose last is the recipe's, as its ``artifact`` is; between them are
+        A Run whose first trial is "float" and whose last is the last recipe's, as its ``artifact`` is; between them are
         those of earlier runs on the same model and data whose files are still in ``out``.
 
     Raises:
@@ -66,12 +69,16 @@ def optimize(
 
     Example: ``kompakt.optimize(model, "digits.npz", recipe="pcqat_int8", out="build/").artifact.report``
     """
-    chosen, baseline = load_recipe(recipe), load_recipe(BASELINE)
-    if chosen.name == BASELINE and chosen != baseline:
-        raise InputError(f"recipe {BASELINE!r}: the name of the file that others are compared with; give it another")
-    if target is not None:
-        chosen = for_target(chosen, target)
-    names = [baseline, *([chosen] if chosen != baseline else [])]
+    baseline = load_recipe(BASELINE)
+    names = [baseline]
+    several: Sequence[Any] = recipe if isinstance(recipe, (list, tuple)) else [recipe]
+    for each in several:
+        chosen = load_recipe(each)
+        if chosen.name == BASELINE and chosen != baseline:
+            raise InputError(f"recipe {BASELINE!r}: the name of the file that others are compared with; rename yours")
+        chosen = chosen if target is None else for_target(chosen, target)
+        if chosen not in names:
+            names.append(chosen)
     return optimize_all(
         model,
         data,

@@ -13,7 +13,13 @@ ABOUT = "carry out a recipe on a model"
 def options(command: ArgumentParser) -> None:
     """What the command takes."""
     command.add_argument("model", metavar="MODEL.keras", help="float model, .keras or .h5")
-    command.add_argument("--recipe", required=True, metavar="NAME|FILE", help="see: kompakt recipes")
+    command.add_argument(
+        "--recipe",
+        required=True,
+        action="append",
+        metavar="NAME|FILE",
+        help="see: kompakt recipes; given more than once, each is carried out, and all are in one report",
+    )
     data_option(command)
     command.add_argument(
         "--teacher", metavar="TEACHER.keras", help="model to learn from, for recipes that distil: distill..."
@@ -35,7 +41,8 @@ def check(options: Namespace) -> None:
     from kompakt.commands.early import check_data, check_model, check_target
     from kompakt.recipe_files import read_recipe
 
-    read_recipe(options.recipe)
+    for name in options.recipe:
+        read_recipe(name)
     check_target(options.target)
     check_model(options.model)
     check_model(options.teacher)
@@ -48,13 +55,13 @@ def run(options: Namespace) -> int:
     from kompakt.report import html
     from kompakt.run import optimize
 
-    recipe = load_recipe(options.recipe)
+    recipes = list(map(load_recipe, options.recipe))
     model = loaded(options.model, options)
     with progress() as report:
         run = optimize(
             model,
             options.data,
-            recipe,
+            recipes,
             options.out,
             epochs=options.epochs,
             batch_size=options.batch_size,

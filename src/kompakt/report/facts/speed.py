@@ -11,7 +11,9 @@ FASTER, SLOWER, NOT_TOLD_APART = "faster", "slower", "not told apart"
 LEAST = 0.01
 """Smallest difference that is one: where a file lies in memory makes as much (docs/profiling.md)."""
 
-RULE = "A file is faster or slower where the interval of the ratio leaves out 1 and the ratio is 1 % or more away from it."
+RULE = (
+    "A file is faster or slower where the interval of the ratio leaves out 1 and the ratio is 1 % or more away from it."
+)
 """The same for people."""
 
 

@@ -32,15 +32,16 @@ def variants(facts: Facts) -> Section:
     columns = (
         Column(title="recipe"),
         *numbers(
-            *("Keras", "file"),
+            "file",
             *(["95 % interval"] if sure else []),
             *(["to float", "p"] if beside else []),
+            "Keras",
             group=quality_title(facts.metric),
         ),
-        *numbers("argmax", "largest difference", group="agreement"),
         *numbers("file", "gzip", group="size, bytes"),
-        *numbers("zeros, %", "distinct a channel", group="weights"),
         *numbers("ratio to float", group="latency"),
+        *numbers("argmax", "largest difference", group="agreement"),
+        *numbers("zeros, %", "distinct a channel", group="weights"),
     )
     lines = tuple(_line(row, facts, sure, beside) for row in facts.rows)
     table = Table(label="Variants", columns=columns, lines=lines)
@@ -50,7 +51,7 @@ def variants(facts: Facts) -> Section:
 
 
 def _line(row: Row, facts: Facts, sure: bool, beside: bool) -> Line:
-    text = cells(row, facts.metric)._replace(latency=latency(row))
+    text = cells(row, facts.metric)
     first = Cell(
         text=row.recipe,
         value=row.recipe,
@@ -58,13 +59,19 @@ def _line(row: Row, facts: Facts, sure: bool, beside: bool) -> Line:
         front=row.on_front,
         tag="breach" if row.breaches else "",
     )
-    values = (
-        row.keras, row.file, row.argmax, row.difference, row.file_bytes,
-        row.gzip_bytes, row.zeros, row.distinct, row.latency_ratio,
-    )  # fmt: skip
-    shown = [Cell(text=t, value=value) for t, value in zip(text[1:], values, strict=True)]
-    more = [Cell(text=interval(row, facts.metric), value=row.low)] if sure else []
+    shown = [Cell(text=text.litert, value=row.file)]
+    if sure:
+        shown.append(Cell(text=interval(row, facts.metric), value=row.low))
     if beside:
-        more += [Cell(text=to_float(row, facts.metric), value=row.to_float), Cell(text=chance(row), value=row.p)]
-    shown[2:2] = more
+        shown += [Cell(text=to_float(row, facts.metric), value=row.to_float), Cell(text=chance(row), value=row.p)]
+    shown += [
+        Cell(text=text.keras, value=row.keras),
+        Cell(text=text.file_bytes, value=row.file_bytes),
+        Cell(text=text.gzip_bytes, value=row.gzip_bytes),
+        Cell(text=latency(row), value=row.latency_ratio),
+        Cell(text=text.argmax, value=row.argmax),
+        Cell(text=text.difference, value=row.difference),
+        Cell(text=text.zeros, value=row.zeros),
+        Cell(text=text.distinct, value=row.distinct),
+    ]
     return Line(cells=(first, *shown), strong=row.baseline)
