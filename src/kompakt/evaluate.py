@@ -195,8 +195,7 @@ def _interval(
     one: Scorer, each: Array | None, labels: Array, outputs: Array, *, confidence: float, seed: int
 ) -> Interval | NoInterval:
     if each is not None:
-        found = mean_interval(each, confidence=confidence, seed=seed, share=one.right_or_wrong)
-        return NoInterval(why="too few samples") if found is None else found
+        return mean_interval(each, confidence=confidence, seed=seed, share=one.right_or_wrong)
     return rows_interval(
         lambda rows: one.value(labels[rows], outputs[rows]),
         len(labels),

@@ -18,8 +18,9 @@ def compare_evaluations(
     """How much better or worse ``second`` is, with the interval of the difference, and whether chance explains it.
 
     Both answered the same samples, so that those on which both are right or wrong say nothing. Where the metric is
-    right or wrong of each sample, McNemar's exact test decides; else whether 0 lies in the interval of the difference,
-    for which samples are drawn with both answers.
+    right or wrong of each sample, McNemar's exact test decides; else whether 0 lies in the interval of the difference:
+    of a mean over samples Student's t of their differences, of others by drawing samples with both answers. ``seed`` is
+    of what is drawn.
 
     Args:
         first, second: what :func:`kompakt.evaluate` gave for the same samples. metric: its name, by default the first.
@@ -82,8 +83,7 @@ def _interval(
     value = b.values[j] - a.values[i]
     mine, others = a.each[i], b.each[j]
     if mine is not None and others is not None:
-        found = paired_interval(mine, others, confidence=confidence, seed=seed, share=one.right_or_wrong)
-        return NoInterval(why="too few samples") if found is None else found, value
+        return paired_interval(mine, others, confidence=confidence, share=one.right_or_wrong), value
 
     def difference(rows: Array) -> float:
         return other.value(y[rows], q[rows]) - one.value(y[rows], p[rows])
@@ -131,6 +131,8 @@ def sentence(made: EvaluationDifference) -> str:
     """
     if made.p is not None and not made.only_first and not made.only_second:
         return f"{_how_much(made)}: both are right on the same samples"
+    if made.p is None and made.value == 0 and made.low == made.high == 0:
+        return f"{_how_much(made)}: it is the same at every sample"
     if made.p is None and made.low is None:
         why = made.interval.removeprefix("none").removeprefix(": ")
         return f"{_how_much(made)}; how sure that is cannot be said of these samples" + (f": {why}" if why else "")
