@@ -154,7 +154,9 @@ def test_labels_that_a_mean_does_not_take_are_one_error(metric):
     """Class numbers went into the function of each sample outside of any `try`: a traceback of Keras."""
     one = scorer(metric, CLASSES, LOGITS)
     for asked in (one.each, one.measured, one.value):
-        with pytest.raises(InputError, match=rf"^metric '{one.name}': does not take labels of shape \(1500,\) and outp"):
+        with pytest.raises(
+            InputError, match=rf"^metric '{one.name}': does not take labels of shape \(1500,\) and outp"
+        ):
             asked(CLASSES, LOGITS)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 
+from kompakt.contest import compare_models
 from kompakt.errors import InputError
 from kompakt.evaluate import evaluate
 from kompakt.intervals import mcnemar, paired_interval
@@ -143,6 +144,24 @@ def test_what_cannot_be_compared():
         compare_evaluations(other, other, metric="mse")
     with pytest.raises(InputError, match="has no answers, as one from JSON; evaluate it again"):
         compare_evaluations(from_json(Evaluation, to_json(other)), other)
+
+
+@pytest.mark.parametrize("confidence", [95, None, 0, "0.95", float("nan")])
+def test_a_confidence_is_a_share(confidence):
+    """SciPy's traceback came out, or a TypeError when all had run."""
+    found = answering(wrong_at(0), "a")
+    wanted = rf"^confidence={confidence!r}: expected a share between 0 and 1, such as 0\.95$"
+    with pytest.raises(InputError, match=wanted):
+        compare_evaluations(found, found, confidence=confidence)
+    with pytest.raises(InputError, match=wanted):
+        compare_models(["none.keras", "none.tflite"], (Y, Y), confidence=confidence)
+
+
+@pytest.mark.parametrize("options", [{"workers": "2"}, {"batch_size": 2.5}, {"batch_size": True}])
+def test_options_of_the_wrong_kind_are_told_before_any_work(options):
+    ((name, value),) = options.items()
+    with pytest.raises(InputError, match=f"^{name}={value!r}: expected a whole number from 1$"):
+        compare_models(["none.keras", "none.tflite"], (Y, Y), **options)
 
 
 def test_the_interval_and_the_test_say_the_same():

@@ -140,8 +140,8 @@ def rows_interval(
             it. None where there are no classes.
 
     Returns:
-        NoInterval of fewer than :data:`FEW` samples, of all or of a class, where a resample has no such number, and where all
-        have the same one, of which a bootstrap would say that no other value can be.
+        NoInterval of fewer than :data:`FEW` samples, of all or of a class, where a resample has no such number, and
+        where all have the same one, of which a bootstrap would say that no other value can be.
 
     Example:
         >>> values = np.arange(100.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 from kompakt.compare import has_classes
 from kompakt.errors import InputError
-from kompakt.evaluate import Answered, classes_held
+from kompakt.evaluate import Answered, checked_confidence, classes_held
 from kompakt.intervals import Array, Interval, NoInterval, is_share, mcnemar, paired_interval, rows_interval
 from kompakt.records_evaluation import Evaluation, EvaluationDifference
 
@@ -26,7 +26,8 @@ def compare_evaluations(
         first, second: what :func:`kompakt.evaluate` gave for the same samples. metric: its name, by default the first.
 
     Raises:
-        InputError: other samples, no such metric in both, or evaluations read from JSON, which has no answers.
+        InputError: a confidence that is no share, other samples, no such metric in both, or evaluations read from JSON,
+            which has no answers.
 
     Example:
         >>> import keras, numpy as np
@@ -38,6 +39,7 @@ def compare_evaluations(
         swap is 100 points less accurate than keep, which is more than chance explains (McNemar's exact test: p =
         1.9e-06; of the samples that only one has right, keep has 20, swap 0)
     """
+    checked_confidence(confidence)
     a, b = _answers(first), _answers(second)
     if first.samples != second.samples or first.labels_sha256 != second.labels_sha256:
         raise InputError(
