@@ -230,11 +230,12 @@ def test_outputs_that_are_no_numbers_are_no_score(model, bad):
         ((X, Y), {"batch_size": 2.5}, "batch_size=2.5: expected a whole number from 1"),
         ((X, Y), {"confidence": 95}, "confidence=95: expected a share between 0 and 1, such as 0.95, or None$"),
         ((X, Y), {"confidence": "0.9"}, "confidence='0.9': expected a share between 0 and 1"),
+        ((X, Y.astype(str)), {}, r"^labels: received <U21, expected numbers: of classes 0, 1"),
         ((X, Y), {"metrics": "mse"}, r"metric 'mse': does not take labels of shape \(300,\) and outputs of shape"),
         (
             (X, Y + 100),
             {},
-            r"^labels: all are no class from 0 to 2 \(100 to 102\), as many as there are outputs; number",
+            r"^labels: all are no class from 0 to 2 \(100 to 102\), as many as there are outputs",
         ),
         ((X, np.where(Y == 1, np.nan, Y)), {}, r"^labels: those of \d+ of 300 samples are NaN or infinite, first of"),
         ("no.npz", {}, "data file no.npz does not exist"),

@@ -229,7 +229,7 @@ def test_of_few_samples_nothing_is_known_of_a_mean(samples):
 @pytest.mark.parametrize("samples", [10, 15, 30, 100])
 @pytest.mark.parametrize("error", [np.square, np.abs, lambda e: np.exp(1.5 * e)])
 def test_two_that_are_equally_good_are_seldom_told_apart(samples, error):
-    """By bootstrap 10 to 20 % of them were, where 5 % are meant; here up to 7.3 % in 600 may be chance."""
+    """By bootstrap up to 20 % of them were, where 5 % are meant; here up to 7.3 % in 600 may be chance."""
     rng = np.random.default_rng(11)
     noise = 0.5 * rng.normal(size=(600, 1, samples))
     pairs = error(noise + rng.normal(size=(600, 2, samples)))

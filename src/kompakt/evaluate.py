@@ -108,7 +108,7 @@ def checked_options(workers: Any, batch_size: Any, confidence: Any, *, needed: b
 
 def checked_confidence(confidence: Any, otherwise: str = "") -> None:
     """Raise InputError where it is no share; ``otherwise`` ends the error's text."""
-    if isinstance(confidence, bool) or not isinstance(confidence, Real) or not 0.0 < confidence < 1.0:
+    if isinstance(confidence, bool) or not isinstance(confidence, Real) or not 0.0 < float(confidence) < 1.0:
         raise InputError(f"confidence={confidence!r}: expected a share between 0 and 1, such as 0.95{otherwise}")
 
 
@@ -167,7 +167,7 @@ def checked_labels(labels: Array, outputs: Array, what: str) -> list[str]:
     """What is to be said of labels, (samples, ...), that no output can have.
 
     Raises:
-        InputError: they are no numbers, some are NaN or infinite, or they are class numbers of which not one has an output.
+        InputError: they are no numbers, some are NaN or infinite, or they are class numbers and none has an output.
 
     Example:
         >>> checked_labels(np.array([0, 1, 3, 3]), np.zeros((4, 3)), "labels")
@@ -191,10 +191,8 @@ def checked_labels(labels: Array, outputs: Array, what: str) -> list[str]:
             f"{what}: all are {none} ({labels.min():g} to {labels.max():g}), as many as there are outputs; number the "
             "classes from 0 in their order"
         )
-    such = f"{none} (such as {labels[outside][0]:g})"
-    return [
-        f"{what}: {outside.sum():,} of {labels.size:,} are {such}: by an accuracy they are wrong whatever the outputs are"
-    ]
+    some = f"{outside.sum():,} of {labels.size:,} are {none} (such as {labels[outside][0]:g})"
+    return [f"{what}: {some}: by an accuracy they are wrong whatever the outputs are"]
 
 
 def _numbered(outputs: Sequence[Array]) -> tuple[str, ...]:

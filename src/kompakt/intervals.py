@@ -40,10 +40,6 @@ AT_ONCE = 20_000_000
 """Numbers drawn at once: 160 MB."""
 
 
-SAME = "the same value at every sample"
-"""How an interval without width was found."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Interval:
     """Where a number lies with a given confidence, and how that was found."""
@@ -90,15 +86,11 @@ def mean_interval(
         'only 3 samples, fewer than 10'
     """
     values = np.asarray(values, "float64").ravel()
-    if len(values) < 2:
-        return NoInterval(why="too few samples")
-    if share and is_share(values) and min(values.sum(), len(values) - values.sum()) < FEW:
+    if len(values) > 1 and share and is_share(values) and min(values.sum(), len(values) - values.sum()) < FEW:
         found = stats.binomtest(int(values.sum()), len(values)).proportion_ci(confidence, method="exact")
         return Interval(low=float(found.low), high=float(found.high), how="exact interval of a share (Clopper-Pearson)")
-    if len(values) < FEW:
-        return NoInterval(why=_too_few(len(values)))
-    if (values == values[0]).all():
-        return _point(float(values[0]))
+    if len(values) < FEW or (values == values[0]).all():
+        return _without_spread(values)
     bca = len(values) <= MOST_BCA
     found = stats.bootstrap(
         (values,),
@@ -151,11 +143,9 @@ def rows_interval(
         >>> rows_interval(lambda rows: 1.0, 100, held=np.arange(100)[:, None] < [3, 100]).why
         'only 3 samples of a class, fewer than 10'
     """
-    if samples < 2:
-        return NoInterval(why="too few samples")
     least = samples if held is None or not held.size else int(held.sum(0).min())
     if least < FEW:
-        return NoInterval(why=_too_few(least, "" if held is None else " of a class"))
+        return _too_few(least, "" if held is None or samples < 2 else " of a class")
     rng = np.random.default_rng(seed)
     rare = held if least < COMMON else None
     found = [statistic(_drawn(rng, samples, rare)) for _ in range(resamples)]
@@ -223,7 +213,7 @@ def paired_interval(
     .. math:: \bar d \pm t_{\alpha / 2, n - 1} \cdot s_d / \sqrt{n}
 
     Where both are equally good, the differences are as often above 0 as below, for which it is right; a bootstrap told
-    such two apart in 10 to 20 % of trials with 10 to 60 samples. Of what is right or wrong it is
+    such two apart in 5 to 20 % of trials with 10 to 60 samples. Of what is right or wrong it is
 
     .. math:: (2 p - 1) \cdot q
 
@@ -258,10 +248,8 @@ def paired_interval(
             how="exact intervals of the shares that differ (Clopper-Pearson)",
         )
     apart_by = second - first
-    if len(apart_by) < FEW:
-        return NoInterval(why="too few samples" if len(apart_by) < 2 else _too_few(len(apart_by)))
-    if (apart_by == apart_by[0]).all():
-        return _point(float(apart_by[0]))
+    if len(apart_by) < FEW or (apart_by == apart_by[0]).all():
+        return _without_spread(apart_by)
     middle = float(apart_by.mean())
     half = float(stats.t.ppf((1 + confidence) / 2, len(apart_by) - 1) * stats.sem(apart_by))
     return _finite(middle - half, middle + half, "Student's t interval of the differences")
@@ -297,12 +285,17 @@ def mcnemar(first: Array, second: Array) -> tuple[int, int, float]:
     return only_first, only_second, min(p, 1.0)
 
 
-def _too_few(samples: int, of: str = "") -> str:
-    return f"only {samples} sample{'s' * (samples != 1)}{of}, fewer than {FEW}"
+def _too_few(samples: int, of: str = "") -> NoInterval:
+    few = f"only {samples} sample{'s' * (samples != 1)}{of}, fewer than {FEW}"
+    return NoInterval(why=few if samples > 1 or of else "too few samples")
 
 
-def _point(value: float) -> Interval:
-    return Interval(low=value, high=value, how=SAME)
+def _without_spread(values: Array) -> Interval | NoInterval:
+    """Of too few values, or of one that all have."""
+    same = "the same value at every sample"
+    return (
+        _too_few(len(values)) if len(values) < FEW else Interval(low=float(values[0]), high=float(values[0]), how=same)
+    )
 
 
 def _finite(low: float, high: float, how: str) -> Interval | NoInterval:
