@@ -226,7 +226,18 @@ def test_outputs_that_are_no_numbers_are_no_score(model, bad):
         ((X, Y), {"metrics": []}, "there is none"),
         ((X, Y), {"workers": 0}, "workers=0: expected a whole number from 1"),
         ((X, Y), {"batch_size": 0}, "batch_size=0: expected a whole number from 1"),
-        ((X, Y), {"confidence": 95}, "confidence=95: expected a share between 0 and 1"),
+        ((X, Y), {"workers": "2"}, "workers='2': expected a whole number from 1"),
+        ((X, Y), {"batch_size": 2.5}, "batch_size=2.5: expected a whole number from 1"),
+        ((X, Y), {"confidence": 95}, "confidence=95: expected a share between 0 and 1, such as 0.95, or None$"),
+        ((X, Y), {"confidence": "0.9"}, "confidence='0.9': expected a share between 0 and 1"),
+        ((X, Y.astype(str)), {}, r"^labels: received <U21, expected numbers: of classes 0, 1"),
+        ((X, Y), {"metrics": "mse"}, r"metric 'mse': does not take labels of shape \(300,\) and outputs of shape"),
+        (
+            (X, Y + 100),
+            {},
+            r"^labels: all are no class from 0 to 2 \(100 to 102\), as many as there are outputs",
+        ),
+        ((X, np.where(Y == 1, np.nan, Y)), {}, r"^labels: those of \d+ of 300 samples are NaN or infinite, first of"),
         ("no.npz", {}, "data file no.npz does not exist"),
         (3, {}, "data: received int"),
     ],
@@ -294,3 +305,26 @@ def test_a_file_of_one_probability_says_how_it_was_read(tmp_path):
     yes = (X[:, 0] > 0).astype(int)
     found = evaluate(tmp_path / "p.tflite", (X, yes))
     assert found.notes == (GUESSED,) and found.value("accuracy") == evaluate(made, (X, yes)).value("accuracy")
+
+
+def test_labels_that_no_output_has_are_named(model):
+    """Classes counted from 1 were an accuracy near 0, and nothing said why."""
+    found = evaluate(model, (X, Y + 1))
+    assert found.notes == (
+        f"labels: {(Y == 2).sum()} of 300 are no class from 0 to 2 (such as 3): by an accuracy they are wrong whatever "
+        "the outputs are",
+    )
+    assert not evaluate(model, (X, Y)).notes
+
+
+def test_a_metric_of_any_name_and_value_goes_to_json(model):
+    """Bounds of kompakt's own names refused a percentage and a negative spread."""
+
+    def accuracy_percent(y, p):
+        return 99.1 + 0 * keras.ops.mean(p, -1)
+
+    def loss_spread(y, p):
+        return -1.0 - keras.ops.mean(p, -1) ** 2
+
+    found = evaluate(model, (X, Y), metrics=[accuracy_percent, loss_spread])
+    assert from_json(Evaluation, to_json(found)) == found

@@ -147,3 +147,22 @@ def test_metrics_by_output(metrics, names, wanted):
 def test_metrics_of_other_outputs(metrics, message):
     with pytest.raises(InputError, match=message):
         by_output(metrics, ["a", "b"], lambda i: [])
+
+
+@pytest.mark.parametrize("metric", ["mse", "categorical_crossentropy", keras.losses.MeanAbsoluteError(name="mae")])
+def test_labels_that_a_mean_does_not_take_are_one_error(metric):
+    """Class numbers went into the function of each sample outside of any `try`: a traceback of Keras."""
+    one = scorer(metric, CLASSES, LOGITS)
+    for asked in (one.each, one.measured, one.value):
+        with pytest.raises(
+            InputError, match=rf"^metric '{one.name}': does not take labels of shape \(1500,\) and outp"
+        ):
+            asked(CLASSES, LOGITS)
+
+
+def test_a_function_that_raises_is_one_error():
+    def picky(y, p):
+        raise KeyError("column")
+
+    with pytest.raises(InputError, match=r"^metric 'picky': does not take .* \('column'\); give another metric"):
+        scorer(picky, VALUES, VALUES).measured(VALUES, VALUES)

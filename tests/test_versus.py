@@ -1,10 +1,13 @@
 """Two evaluations on the same samples: differences that are known, and what is said of them."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 from keras import layers as L
 
+from kompakt.contest import compare_models
 from kompakt.errors import InputError
 from kompakt.evaluate import evaluate
 from kompakt.intervals import mcnemar, paired_interval
@@ -101,9 +104,35 @@ def test_samples_of_several_places_have_no_test_of_right_or_wrong():
 
 def test_it_is_the_same_each_time_and_goes_to_json():
     first, second, *_ = regressors()
+    found = compare_evaluations(first, second)
+    assert found == compare_evaluations(first, second) == from_json(EvaluationDifference, to_json(found))
+
+
+def test_what_is_drawn_is_by_the_seed():
+    x = np.random.default_rng(0).normal(size=(40, 1)).astype("float32")
+    models = (keras.Sequential([keras.Input((1,)), L.Rescaling(s)], name=n) for s, n in ((1.1, "a"), (0.8, "b")))
+    first, second = (evaluate(m, (x, x + 0.1), metrics=[keras.metrics.R2Score(name="r2")]) for m in models)
     found = compare_evaluations(first, second, seed=4)
-    assert found == compare_evaluations(first, second, seed=4) == from_json(EvaluationDifference, to_json(found))
-    assert found != compare_evaluations(first, second, seed=5)
+    assert found == compare_evaluations(first, second, seed=4) != compare_evaluations(first, second, seed=5)
+
+
+def test_the_same_regressor_is_no_matter_of_chance():
+    """It was said to "have the same mean_squared_error, which may be chance (... 0 to 0)"."""
+    first, *_ = regressors()
+    found = compare_evaluations(first, dataclasses.replace(first, thing="b"))
+    assert (found.low, found.high, found.told_apart) == (0.0, 0.0, False)
+    assert found.verdict == "b has the same mean_squared_error as a: it is the same at every sample"
+
+
+def test_of_few_samples_no_two_regressors_are_told_apart():
+    x = np.array([[1.0], [2.0], [3.0]], "float32")
+    good, bad = (keras.Sequential([keras.Input((1,)), L.Rescaling(s)], name=n) for s, n in ((1, "good"), (2, "bad")))
+    found = compare_evaluations(evaluate(good, (x, x)), evaluate(bad, (x, x)))
+    assert found.low is None and not found.told_apart
+    assert found.verdict == (
+        "bad has 4.67 more mean_squared_error than good; how sure that is cannot be said of these samples: only 3 "
+        "samples, fewer than 10"
+    )
 
 
 def test_what_cannot_be_compared():
@@ -115,6 +144,24 @@ def test_what_cannot_be_compared():
         compare_evaluations(other, other, metric="mse")
     with pytest.raises(InputError, match="has no answers, as one from JSON; evaluate it again"):
         compare_evaluations(from_json(Evaluation, to_json(other)), other)
+
+
+@pytest.mark.parametrize("confidence", [95, None, 0, "0.95", float("nan")])
+def test_a_confidence_is_a_share(confidence):
+    """SciPy's traceback came out, or a TypeError when all had run."""
+    found = answering(wrong_at(0), "a")
+    wanted = rf"^confidence={confidence!r}: expected a share between 0 and 1, such as 0\.95$"
+    with pytest.raises(InputError, match=wanted):
+        compare_evaluations(found, found, confidence=confidence)
+    with pytest.raises(InputError, match=wanted):
+        compare_models(["none.keras", "none.tflite"], (Y, Y), confidence=confidence)
+
+
+@pytest.mark.parametrize("options", [{"workers": "2"}, {"batch_size": 2.5}, {"batch_size": True}])
+def test_options_of_the_wrong_kind_are_told_before_any_work(options):
+    ((name, value),) = options.items()
+    with pytest.raises(InputError, match=f"^{name}={value!r}: expected a whole number from 1$"):
+        compare_models(["none.keras", "none.tflite"], (Y, Y), **options)
 
 
 def test_the_interval_and_the_test_say_the_same():

@@ -56,7 +56,7 @@ def compare_models(
         >>> [(each.thing, each.evaluation.value("accuracy")) for each in found.contenders]
         [('a', 1.0), ('b', 1.0)]
     """
-    checked_options(workers, confidence)
+    checked_options(workers, batch_size, confidence, needed=True)
     if isinstance(things, str) or len(things) < 2:
         raise InputError(f"received {1 if isinstance(things, str) else len(things)} to compare, expected two or more")
     samples = labelled(data, batch_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from kompakt.records import Measurement
 from kompakt.records_evaluation import Evaluation
 from kompakt.scores import Scorer, by_output, scorer
 from kompakt.subjects import Subject, subject
-from kompakt.task import VALUES, by_form, kind_of
+from kompakt.task import NUMBERS_OF_CLASSES, VALUES, by_form, kind_of
 
 BATCH = 256
 
@@ -75,7 +76,7 @@ def evaluate(
         An Evaluation. What it was computed from is in its ``answers``, for :func:`kompakt.compare_evaluations`.
 
     Raises:
-        InputError: the thing or the data cannot be used, or a metric does not fit them.
+        InputError: the thing or the data cannot be used, or a metric does not fit them, or no label has an output.
         VerificationError: an output is NaN or infinite.
 
     Example:
@@ -86,18 +87,29 @@ def evaluate(
         >>> found.measurements[0].name, found.value("accuracy"), found.samples
         ('accuracy', 0.75, 4)
     """
-    checked_options(workers, confidence)
+    checked_options(workers, batch_size, confidence)
     judged, samples = subject(thing), labelled(data, batch_size)
     with shown(progress) as report:
         return judge(judged, samples, metrics, workers=workers, seed=seed, confidence=confidence, report=report)
 
 
-def checked_options(workers: int, confidence: float | None) -> None:
-    """Raise InputError where one of them is out of its range."""
-    if workers < 1:
-        raise InputError(f"workers={workers}: expected a whole number from 1")
-    if confidence is not None and not 0.0 < confidence < 1.0:
-        raise InputError(f"confidence={confidence}: expected a share between 0 and 1, such as 0.95, or None")
+def checked_options(workers: Any, batch_size: Any, confidence: Any, *, needed: bool = False) -> None:
+    """Raise InputError where one of them is out of its range.
+
+    Args:
+        needed: whether there must be a confidence.
+    """
+    for name, value in (("workers", workers), ("batch_size", batch_size)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise InputError(f"{name}={value!r}: expected a whole number from 1")
+    if confidence is not None or needed:
+        checked_confidence(confidence, "" if needed else ", or None")
+
+
+def checked_confidence(confidence: Any, otherwise: str = "") -> None:
+    """Raise InputError where it is no share; ``otherwise`` ends the error's text."""
+    if isinstance(confidence, bool) or not isinstance(confidence, Real) or not 0.0 < float(confidence) < 1.0:
+        raise InputError(f"confidence={confidence!r}: expected a share between 0 and 1, such as 0.95{otherwise}")
 
 
 def judge(
@@ -138,7 +150,8 @@ def _scored(judged: Subject, found: Answers, metrics: Any) -> tuple[Answered, li
     """(the answers with their metrics, notes)."""
     names = judged.outputs if judged.outputs and len(judged.outputs) == len(found.outputs) else _numbered(found.outputs)
     notes = [MASKED] if judged.masked else []
-
+    for name, label, output in zip(names, found.labels, found.outputs, strict=True):
+        notes += checked_labels(label, output, f"labels of {name!r}" if len(names) > 1 else "labels")
     given = by_output(metrics, names, lambda i: _usual(found.labels[i], found.outputs[i]))
     for i, of_output in enumerate(given):
         for place, metric in enumerate(of_output):
@@ -148,6 +161,38 @@ def _scored(judged: Subject, found: Answers, metrics: Any) -> tuple[Answered, li
     measured = [s.measured(found.labels[s.output], found.outputs[s.output]) for s in scorers]
     values, each = zip(*measured, strict=True)
     return Answered(outputs=found.outputs, labels=found.labels, scorers=tuple(scorers), values=values, each=each), notes
+
+
+def checked_labels(labels: Array, outputs: Array, what: str) -> list[str]:
+    """What is to be said of labels, (samples, ...), that no output can have.
+
+    Raises:
+        InputError: they are no numbers, some are NaN or infinite, or they are class numbers and none has an output.
+
+    Example:
+        >>> checked_labels(np.array([0, 1, 3, 3]), np.zeros((4, 3)), "labels")
+        ['labels: 2 of 4 are no class from 0 to 2 (such as 3): by an accuracy they are wrong whatever the outputs are']
+    """
+    if labels.dtype.kind in "OSUmM":
+        raise InputError(f"{what}: received {labels.dtype}, expected numbers: of classes 0, 1, ...")
+    if labels.dtype.kind in "fc" and not np.isfinite(labels).all():
+        bad = ~np.isfinite(labels.reshape(len(labels), -1)).all(-1)
+        raise InputError(
+            f"{what}: those of {bad.sum():,} of {len(labels):,} samples are NaN or infinite, first of sample "
+            f"{bad.argmax()}; leave these samples out"
+        )
+    classes = outputs.shape[-1]
+    outside = (labels < 0) | (labels >= classes)
+    if kind_of(labels, (None, *outputs.shape[1:])) != NUMBERS_OF_CLASSES or not outside.any():
+        return []
+    none = f"no class from 0 to {classes - 1}"
+    if outside.all():
+        raise InputError(
+            f"{what}: all are {none} ({labels.min():g} to {labels.max():g}), as many as there are outputs; number the "
+            "classes from 0 in their order"
+        )
+    some = f"{outside.sum():,} of {labels.size:,} are {none} (such as {labels[outside][0]:g})"
+    return [f"{what}: {some}: by an accuracy they are wrong whatever the outputs are"]
 
 
 def _numbered(outputs: Sequence[Array]) -> tuple[str, ...]:
@@ -195,8 +240,7 @@ def _interval(
     one: Scorer, each: Array | None, labels: Array, outputs: Array, *, confidence: float, seed: int
 ) -> Interval | NoInterval:
     if each is not None:
-        found = mean_interval(each, confidence=confidence, seed=seed, share=one.right_or_wrong)
-        return NoInterval(why="too few samples") if found is None else found
+        return mean_interval(each, confidence=confidence, seed=seed, share=one.right_or_wrong)
     return rows_interval(
         lambda rows: one.value(labels[rows], outputs[rows]),
         len(labels),

@@ -438,8 +438,9 @@ def _record(kind: Any, data: Mapping[str, Any], where: str) -> Any:
         raise InputError(f"{where}: lacks {' and '.join(map(repr, missing[:2]))}")
     values = {key: _build(hints[key], value, f"{where}.{key}") for key, value in data.items()}
     check_together(values, where)
-    if kind is Measurement:
-        check_measured(values, where)
+    if kind in (Trial, Artifact):  # kompakt names these; those of an evaluation are anybody's functions
+        for i, measured in enumerate(values.get("measurements", ())):
+            check_measured(vars(measured), f"{where}.measurements[{i}]")
     return kind(**values)
 
 

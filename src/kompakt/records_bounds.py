@@ -51,7 +51,7 @@ MEASURED = {
     r"accuracy(_.*)?": Bound(0, 1),
     r"latency_.*|.*_spread|.*_seconds|seconds|arena(_.*)?|uncompressed": Bound(0),
 }
-"""Name of a measurement -> what its value and interval may be."""
+"""Name of a measurement of a trial or an artifact -> what its value and interval may be."""
 
 
 def check_number(value: float, where: str, bound: Bound | None = None) -> None:
@@ -115,7 +115,7 @@ def check_together(values: Mapping[str, Any], where: str) -> None:
 
 
 def check_measured(values: Mapping[str, Any], where: str) -> None:
-    """Raise where a measurement has a value that none of its name has.
+    """Raise where a measurement that kompakt named has a value that none of its name has.
 
     Raises:
         InputError: so it has.

@@ -12,8 +12,8 @@ class EvaluationDifference:
     """How much better or worse ``second`` is than ``first`` on the same samples, and whether that may be chance.
 
     Attributes:
-        metric: its name. value: of the second minus that of the first. low, high: the interval of it, by drawing
-            samples with both their answers, or None. interval: how it was found.
+        metric: its name. value: of the second minus that of the first. low, high: the interval of it, or None.
+            interval: how it was found, or why there is none.
         p: of McNemar's exact test that both are equally good; None where the metric is not right or wrong.
         only_first, only_second: samples that only one has right, or None.
         agreed: share of samples with the same largest output; None where there are no classes.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,15 +71,11 @@ class Scorer:
             InputError: the metric does not take such labels or outputs, or gives no number.
         """
         try:
-            self.metric.reset_state()
-            for start in range(0, len(outputs), TOGETHER):
-                self.metric.update_state(labels[start : start + TOGETHER], outputs[start : start + TOGETHER])
-            found = np.asarray(keras.ops.convert_to_numpy(self.metric.result()), "float64")
-        except Exception as error:
-            raise InputError(
-                f"metric {self.name!r}: does not take labels of shape {labels.shape} and outputs of shape "
-                f"{outputs.shape} ({first_line(error)}); give another metric, or labels in the form that it takes"
-            ) from error
+            with self._taking(labels, outputs):
+                self.metric.reset_state()
+                for start in range(0, len(outputs), TOGETHER):
+                    self.metric.update_state(labels[start : start + TOGETHER], outputs[start : start + TOGETHER])
+                found = np.asarray(keras.ops.convert_to_numpy(self.metric.result()), "float64")
         finally:
             self.metric.reset_state()
         if found.ndim:
@@ -95,7 +92,11 @@ class Scorer:
         return (self.value(labels, outputs) if each is None else float(each.mean())), each
 
     def each(self, labels: Array, outputs: Array) -> Array | None:
-        """The metric of each sample, (samples,) float64; None where it is no mean over samples."""
+        """The metric of each sample, (samples,) float64; None where it is no mean over samples.
+
+        Raises:
+            InputError: as :meth:`value`.
+        """
         function = getattr(self.metric, "_fn", None)
         if not isinstance(self.metric, keras.metrics.MeanMetricWrapper) or function is None:
             return None
@@ -103,13 +104,25 @@ class Scorer:
         rows = []
         for start in range(0, len(outputs), TOGETHER):
             few = slice(start, start + TOGETHER)
-            made = np.asarray(keras.ops.convert_to_numpy(function(labels[few], outputs[few], **kept)), "float64")
+            with self._taking(labels, outputs):
+                made = np.asarray(keras.ops.convert_to_numpy(function(labels[few], outputs[few], **kept)), "float64")
             if not made.ndim or len(made) != len(outputs[few]):
                 return None
             rows.append(made.reshape(len(made), -1).mean(-1))
         values = np.concatenate(rows)
         whole = self.value(labels, outputs)  # a wrapper that does more than to take the mean is found out by it
         return values if math.isclose(float(values.mean()), whole, rel_tol=1e-4, abs_tol=1e-6) else None
+
+    @contextmanager
+    def _taking(self, labels: Array, outputs: Array) -> Iterator[None]:
+        """Whatever a metric, which may be anybody's function, raises in it is one InputError."""
+        try:
+            yield
+        except Exception as error:
+            raise InputError(
+                f"metric {self.name!r}: does not take labels of shape {labels.shape} and outputs of shape "
+                f"{outputs.shape} ({first_line(error)}); give another metric, or labels in the form that it takes"
+            ) from error
 
 
 def scorer(metric: Any, labels: Array, outputs: Array, *, output: int = 0, prefix: str = "") -> Scorer:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kompakt.compare import has_classes
 from kompakt.errors import InputError
-from kompakt.evaluate import Answered, classes_held
+from kompakt.evaluate import Answered, checked_confidence, classes_held
 from kompakt.intervals import Array, Interval, NoInterval, is_share, mcnemar, paired_interval, rows_interval
 from kompakt.records_evaluation import Evaluation, EvaluationDifference
 
@@ -18,14 +18,16 @@ def compare_evaluations(
     """How much better or worse ``second`` is, with the interval of the difference, and whether chance explains it.
 
     Both answered the same samples, so that those on which both are right or wrong say nothing. Where the metric is
-    right or wrong of each sample, McNemar's exact test decides; else whether 0 lies in the interval of the difference,
-    for which samples are drawn with both answers.
+    right or wrong of each sample, McNemar's exact test decides; else whether 0 lies in the interval of the difference:
+    of a mean over samples Student's t of their differences, of others by drawing samples with both answers. ``seed`` is
+    of what is drawn.
 
     Args:
         first, second: what :func:`kompakt.evaluate` gave for the same samples. metric: its name, by default the first.
 
     Raises:
-        InputError: other samples, no such metric in both, or evaluations read from JSON, which has no answers.
+        InputError: a confidence that is no share, other samples, no such metric in both, or evaluations read from JSON,
+            which has no answers.
 
     Example:
         >>> import keras, numpy as np
@@ -37,6 +39,7 @@ def compare_evaluations(
         swap is 100 points less accurate than keep, which is more than chance explains (McNemar's exact test: p =
         1.9e-06; of the samples that only one has right, keep has 20, swap 0)
     """
+    checked_confidence(confidence)
     a, b = _answers(first), _answers(second)
     if first.samples != second.samples or first.labels_sha256 != second.labels_sha256:
         raise InputError(
@@ -82,8 +85,7 @@ def _interval(
     value = b.values[j] - a.values[i]
     mine, others = a.each[i], b.each[j]
     if mine is not None and others is not None:
-        found = paired_interval(mine, others, confidence=confidence, seed=seed, share=one.right_or_wrong)
-        return NoInterval(why="too few samples") if found is None else found, value
+        return paired_interval(mine, others, confidence=confidence, share=one.right_or_wrong), value
 
     def difference(rows: Array) -> float:
         return other.value(y[rows], q[rows]) - one.value(y[rows], p[rows])
@@ -131,6 +133,8 @@ def sentence(made: EvaluationDifference) -> str:
     """
     if made.p is not None and not made.only_first and not made.only_second:
         return f"{_how_much(made)}: both are right on the same samples"
+    if made.p is None and made.value == 0 and made.low == made.high == 0:
+        return f"{_how_much(made)}: it is the same at every sample"
     if made.p is None and made.low is None:
         why = made.interval.removeprefix("none").removeprefix(": ")
         return f"{_how_much(made)}; how sure that is cannot be said of these samples" + (f": {why}" if why else "")
