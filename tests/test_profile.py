@@ -175,7 +175,7 @@ def test_a_ratio(files):
     [
         ({"threads": [0]}, r"^threads=\[0\]: expected whole numbers from 1 on, such as \[1, \d+\]$"),
         ({"threads": []}, r"^threads=\[\]: expected whole numbers from 1 on"),
-        ({"rounds": 1}, r"^rounds=1: expected 2 or more, such as 15$"),
+        ({"rounds": 1}, r"^rounds=1: expected a whole number from 2 on, such as 15$"),
         ({"inputs": X[:, :4]}, r"takes 8x8x3 a sample, received 4x8x3"),
         ({"inputs": [X, X]}, r"^inputs=: received 2 arrays, .*float\.tflite takes 1$"),
         ({"inputs": X[:0]}, r"^inputs=: expected arrays with at least one sample each"),

@@ -75,7 +75,8 @@ def optimize(
     for each in several:
         chosen = load_recipe(each)
         if chosen.name == BASELINE and chosen != baseline:
-            raise InputError(f"recipe {BASELINE!r}: the name of the file that others are compared with; rename yours")
+            what = "the name of the file that others are compared with"
+            raise InputError(f"recipe {BASELINE!r}: {what}; give it another")
         chosen = chosen if target is None else for_target(chosen, target)
         if chosen not in names:
             names.append(chosen)

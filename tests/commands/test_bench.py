@@ -115,7 +115,7 @@ def test_a_model_whose_layers_are_called_otherwise_is_noted(run, given, tmp_path
         (["nothing.tflite"], "kompakt: cannot read nothing.tflite: No such file"),
         (["{}/web"], "{}/web: model.json has the format None"),
         (["{}/m.keras"], "not a Keras model: make one of it with kompakt export"),
-        (["{}/int8.tflite", "--rounds", "1"], "kompakt: rounds=1: expected 2 or more"),
+        (["{}/int8.tflite", "--rounds", "1"], "kompakt: rounds=1: expected a whole number from 2 on"),
         (["{}/int8.tflite", "--threads", "0"], "kompakt: threads=[0]: expected whole numbers from 1 on"),
     ],
 )
