@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import kompakt as kp
+import kompakt.tfmot as tfmot
 from kompakt.attach import Transformed, chains_of
 from kompakt.errors import InputError
 from kompakt.sites import OwnWeights
@@ -149,3 +150,16 @@ def test_clusters_start_from_the_values():
 def test_no_layer():
     with pytest.raises(InputError, match="expected a Keras model, a layer"):
         wrap("dense", half)
+
+
+def test_what_was_not_reached_is_logged(caplog):
+    """A schedule of 30 steps that acts every 100 acts once: the guides' lines on a small data set."""
+    sparsity_of = tfmot.sparsity.keras
+    schedule = sparsity_of.PolynomialDecay(initial_sparsity=0.5, final_sparsity=0.8, begin_step=0, end_step=30)
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, name="a")])
+    pruned = sparsity_of.prune_low_magnitude(model, pruning_schedule=schedule)
+    pruned.compile("sgd", "mse")
+    pruned.fit(np.zeros((64, 8)), np.zeros((64, 16)), verbose=0, callbacks=[sparsity_of.UpdatePruningStep()])
+    plain = sparsity_of.strip_pruning(pruned)
+    assert sparsity(plain.get_weights()[0]) == 0.5
+    assert "a/kernel: pruned to 0.5 of the 0.8 asked" in caplog.text

@@ -175,6 +175,8 @@ def _has(layer: Layer, made: Sequence[Transform]) -> bool:
 def strip(model: Any) -> keras.Model:
     """A copy of plain Keras layers, with what the transforms made in the weights; of a plain model just a copy.
 
+    What was asked and not reached, as by a schedule that training ended before, is logged.
+
     Raises:
         InputError: it is no Keras model, or has no weights yet.
 
@@ -183,7 +185,13 @@ def strip(model: Any) -> keras.Model:
         'm'
     """
     check_built(model)
-    return finalize(model)[0] if wrapped(model) else copy_model(model)
+    if not wrapped(model):
+        return copy_model(model)
+    plain, encodings = finalize(model)
+    for site, encoding in encodings.items():
+        if encoding.shortfall:
+            log.warning("%s: %s", site, encoding.shortfall)
+    return plain
 
 
 def scope(**classes: type) -> Any:
