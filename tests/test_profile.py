@@ -202,3 +202,8 @@ def test_the_runtime_of_tflite_loads_no_tensorflow():
     text = "".join(f"import kompakt.targets.{name}\n" for name in modules)
     code = f"import sys\n{text}sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_ratio_is_of_one_number_of_threads(files):
+    with pytest.raises(kp.InputError, match=r"^threads=\[\[1, 2\]\]: expected whole numbers"):
+        kp.compare_latency(files["int8"], files["float"], threads=[1, 2])

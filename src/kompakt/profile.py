@@ -227,11 +227,10 @@ def _checked(threads: int | Sequence[int] | None, rounds: int) -> tuple[int, ...
     if not is_whole(rounds) or rounds < 2:
         raise InputError(f"rounds={rounds!r}: expected a whole number from 2 on, such as {ROUNDS}")
     given: Any = [threads] if is_whole(threads) else (1, cores()) if threads is None else threads
-    counts = tuple(dict.fromkeys(given)) if isinstance(given, (list, tuple)) else ()
-    wrong = [n for n in counts if not is_whole(n) or n < 1]
-    if wrong or not counts:
+    counts = tuple(given) if isinstance(given, (list, tuple)) else ()
+    if not counts or any(not is_whole(n) or n < 1 for n in counts):
         raise InputError(f"threads={threads!r}: expected whole numbers from 1 on, such as [1, {cores()}]")
-    return counts
+    return tuple(dict.fromkeys(counts))
 
 
 def cores() -> int:

@@ -129,8 +129,8 @@ def test_verdict_says_whether_a_loss_is_chance_and_what_is_faster() -> None:
     bad = beside(trial("bad", 900, 0.9), -0.08, 1e-7, True, (0.9, 1.0, 1.1))
     assert facts.verdict(run(FLOAT, good, bad)) == (
         "good is the smallest file within 0.5 points of float accuracy: 4.0 times smaller than float (1,000 bytes "
-        "instead of 4,000), 2 times faster, 0.30 points lost, which may be chance (McNemar's exact test: p = 1). Worse "
-        "than float by more than chance explains: bad."
+        "instead of 4,000), 2 times faster, 0.30 points lost (1 of 450 test samples), which may be chance (McNemar's "
+        "exact test: p = 1). Worse than float by more than chance explains: bad."
     )
     assert [(row.speed, row.told_apart, row.p) for row in facts.rows(run(FLOAT, good, bad))[1:]] == [
         ("faster", False, 1.0),

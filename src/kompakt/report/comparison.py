@@ -195,7 +195,7 @@ def comparison_lines(made: Comparison) -> list[str]:
 
 
 def _speed(row: Contender, timed: str) -> str:
-    """Faster or slower only where the interval of the ratio leaves out 1."""
+    """Faster or slower by the rule of ``facts.speed``."""
     assert row.latency_ratio is not None
     words = in_words(row.latency_ratio, row.latency_low, row.latency_high)
     return f"{row.thing} is {words} than {timed}" if words else f"{row.thing} and {timed}: neither is told to be faster"

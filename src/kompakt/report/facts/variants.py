@@ -34,7 +34,7 @@ class Row:
         distinct: the most distinct values in any one channel.
         latency_ratio: latency of this file over that of the float file.
         latency_spread: half the interquartile range of ``latency_ratio``. latency_low, latency_high: where it lies
-            by 95 %. speed: "faster" or "slower" where that leaves out 1, "not told apart" where not; "" unmeasured.
+            by 95 %. speed: "faster" or "slower" (see facts.speed), "not told apart" where neither; "" unmeasured.
         breaches: how many limits the file breaks.
         on_front: no other file is smaller and as good, or as small and better.
         baseline: it is the float file that others are compared with.

@@ -17,7 +17,7 @@ def verdict(run: Run) -> str:
     """The run in one sentence: the smallest file that is as good as float, what it costs, and whether that is chance.
 
     Files that are worse by more than chance explains are named in a second one. A file is called faster or slower only
-    where the interval of the ratio of latencies leaves out 1.
+    where the interval of the ratio of latencies leaves out 1, by 1 % or more.
 
     Example:
         >>> verdict(Run(title="empty", trials=()))
@@ -111,7 +111,8 @@ def _change(shown: Metric, loss: float, trial: Trial, artifact: Artifact) -> str
     if abs(loss) < 5e-5 if shown.is_accuracy else loss == 0:
         return f"no {shown.name} lost" if shown.is_accuracy else f"{shown.name} unchanged"
     if shown.is_accuracy:
-        samples = artifact.agreement.samples if artifact.agreement is not None else 0
+        compared = trial.difference or artifact.agreement
+        samples = 0 if compared is None else compared.samples
         count = round(abs(loss) * samples)
         told = f" ({count} of {samples:,} test samples)" if 0 < count <= FEW_SAMPLES else ""
         return f"{abs(loss) * 100:.2f} points {'lost' if loss > 0 else 'gained'}{told}{_chance(trial)}"
