@@ -185,6 +185,7 @@ LEVELS = (
     ("tfmot.wrapping", "tfmot.summaries"),
     ("tfmot.clustering.options", "tfmot.clustering.keras.clusterable_layer"),
     ("tfmot.clustering.*",),
+    ("tfmot.clustering.keras.experimental.cluster",),
     ("tfmot.clustering.keras.experimental",),
     ("tfmot.clustering.keras",),
     ("tfmot.clustering",),

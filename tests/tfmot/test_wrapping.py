@@ -153,9 +153,9 @@ def test_no_layer():
 
 
 def test_what_was_not_reached_is_logged(caplog):
-    """A schedule of 30 steps that acts every 100 acts once: the guides' lines on a small data set."""
+    """A schedule of 300 steps in a training of 2: the guides' lines on a small data set."""
     sparsity_of = tfmot.sparsity.keras
-    schedule = sparsity_of.PolynomialDecay(initial_sparsity=0.5, final_sparsity=0.8, begin_step=0, end_step=30)
+    schedule = sparsity_of.PolynomialDecay(initial_sparsity=0.5, final_sparsity=0.8, begin_step=0, end_step=300)
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, name="a")])
     pruned = sparsity_of.prune_low_magnitude(model, pruning_schedule=schedule)
     pruned.compile("sgd", "mse")
@@ -163,3 +163,45 @@ def test_what_was_not_reached_is_logged(caplog):
     plain = sparsity_of.strip_pruning(pruned)
     assert sparsity(plain.get_weights()[0]) == 0.5
     assert "a/kernel: pruned to 0.5 of the 0.8 asked" in caplog.text
+
+
+@pytest.mark.parametrize("frequency", [1, 10, 100])
+def test_an_end_that_is_the_number_of_steps_is_reached(frequency):
+    """Each guide's formula; tfmot counts steps from 1."""
+    names = tfmot.sparsity.keras
+    schedule = names.PolynomialDecay(0.5, 0.75, begin_step=0, end_step=4, frequency=frequency)
+    pruned = names.prune_low_magnitude(keras.Sequential([keras.Input((8,)), keras.layers.Dense(16)]), schedule)
+    pruned.compile("sgd", "mse")
+    pruned.fit(np.zeros((64, 8)), np.zeros((64, 16)), batch_size=16, verbose=0, callbacks=[names.UpdatePruningStep()])
+    assert sparsity(names.strip_pruning(pruned).get_weights()[0]) == 0.75
+
+
+def test_a_second_fit_goes_on_with_a_mask_made_at_the_first_step(tmp_path):
+    """Step 0 was taken for "never": the default schedule was refused the second time."""
+    names = tfmot.sparsity.keras
+    pruned = names.prune_low_magnitude(keras.Sequential([keras.Input((8,)), keras.layers.Dense(16)]))
+    pruned.compile("sgd", keras.losses.MeanSquaredError())
+    options = {"verbose": 0, "callbacks": [names.UpdatePruningStep()]}
+    for _ in range(2):
+        pruned.fit(np.zeros((64, 8)), np.zeros((64, 16)), **options)
+    pruned.save(tmp_path / "m.keras")
+    with names.prune_scope():
+        loaded = keras.models.load_model(tmp_path / "m.keras")
+    loaded.fit(np.zeros((64, 8)), np.zeros((64, 16)), verbose=0, callbacks=[names.UpdatePruningStep()])
+    assert sparsity(names.strip_pruning(loaded).get_weights()[0]) == 0.5
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_options_that_nobody_takes_are_refused(many):
+    layer = keras.layers.Dense(16)
+    given = [layer] if many else keras.Sequential([keras.Input((8,)), layer])
+    with pytest.raises(InputError, match="pruning_shedule=: an option that is not known"):
+        tfmot.sparsity.keras.prune_low_magnitude(given, pruning_shedule=None)
+    with pytest.raises(InputError, match="bogus=: an option that is not known"):
+        tfmot.clustering.keras.cluster_weights(given, 3, bogus=1)
+
+
+def test_the_import_of_the_guides():
+    from kompakt.tfmot.clustering.keras.experimental import cluster
+
+    assert cluster.cluster_weights is tfmot.clustering.keras.cluster_weights

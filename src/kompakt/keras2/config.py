@@ -208,8 +208,21 @@ class _Reader:
             self._mends.add(item["name"], "function of TensorFlow, now the same of keras.ops")
             return made
         layer = self.layer(item)
-        calls = [called(layer["class_name"], *arguments(graph, node)) for node in item["inbound_nodes"]]
+        given = [arguments(graph, node) for node in item["inbound_nodes"]]
+        for _, rest in given:
+            self._check_training(item["name"], rest)
+        calls = [called(layer["class_name"], *each) for each in given]
         return {**layer, "name": item["name"], "inbound_nodes": calls}
+
+    def _check_training(self, name: str, rest: Config) -> None:
+        """Keras 3 goes by how the model is called, whatever a call in it says."""
+        if rest.get("training"):
+            raise InputError(
+                f"layer {name!r} is called with training=True, which Keras 3 does not keep: its predictions would be "
+                "others; save a model in which it is called without, and call the model with training=True"
+            )
+        if rest.get("training") is False:
+            self._mends.add(name, "called with training=False, which Keras 3 does not keep in fit; set trainable=False")
 
 
 def _is_model(item: Config) -> bool:

@@ -42,6 +42,7 @@ GONE_KEYS = (
     Gone(RECURRENT, ("time_major",), False),
     Gone(("Embedding",), ("input_length",)),  # the Input says it
     Gone(("MultiHeadAttention",), ("query_shape", "key_shape", "value_shape")),  # the call says them
+    Gone(("MultiHeadAttention",), ("softmax_robust_masking",), False),
     Gone(("StackedRNNCells",), ("reverse_state_order",), False),
     Gone(SPATIAL, ("noise_shape",), None),
     Gone(SPATIAL, ("trainable",)),  # it has no weights

@@ -127,6 +127,7 @@ def wrap(given: Any, make: Make, kind: type[TransformedLater] = TransformedLater
         >>> type(wrap(keras.layers.Dense(4), lambda layer: [Prune(0.5)])).__name__
         'TransformedLater'
     """
+    _check_options(given, kwargs)
     if isinstance(given, (list, tuple)):
         return [wrap(each, make, kind) for each in given]
     if isinstance(given, keras.Model):
@@ -141,6 +142,20 @@ def wrap(given: Any, make: Make, kind: type[TransformedLater] = TransformedLater
     inner = getattr(given, "transformed_layer", given)
     wanted = {slot: _copies(made, slot) for slot in _fitting(inner, kind.slots_of(inner), made)}
     return wrap_layer(given, wanted) if wanted else copy_layer(given)
+
+
+def _check_options(given: Any, options: Mapping[str, Any]) -> None:
+    """Refuse options that would be ignored: those of a layer for a model or a list, and what no layer takes."""
+    one = isinstance(given, keras.layers.Layer) and not isinstance(given, keras.Model)
+    known = OPTIONS if one else ()
+    for name in options:
+        if name not in known:
+            takes = f"one of {', '.join(known)}" if one else f"none for a {type(given).__name__}"
+            raise InputError(f"{name}=: an option that is not known; expected {takes}, or one of the function's own")
+
+
+OPTIONS = ("input_shape", "name", "dtype", "trainable")
+"""What is handed on to a layer that is made."""
 
 
 def _wrap_model(model: keras.Model, make: Make, kind: type[TransformedLater]) -> keras.Model:

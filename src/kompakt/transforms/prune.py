@@ -156,7 +156,8 @@ class Prune(Transform):
         shape = tuple(shape)
         self.mask = self.add_weight(shape=shape, initializer="ones", trainable=False, name="mask")
         if self.schedule is not None:
-            self.reached = self.add_weight(shape=(), initializer="zeros", trainable=False, name="reached")
+            start = keras.initializers.Constant(-1.0)  # it has not acted yet
+            self.reached = self.add_weight(shape=(), initializer=start, trainable=False, name="reached")
         if self._score.learn is not None:
             self.memory = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="memory")
             # The optimizer overwrites it with its "gradient": gradient times weight of the last step.
@@ -245,7 +246,9 @@ class Prune(Transform):
         return 0 if self.schedule is None else int(ops.convert_to_numpy(self.reached))
 
     def check_plan(self, first: int, last: int) -> None:
-        if self.schedule is None or self.frozen or first > self.schedule.end >= 0 or self.last_step():
+        if self.schedule is None or self.frozen or first > self.schedule.end >= 0:
+            return
+        if self.last_step() >= 0 and self.schedule(self.last_step()) > 0.0:  # it has masked something
             return
         if self.rewind is not None and self.rewind < first and not np.any(ops.convert_to_numpy(self.early)):
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -109,7 +110,8 @@ class ConstantSparsity(PruningSchedule):
 class PolynomialDecay(PruningSchedule):
     """The share rises from one to another along a polynomial: :class:`kompakt.schedules.Polynomial`.
 
-    It also acts at ``end_step``, whatever ``frequency`` is, so that ``final_sparsity`` is reached.
+    It also acts at the last step, whatever ``frequency`` is, so that ``final_sparsity`` is reached where ``end_step``
+    is the number of steps: tfmot counts them from 1, so that a mask is driven to the end one step earlier here.
 
     Args:
         initial_sparsity, final_sparsity: 0 to below 1. begin_step, end_step, frequency: batches. power: of the curve.
@@ -149,7 +151,10 @@ class PolynomialDecay(PruningSchedule):
         return ops.convert_to_tensor(schedule.acts(at)), _share_tensor(schedule(at))
 
     def as_kompakt(self) -> Schedule:
-        return self._schedule() if type(self) is PolynomialDecay else super().as_kompakt()
+        if type(self) is not PolynomialDecay:
+            return super().as_kompakt()
+        end = max(self.end_step - 1, self.begin_step + 1)
+        return dataclasses.replace(self._schedule(), end=end)  # type: ignore[type-var]
 
     def get_config(self) -> dict[str, Any]:
         names = ("initial_sparsity", "final_sparsity", "power", "begin_step", "end_step", "frequency")
