@@ -12,7 +12,7 @@ from keras import layers
 from kompakt.attach import attach, chains_of, finalize, transforms_of, wrapped
 from kompakt.errors import InputError
 from kompakt.keras_modes import WHY_NOT_AGAIN, refuse_quantized_by_keras
-from kompakt.sites import Site, check_finite, match, sites
+from kompakt.sites import Site, check_finite, is_depthwise, match, sites
 from kompakt.transform import Transform
 
 log = logging.getLogger("kompakt")
@@ -31,9 +31,6 @@ FEWEST_LAYERS = 3
 
 Sites = str | type | Callable[[Site], bool]
 """Glob pattern of site names, a type of layer, or a predicate on a site."""
-
-SMALL = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-"""Layers with so few weights a channel that zeros or shared values cost accuracy and save nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +107,7 @@ def plan(
 
 def _unfit(transform: Transform, site: Site) -> str | None:
     """Why the weight of ``site`` cannot have ``transform``, or None."""
-    if transform.along_inputs and _is_depthwise(site):
+    if transform.along_inputs and is_depthwise(site.layer, site.slot):
         return NO_INPUTS
     return transform.unfit(site.variable.shape, site.axis)
 
@@ -135,10 +132,6 @@ def _select(choice: Sites, known: Mapping[str, Site]) -> list[str]:
     return found
 
 
-def _is_depthwise(site: Site) -> bool:
-    return isinstance(site.layer, SMALL) or site.slot.endswith("depthwise_kernel")
-
-
 def unreached(model: keras.Model) -> list[str]:
     """Paths of the trainable tensors of rank 2 and more that are at no site: no technique reaches them.
 
@@ -157,7 +150,7 @@ def unreached(model: keras.Model) -> list[str]:
 
 def _spared(known: Mapping[str, Site], *, spares_ends: bool) -> dict[str, str]:
     """Site -> why "*" does not include it."""
-    left = {name: FEW_VALUES for name, site in known.items() if _is_depthwise(site)}
+    left = {name: FEW_VALUES for name, site in known.items() if is_depthwise(site.layer, site.slot)}
     owners = list({id(site.layer): site.layer for name, site in known.items() if name not in left}.values())
     if spares_ends and len(owners) >= FEWEST_LAYERS:
         ends = (owners[0], owners[-1])

@@ -76,6 +76,20 @@ TABLE: dict[type, dict[str, AxisRule]] = {
 """Layer type -> its weight tensors, each with the rule for its channel axes (the ones that get a scale each)."""
 
 
+DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+"""Layers with so few weights a channel that zeros or shared values cost accuracy and save nothing."""
+
+
+def is_depthwise(layer: Layer, slot: str) -> bool:
+    """Whether the tensor at ``slot``, of ``layer``, is a depthwise kernel: one input channel, few values a channel.
+
+    Example:
+        >>> is_depthwise(layers.DepthwiseConv2D(3), "kernel"), is_depthwise(layers.Dense(8), "kernel")
+        (True, False)
+    """
+    return isinstance(layer, DEPTHWISE) or slot.endswith("depthwise_kernel")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Site:
     """A named tensor of a layer.
@@ -267,9 +281,15 @@ def sites(model: Model) -> Iterator[Site]:
 
 def check_finite(site: Site) -> None:
     """Raise where the weight at ``site`` has NaN or infinities: no mask, ranking, codebook or grid comes of them."""
-    fault = "" if site.variable is None else finite_fault(site.variable)
+    if site.variable is not None:
+        check_values(site.name, site.variable)
+
+
+def check_values(name: str, variable: Any) -> None:
+    """:func:`check_finite` of a variable that is at no site."""
+    fault = finite_fault(variable)
     if fault:
-        raise InputError(f"{site.name}: {fault}; go back to weights from before them")
+        raise InputError(f"{name}: {fault}; go back to weights from before them")
 
 
 def finite_fault(variable: Any) -> str:

@@ -12,6 +12,7 @@ from keras import layers, ops
 
 from kompakt.copies import copy_layer
 from kompakt.graph import Call, Copier, as_functional, call_counts, calls, rebuild, users
+from kompakt.sites import DEPTHWISE
 
 Layer = Any
 
@@ -26,7 +27,6 @@ MAKES: dict[type, int] = {
 }
 """Linear layer -> the axis of its kernel for output channels; the other of the last two is for input channels."""
 
-DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 """Linear layers with a filter of its own for each channel."""
 
 LINEAR: tuple[Any, ...] = (*MAKES, *DEPTHWISE)

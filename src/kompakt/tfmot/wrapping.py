@@ -16,7 +16,7 @@ from kompakt.copies import copy_layer
 from kompakt.errors import InputError
 from kompakt.graph import copy_model
 from kompakt.planning import carry
-from kompakt.sites import attachable_slots, check_built, finite_fault, units, weight_slots
+from kompakt.sites import attachable_slots, check_built, check_values, units, weight_slots
 from kompakt.transform import Chain, Transform
 
 log = logging.getLogger("kompakt")
@@ -209,17 +209,6 @@ def strip(model: Any) -> keras.Model:
     return plain
 
 
-def scope(**classes: type) -> Any:
-    """What ``with`` makes the classes known to Keras' loading. Kompakt's own are always known.
-
-    Example:
-        >>> with scope(Mine=keras.layers.Dense):
-        ...     keras.saving.get_registered_object("Mine").__name__
-        'Dense'
-    """
-    return keras.saving.custom_object_scope(classes)
-
-
 def _chains(layer: Layer, slots: Sequence[str], made: Sequence[Transform]) -> dict[str, Chain]:
     """A chain with copies of the transforms for each of the tensors, prepared on its values."""
     known = attachable_slots(layer)
@@ -241,9 +230,7 @@ def _fitting(layer: Layer, slots: Sequence[str], made: Sequence[Transform]) -> l
     """Those of the slots whose tensors can have the transforms; of the others it is logged why not."""
     known, found = attachable_slots(layer), []
     for slot in slots:
-        fault = finite_fault(known[slot][1])
-        if fault:
-            raise InputError(f"{layer.name}/{slot}: {fault}; go back to weights from before them")
+        check_values(f"{layer.name}/{slot}", known[slot][1])
         reasons = [each.unfit(known[slot][1].shape, known[slot][2]) for each in made]
         reason = next((reason for reason in reasons if reason is not None), None)
         if reason is None:

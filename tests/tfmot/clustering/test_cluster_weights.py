@@ -1,12 +1,12 @@
 """What the guides to clustering with tfmot promise, on Keras 3."""
 
 import gzip
-import pathlib
+import importlib.util
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 import kompakt as kp
 from kompakt.attach import chains_of
@@ -18,9 +18,10 @@ tfmot = clustering.keras
 CentroidInitialization = tfmot.CentroidInitialization
 
 
-def digits():
-    x, y = load_digits(return_X_y=True)
-    return (x / 16).astype("float32").reshape(-1, 8, 8, 1), y
+SPEC = importlib.util.spec_from_file_location("nets", Path(__file__).parents[1] / "nets.py")
+nets = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(nets)
+digits, fitted = nets.digits, nets.fitted
 
 
 def net(name="net", **conv):
@@ -34,13 +35,6 @@ def net(name="net", **conv):
         ],
         name=name,
     )
-
-
-def fitted(model, epochs, rate=1e-3, **options):
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
-    model.fit(*digits(), epochs=epochs, verbose=0, **options)
-    return model
 
 
 def accuracy(model):
@@ -84,7 +78,7 @@ def test_guide_clustered_then_quantized(trained, tmp_path):
     final = tfmot.strip_clustering(model)
     made = kp.export(final, tmp_path / "m.tflite", quantization="int8", calibration=digits()[0][:200])
     assert made.distinct <= 8
-    assert pathlib.Path(made.path).stat().st_size < 0.6 * final.count_params() * 4 + 4096
+    assert Path(made.path).stat().st_size < 0.6 * final.count_params() * 4 + 4096
 
 
 @pytest.mark.parametrize(
@@ -203,6 +197,13 @@ def test_depthwise_is_left_and_pointwise_is_not():
         [keras.Input((8, 8, 3)), layers.DepthwiseConv2D(3, name="d"), layers.SeparableConv2D(8, 3, name="s")]
     )
     assert [name for name, _, _ in chains_of(tfmot.cluster_weights(model, 4))] == ["s/pointwise_kernel"]
+
+
+def test_depthwise_inside_another_layer_is_left_too():
+    layers = keras.layers
+    inner = layers.TimeDistributed(layers.DepthwiseConv2D(3), name="t")
+    model = keras.Sequential([keras.Input((2, 8, 8, 3)), inner, layers.Flatten(), layers.Dense(8, name="d")])
+    assert [name for name, _, _ in chains_of(tfmot.cluster_weights(model, 4))] == ["d/kernel"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tensorboard.util import tensor_util
 import kompakt as kp
 from kompakt.tfmot import sparsity as pruning
 
-SPEC = importlib.util.spec_from_file_location("sparsity_nets", Path(__file__).with_name("nets.py"))
+SPEC = importlib.util.spec_from_file_location("nets", Path(__file__).parents[1] / "nets.py")
 nets = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(nets)
 tfmot = pruning.keras

@@ -8,10 +8,10 @@ from typing import Any
 import keras
 
 from kompakt.errors import InputError
-from kompakt.sites import attachable_slots, weight_slots
+from kompakt.sites import attachable_slots, is_depthwise, weight_slots
 from kompakt.tfmot.clustering.keras.clusterable_layer import ClusterableLayer
 from kompakt.tfmot.clustering.options import CentroidInitialization, GradientAggregation, gradient_of, start_of
-from kompakt.tfmot.wrapping import TransformedLater, scope, strip, wrap
+from kompakt.tfmot.wrapping import TransformedLater, strip, wrap
 from kompakt.transform import Transform
 from kompakt.transforms import Cluster, Prune
 
@@ -32,7 +32,7 @@ class ClusterWeights(TransformedLater):
     def slots_of(layer: Layer) -> Sequence[str]:
         """The weights that a ClusterableLayer names, else those of the layer's kind but depthwise kernels."""
         if not isinstance(layer, ClusterableLayer):
-            return [slot for slot in weight_slots(layer) if not slot.endswith("depthwise_kernel") and _wide(layer)]
+            return [slot for slot, (owner, _, _) in weight_slots(layer).items() if not is_depthwise(owner, slot)]
         wanted = dict(layer.get_clusterable_weights())
         for name in wanted:
             if layer.get_clusterable_algorithm(name) is not None:
@@ -43,10 +43,6 @@ class ClusterWeights(TransformedLater):
                 )
         ids = {id(variable) for variable in wanted.values()}
         return [slot for slot, (_, variable, _) in attachable_slots(layer).items() if id(variable) in ids]
-
-
-def _wide(layer: Layer) -> bool:
-    return not isinstance(layer, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D))
 
 
 def cluster_weights(
@@ -127,4 +123,4 @@ def cluster_scope() -> Any:
         ...     list(keras.saving.load_model(path).get_layer("d").chains)
         ['kernel']
     """
-    return scope(ClusterWeights=ClusterWeights)
+    return keras.saving.custom_object_scope({"ClusterWeights": ClusterWeights})

@@ -15,9 +15,8 @@ from kompakt.deployable import folded, unfolded
 from kompakt.errors import InputError
 from kompakt.graph import map_layers
 from kompakt.placement import is_marker
-from kompakt.planning import SMALL
 from kompakt.quantization import quantize
-from kompakt.sites import check_built, is_graph, sites, units
+from kompakt.sites import DEPTHWISE, check_built, is_graph, sites, units
 from kompakt.techniques import cluster, prune
 from kompakt.tfmot.quantization.annotate import (
     QuantizeAnnotate,
@@ -113,7 +112,7 @@ def _keeping(model: keras.Model, plan: Plan, marked: Mapping[str, Any]) -> keras
         named = [
             glob.escape(site.name)
             for site in sites(model)
-            if site.variable is not None and _last(site.unit) in marked and not isinstance(site.layer, SMALL)
+            if site.variable is not None and _last(site.unit) in marked and not isinstance(site.layer, DEPTHWISE)
         ]
         if named:
             model = cluster(model, keep=what, sites=named) if what == CLUSTERS else prune(model, keep=what, sites=named)

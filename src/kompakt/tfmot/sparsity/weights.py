@@ -9,20 +9,18 @@ import keras
 
 from kompakt.errors import InputError
 from kompakt.schedules import Constant, Schedule
-from kompakt.sites import attachable_slots, weight_slots
+from kompakt.sites import attachable_slots, is_depthwise, weight_slots
 from kompakt.tfmot.sparsity.masks import ScheduledPrune, pattern_of
 from kompakt.tfmot.sparsity.policies import PruningPolicy
 from kompakt.tfmot.sparsity.prunable_layer import PrunableLayer
 from kompakt.tfmot.sparsity.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule, schedule_of
-from kompakt.tfmot.wrapping import TransformedLater, scope, strip, wrap
+from kompakt.tfmot.wrapping import TransformedLater, strip, wrap
 from kompakt.transform import Transform
 from kompakt.transforms.patterns import Pattern
 
 Layer = Any
 
 DEFAULT = ConstantSparsity(0.5, 0)
-
-DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 
 
 @keras.saving.register_keras_serializable(package="kompakt")
@@ -46,7 +44,7 @@ class PruneLowMagnitude(TransformedLater):
         def taken(slot: str, owner: Layer, variable: Any) -> bool:
             if id(variable) in inside:
                 return id(variable) in chosen
-            return slot in table and not (slot.endswith("depthwise_kernel") or isinstance(owner, DEPTHWISE))
+            return slot in table and not is_depthwise(owner, slot)
 
         return [slot for slot, (owner, variable, _) in attachable_slots(layer).items() if taken(slot, owner, variable)]
 
@@ -165,6 +163,5 @@ def prune_scope() -> Any:
         ...     list(keras.saving.load_model(path).get_layer("d").chains)
         ['kernel']
     """
-    return scope(
-        PruneLowMagnitude=PruneLowMagnitude, ConstantSparsity=ConstantSparsity, PolynomialDecay=PolynomialDecay
-    )
+    classes = (PruneLowMagnitude, ConstantSparsity, PolynomialDecay)
+    return keras.saving.custom_object_scope({kind.__name__: kind for kind in classes})

@@ -1,4 +1,4 @@
-"""Digits, and small models for them, as the guides to pruning have MNIST."""
+"""Digits, and small models for them, as tfmot's guides have MNIST."""
 
 import keras
 import numpy as np
