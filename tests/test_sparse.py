@@ -17,6 +17,7 @@ import kompakt as kp
 from kompakt import cli
 from kompakt.deploy import make_job
 from kompakt.records import Artifact, from_json, to_json
+from kompakt.report.facts.undone import undone
 from kompakt.run import optimize
 from kompakt.targets import find_target
 from kompakt.targets.sparse_format import Form, encode
@@ -266,7 +267,10 @@ def test_a_recipe_and_the_command_line(tmp_path, capsys):
     rule = {"sites": "*", "transforms": [{"name": "Prune", "sparsity": 0.8}]}
     recipe = {"name": "sparse_float16", "stages": [{"rules": [rule]}], "quantization": "float16", "sparse": True}
     run = optimize(model, data, recipe, tmp_path / "out")
-    assert run.artifact.sparse == 2 and run.trials[-1].skipped == run.artifact.notes
+    assert run.artifact.sparse == 2 and run.trials[-1].skipped == ()
+    (note,) = run.artifact.notes
+    assert note.startswith("sparse: 2 weights stored sparse, ")
+    assert [item.text for item in undone(run) if item.kind == "note"] == [note]  # told once, beside the file
     assert run.trials[0].artifact.sparse == 0
 
     kp.finalize(kp.prune(model, 0.8, sites="*kernel"))[0].save(tmp_path / "m.keras")
