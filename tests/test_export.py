@@ -355,7 +355,8 @@ def test_ranges_come_from_training_where_there_was_no_calibration(model, tmp_pat
     with pytest.raises(kp.InputError) as caught:
         kp.export(quantized, tmp_path / "m.tflite", verify=X)
     assert str(caught.value) == (
-        "an activation's range was never measured: pass calibration= to quantize, or fit the model"
+        "an activation's range was never measured: pass calibration= to quantize, call kompakt.calibrate, or fit "
+        "the model"
     )
 
     quantized.compile("adam", "mse")

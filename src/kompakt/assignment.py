@@ -13,7 +13,7 @@ from keras import layers
 from kompakt.copies import copy_layer
 from kompakt.errors import InputError
 from kompakt.graph import Call, Copier, Names, calls, rebuild, users
-from kompakt.placement import FOLLOWS, FUSES, SAME_GRID, is_marker, marker, sole_reader
+from kompakt.placement import FUSES, follows, is_marker, joins, marker, sole_reader
 from kompakt.precision import FLOAT, Precision, of_rule
 from kompakt.rewrite.split_activation import fused
 from kompakt.sites import sites
@@ -136,7 +136,7 @@ def _spread(model: keras.Model, base: Precision, named: Mapping[str, Precision])
         producer = next((fused_into[id(t)] for t in call.inputs if id(t) in fused_into), None)
         if is_marker(layer):
             precision = base
-        elif isinstance(layer, FOLLOWS) or (producer is not None and fused(layer) and sole_reader(producer, readers)):
+        elif follows(layer) or (producer is not None and fused(layer) and sole_reader(producer, readers)):
             precision = before
         else:
             precision = _held(layer, named.get(layer.name, base))
@@ -155,22 +155,41 @@ def _held(layer: Any, precision: Precision) -> Precision:
 
 
 def _inputs_first(model: keras.Model, found: dict[str, Precision]) -> dict[str, Precision]:
-    """``found``, the model's input grids as fine as their readers have it; none where all of those are float."""
+    """``found``, the model's input grids as fine as their readers have it; none where one of those is float.
+
+    A float reader gets the input as it is: what rounds it for the others is theirs, as the file has it.
+    """
     readers = users(model)
     for call in calls(model):
         if not is_marker(call.layer):
             continue
-        after = [found[each.layer.name] for t in call.outputs for each in readers[id(t)] if each is not None]
-        widths = [each.activations for each in after if each.activations is not None]
-        found[call.layer.name] = Precision(weights=None, activations=max(widths)) if widths else FLOAT
+        between, after = _reached(call, readers)
+        if after:
+            widths = [found[name].activations for name in after]
+            precision = FLOAT if None in widths else Precision(weights=None, activations=max(filter(None, widths)))
+            found.update(dict.fromkeys((call.layer.name, *between), precision))
     return found
+
+
+def _reached(call: Call, readers: Any) -> tuple[list[str], list[str]]:
+    """(what follows the precision of a call's output, the layers that read it there), by name."""
+    between, after = [], []
+    for reader in (each for t in call.outputs for each in readers[id(t)] if each is not None):
+        if follows(reader.layer):
+            further, read = _reached(reader, readers)
+            between += [reader.layer.name, *further]
+            after += read
+        else:
+            after.append(reader.layer.name)
+    return between, after
 
 
 def meet(model: keras.Model, assignment: Assignment) -> tuple[keras.Model, Assignment]:
     """A copy of the flat ``model`` with a grid between two layers whose activations have other widths.
 
     An Identity in front of the reader carries it: in the file it is a QUANTIZE operator. A float reader gets
-    what is before it as it is.
+    what is before it as it is. A layer that puts what comes in on its own grid gets an Identity without one, so
+    that what makes it has a grid too.
 
     Example:
         >>> i = keras.Input((4,))
@@ -183,25 +202,25 @@ def meet(model: keras.Model, assignment: Assignment) -> tuple[keras.Model, Assig
         return model, assignment
     known, names, copier = dict(assignment.layers), Names(model), Copier(copy_layer)
     owner: dict[int, str] = {}
-    made: dict[tuple[int, int], Any] = {}
+    made: dict[tuple[int, int | None], Any] = {}
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         wanted = known[call.layer.name].activations
+        own = joins(call.layer)
 
         def enter(tensor: Any) -> Any:
             source = owner.get(id(tensor))
-            if source is None or wanted is None or known[source].activations == wanted:
+            if source is None or known[source].activations == wanted or (wanted is None and not own):
                 return tensor
-            key = (id(tensor), 0 if isinstance(call.layer, SAME_GRID) else wanted)
+            key = (id(tensor), 0 if own else wanted)
             if key not in made:
-                name = names.free(marker(f"{source}_int{wanted}"))
-                own = isinstance(call.layer, SAME_GRID)  # it puts what comes in on its own grid
+                name = names.free(marker(f"{source}_int{wanted or known[source].activations}"))
                 known[name] = FLOAT if own else Precision(weights=None, activations=wanted)
                 made[key] = layers.Identity(name=name)(tensor)
                 owner[id(made[key])] = name
             return made[key]
 
-        if wanted is not None and not isinstance(call.layer, FOLLOWS):
+        if not follows(call.layer):
             args, kwargs = keras.tree.map_structure(
                 lambda leaf: enter(leaf) if isinstance(leaf, keras.KerasTensor) else leaf, (args, kwargs)
             )

@@ -13,9 +13,9 @@ from keras import tree
 
 from kompakt.attach import chains_of, finalize, wrapped
 from kompakt.errors import InputError
-from kompakt.graph import as_functional, call_counts, calls, symbolic_inputs
+from kompakt.graph import Call, as_functional, call_counts, calls, symbolic_inputs
 from kompakt.keras_modes import is_keras_mode, quantized_by_keras
-from kompakt.placement import FOLLOWS, activation_grids, is_marker, last_logits, output_grids
+from kompakt.placement import activation_grids, follows, is_marker, last_logits, output_grids
 from kompakt.precision import GRIDDED, INTEGER, MIXED, mode_of
 from kompakt.progress import Report
 from kompakt.quantization import TRAINABLE_MODES, quantize
@@ -252,14 +252,24 @@ def _floats(plain: keras.Model, encodings: Mapping[str, Encoding]) -> tuple[str,
     integer = {site.split("/")[0] for site in held if site.rsplit("/", 1)[-1] not in (OUTPUT, BOTH)}
     gridless = {grid.site.rsplit("/", 1)[0] for grid in activation_grids(plain) if grid.site not in held}
     named = (weights | gridless) - integer
-    made: set[int] = set()
     found: list[str] = []
+    made: set[int] = set()
     for call in calls(plain):
-        follows = isinstance(call.layer, FOLLOWS) and any(id(t) in made for t in call.inputs[:1])
-        if (call.layer.name in named or follows) and not is_marker(call.layer):
-            found.append(call.layer.name)
+        floats = follows(call.layer) and any(id(t) in made for t in call.inputs[:1])
+        if call.layer.name in named or floats:
             made.update(id(t) for t in call.outputs)
+            found += _told(plain, call)
     return tuple(found)
+
+
+def _told(plain: keras.Model, call: Call) -> list[str]:
+    """The layer of ``call``, as a file may have its name: a float input has that of its InputLayer."""
+    if not isinstance(call.layer, keras.layers.Layer):
+        return []  # an operator without a layer is named after what it moves
+    if not is_marker(call.layer):
+        return [call.layer.name]
+    inputs = {id(layer.output): layer.name for layer in plain.layers if isinstance(layer, keras.layers.InputLayer)}
+    return [inputs[id(t)] for t in call.inputs if id(t) in inputs]
 
 
 def _owners(model: keras.Model) -> dict[str, tuple[str, ...]]:

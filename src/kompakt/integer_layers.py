@@ -163,7 +163,7 @@ class IntegerMerge(layers.Layer):  # type: ignore[misc]
 
     Args:
         layer: plain. given: the grid of each input, None where it is made on the ``result`` grid.
-        twice: round as TFLite's plain kernels do.
+        twice: round as TFLite's plain kernels do, which XNNPACK leaves 16-bit integers to.
     """
 
     def __init__(self, layer: Any, given: Sequence[Encoding | None], result: Encoding, *, twice: bool = False) -> None:
@@ -182,7 +182,7 @@ class IntegerMerge(layers.Layer):  # type: ignore[misc]
         if self.result.bits == WIDE:
             wide = requantize.twice(np.float64(old) / np.float64(step))(ops.round(x / old))
             return ops.clip(wide, -32768.0, 32767.0) * step
-        if self.twice:
+        if self.twice or grid.bits == WIDE:
             steps = requantize.twice(np.float64(old) / np.float64(step))(ops.round(x / old))
             return (ops.clip(steps + zero, -128.0, 127.0) - zero) * step
         multiplier = np.float32(np.round(256.0 * old / step))

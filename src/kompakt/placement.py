@@ -201,7 +201,7 @@ def _needs_grid(call: Call, readers: Any) -> bool:
     if len(after) != 1 or after[0] is None:
         return True
     reader = after[0].layer
-    if isinstance(reader, SAME_GRID) or _is_linear(reader):
+    if joins(reader):
         return False
     return not (isinstance(layer, FUSES) and _plain(layer) and fused(reader))
 
@@ -231,9 +231,19 @@ def _activation(layer: Any) -> str:
     return ""
 
 
+def joins(layer: Any) -> bool:
+    """Whether what a layer reads is on that layer's own grid, where nothing else reads it."""
+    return isinstance(layer, SAME_GRID) or _is_linear(layer)
+
+
 def _is_linear(layer: Any) -> bool:
     """Whether a layer hands on what it gets, in the same tensor of the file, and has a grid for it."""
     return isinstance(layer, layers.Activation) and _activation(layer) == "linear"
+
+
+def follows(operation: Any) -> bool:
+    """Whether a layer or operation computes in the precision of what comes in: it moves numbers, or picks some."""
+    return isinstance(operation, FOLLOWS) or _moves(operation)
 
 
 def _moves(operation: Any) -> bool:
@@ -254,7 +264,7 @@ def input_grids(model: keras.Model) -> dict[str, tuple[str | None, ...]]:
         before = next(iter(found[layer.name]), None)
         slot = next((s for s in (OUTPUT, BOTH, "embeddings") if s in chains), None)
         after = f"{layer.name}/{slot}" if slot else None
-        if slot is None and (isinstance(inner, (*MOVES, *AVERAGES, *SILENT)) or _moves(inner)):
+        if slot is None and follows(inner):
             after = before
         if after is not None:
             source.update({id(t): after for t in call.outputs})

@@ -239,9 +239,10 @@ def islands(census: Census, mode: str, floats: Sequence[str] = ()) -> list[str]:
     """
     if mode not in GRIDDED:
         return []
-    lines = [f"float operator in an {mode} file: {op}" for op in census.float_ops if _layer_of(op) not in floats]
+    article = "an" if mode.startswith("int") else "a"
+    lines = [f"float operator in {article} {mode} file: {op}" for op in census.float_ops if _layer_of(op) not in floats]
     if census.float_tensors and not floats:
-        lines.append(f"float tensors in an {mode} file: {', '.join(census.float_tensors[:5])}")
+        lines.append(f"float tensors in {article} {mode} file: {', '.join(census.float_tensors[:5])}")
     return lines
 
 

@@ -80,7 +80,8 @@ class TFLite(Target):
         links = weight_links(request.model, file, folded=floats)
         if whole:
             restore_biases(file, links, request.model)
-            asked = [*request.floats, *request.encodings]
+            inputs = {f"{tensor.name}/{OUTPUT}" for tensor in request.model.inputs}
+            asked = [*(site for site in request.floats if site not in inputs), *request.encodings]
             hidden = inner_tensors(file, bounds)
             links += activation_links(request.model, asked, file, _probes(request.samples), hidden)
         give_names(file, links, request.model)

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,8 +50,12 @@ MOVES = (
     "BROADCAST_TO",
     "SPACE_TO_BATCH_ND",
     "BATCH_TO_SPACE_ND",
+    "SPLIT",
+    "SPLIT_V",
+    "UNPACK",
+    "REVERSE_V2",
 )
-"""Operators whose output is on their input's grid."""
+"""Operators whose outputs are on their input's grid (:func:`moved`)."""
 
 PRODUCERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D")
 """Operators with data, weights and a bias as inputs (:func:`places`)."""
@@ -94,6 +98,17 @@ class Op:
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+
+
+def moved(ops: Iterable[Op]) -> dict[int, int]:
+    """What an operator only moves: tensor that it makes -> tensor that it takes the numbers from, in their order.
+
+    Example:
+        >>> moved([Op(name="SPLIT", inputs=(4, 7), outputs=(8, 9)), Op(name="ADD", inputs=(8, 9), outputs=(10,))])
+        {8: 7, 9: 7}
+    """
+    # of a SPLIT the axis comes first
+    return {made: op.inputs[op.name == "SPLIT"] for op in ops if op.name in MOVES for made in op.outputs}
 
 
 def places(op: Op) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from kompakt.inference import infer
 from kompakt.sites import BOTH, MARK, OUTPUT, is_graph, sites
 from kompakt.targets import tflite_runtime
 from kompakt.targets.quiet import quiet
-from kompakt.targets.tflite_file import CHANNELS, FLOATS, MOVES, PRODUCERS, Op, Tensor, TFLiteFile, places
+from kompakt.targets.tflite_file import CHANNELS, FLOATS, PRODUCERS, Op, Tensor, TFLiteFile, moved, places
 
 ROUNDING = 2e-7
 """What rounding to float32 may change, as a share."""
@@ -186,25 +186,34 @@ def activation_links(
     with quiet():
         values = infer(probe, tree.flatten(samples))
     found = {i: rows for i, rows in all_activations(file, samples).items() if i not in hidden}
-    moved = {i for op in file.ops if op.name in MOVES for i in op.outputs}
+    source = moved(file.ops)
     between = {site for site, _ in wanted if _is_between(model, site)}
     links: list[Link] = []
     taken: set[int] = set()
     for (site, _), value in zip(wanted, values, strict=True):
         matching = [index for index, rows in found.items() if _same_activation(value, rows)]
-        if site in between:  # the last tensor with its numbers, after what moves them; it has a site of its own too
-            links += [Link(site=site, tensor=index, between=True) for index in matching[-1:]]
+        if site in between:  # what holds them has a site of its own too
+            links += [Link(site=site, tensor=index, between=True) for index in _where_it_rounds(file, matching)]
             continue
-        matching = [index for index in matching if index not in moved]
+        matching = [index for index in matching if index not in source]
         free = next((i for i in matching if i not in taken), None)
         chosen = free if free is not None else next(iter(matching), None)
         if chosen is None:
-            left = {i: rows.size for i, rows in found.items() if i not in taken and i not in moved}
+            left = {i: rows.size for i, rows in found.items() if i not in taken and i not in source}
             chosen = _by_name(file, site, model, [i for i, size in left.items() if size == value.size])
         if chosen is not None:
             links.append(Link(site=site, tensor=chosen))
             taken.add(chosen)
     return links
+
+
+def _where_it_rounds(file: TFLiteFile, matching: Sequence[int]) -> list[int]:
+    """The last tensor with a site's numbers, behind those that it is moved from: each may be what is rounded."""
+    found = list(matching[-1:])
+    source = moved(file.ops)
+    while found and source.get(found[0]) in matching:
+        found.insert(0, source[found[0]])
+    return found
 
 
 def _by_name(file: TFLiteFile, site: str, model: keras.Model, tensors: Sequence[int]) -> int | None:
@@ -288,14 +297,36 @@ def give_names(file: TFLiteFile, links: Sequence[Link], model: keras.Model) -> N
         bias = op.inputs[-1] if op.name in PRODUCERS and len(op.inputs) > 2 else -1
         if bias >= 0 and file.tensors[bias].values is not None and op.inputs[1] in names:
             put(bias, names[op.inputs[1]].rsplit("/", 1)[0] + "/bias")
-    layers = {layer.name for layer in model.layers}
-    file.rename(lambda index: names.get(index) or _inside(file.tensors[index], layers))
+    owners = _owners(file, names, {layer.name for layer in model.layers})
+    file.rename(lambda index: names.get(index) or _inside(index, owners.get(index)))
 
 
-def _inside(tensor: Tensor, layers: set[str]) -> str:
-    """``layer:t12`` where the converter's name for the tensor has the layer in it, else ``t12``."""
-    owner = _owner(tensor, layers)
-    return f"{owner}:t{tensor.index}" if owner else f"t{tensor.index}"
+def _inside(index: int, owner: str | None) -> str:
+    """``layer:t12`` where it is known whose the tensor is, else ``t12``."""
+    return f"{owner}:t{index}" if owner else f"t{index}"
+
+
+def _owners(file: TFLiteFile, names: Mapping[int, str], layers: set[str]) -> dict[int, str]:
+    """Tensor -> the layer that it is of: by its name, else that of what an operator without a layer only moves."""
+    found = {index: layer_of(name) for index, name in names.items()}
+    for tensor in file.tensors:
+        owner = _owner(tensor, layers)
+        if owner and tensor.index not in found:
+            found[tensor.index] = owner
+    for index, source in moved(file.ops).items():
+        if source in found:
+            found.setdefault(index, found[source])
+    return found
+
+
+def layer_of(name: str) -> str:
+    """The layer that a tensor's name in a file begins with.
+
+    Example:
+        >>> layer_of("conv1/output"), layer_of("conv1:t12")
+        ('conv1', 'conv1')
+    """
+    return re.split("[/:]", name)[0]
 
 
 def _owner(tensor: Tensor, layers: set[str]) -> str | None:

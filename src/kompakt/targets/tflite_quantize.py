@@ -17,7 +17,7 @@ from kompakt.records import Encoding
 from kompakt.targets.target import Converted, Request
 from kompakt.targets.tflite_biases import exact_biases, named_biases
 from kompakt.targets.tflite_constants import coarser_constants
-from kompakt.targets.tflite_file import MOVES, Tensor, TFLiteFile
+from kompakt.targets.tflite_file import MOVES, Tensor, TFLiteFile, moved
 from kompakt.targets.tflite_islands import close_islands
 from kompakt.targets.tflite_links import Link, all_activations
 from kompakt.targets.tflite_tables import inner_tensors, put_stand_ins, put_tables
@@ -169,11 +169,11 @@ def _range_of(encoding: Encoding, tensor: Tensor, file: TFLiteFile) -> Range:
 
 def _inherit(file: TFLiteFile, ranges: dict[int, Range]) -> None:
     """An operator that moves integers gives its output its input's range."""
-    for op in file.ops:
-        if op.name in MOVES and op.outputs[0] not in ranges and op.inputs[0] in ranges:
-            low, high = ranges[op.inputs[0]]
-            shape = [1] * len(file.tensors[op.outputs[0]].shape)
-            ranges[op.outputs[0]] = (low.reshape(shape), high.reshape(shape))
+    for made, source in moved(file.ops).items():
+        if made not in ranges and source in ranges:
+            low, high = ranges[source]
+            shape = [1] * len(file.tensors[made].shape)
+            ranges[made] = (low.reshape(shape), high.reshape(shape))
 
 
 def _measure_rest(
@@ -290,9 +290,8 @@ def _same_to_the_last_bit(file: TFLiteFile, rtol: float) -> None:
         if alike and np.isclose(here.scale[0], there.scale[0], rtol=rtol, atol=0.0):
             held[index].scale = [float(held[source].scale[0])]
 
-    for op in file.ops:
-        if op.name in MOVES:
-            share(op.outputs[0], op.inputs[0])
+    for made, source in moved(file.ops).items():
+        share(made, source)
     for op in file.ops:
         for index in op.inputs if op.name in MERGES else ():
             share(index, op.outputs[0])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from kompakt.records import Encoding
 from kompakt.sites import BOTH, OUTPUT
-from kompakt.targets.tflite_file import MOVES, PRODUCERS, Op, TFLiteFile
-from kompakt.targets.tflite_links import Link
+from kompakt.targets.tflite_file import PRODUCERS, Op, TFLiteFile, moved
+from kompakt.targets.tflite_links import Link, layer_of
 
 NARROW = ("CONV_2D", "FULLY_CONNECTED")
 """Operators whose weights may be stored in 4 bits; others keep theirs in 8, on the same grid."""
@@ -52,10 +52,7 @@ def widths(
     for link in (link for link in links if not link.between):
         at[link.tensor].append(link.site)
     found = [_said(op, at, encodings, floats) for op in file.ops]
-    maker = {output: i for i, op in enumerate(file.ops) for output in op.outputs}
-    for i, op in enumerate(file.ops):
-        if found[i] == UNSAID and op.name in MOVES and op.inputs[0] in maker:
-            found[i] = found[maker[op.inputs[0]]]
+    _follow_moves(file, found, {site.rsplit("/", 1)[0] for site in floats})
     for i in reversed(range(len(file.ops))):
         if found[i] == UNSAID:
             made = set(file.ops[i].outputs)
@@ -64,6 +61,17 @@ def widths(
     return [
         Width(weights=_stored(op, at, encodings), activations=each) for op, each in zip(file.ops, found, strict=True)
     ]
+
+
+def _follow_moves(file: TFLiteFile, found: list[int | None], floats: Collection[str]) -> None:
+    """Give an operator that only moves numbers the bits of what it reads; inside a layer of integers not floats."""
+    maker = {output: i for i, op in enumerate(file.ops) for output in op.outputs}
+    given = {index: None if file.tensors[index].name in floats else UNSAID for index in file.inputs}
+    for made, source in moved(file.ops).items():
+        if found[maker[made]] == UNSAID:
+            before = found[maker[source]] if source in maker else given.get(source, UNSAID)
+            if before is not None or layer_of(file.tensors[made].name) in floats:
+                found[maker[made]] = before
 
 
 def _said(op: Op, at: Mapping[int, list[str]], encodings: Mapping[str, Encoding], floats: Sequence[str]) -> int | None:

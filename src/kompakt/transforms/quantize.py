@@ -311,7 +311,8 @@ class FakeQuant(Transform):
     def describe(self, value: Tensor, so_far: Encoding) -> Encoding:
         if not ops.convert_to_numpy(self.seen) > 0:
             raise InputError(
-                "an activation's range was never measured: pass calibration= to quantize, or fit the model"
+                "an activation's range was never measured: pass calibration= to quantize, call kompakt.calibrate, or "
+                "fit the model"
             )
         scale, zero_point = self._scale()
         scales, zeros = ops.convert_to_numpy(scale).ravel(), ops.convert_to_numpy(zero_point).ravel()
