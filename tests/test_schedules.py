@@ -3,12 +3,15 @@
 import dataclasses
 import itertools
 
+import keras
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kompakt as kp
 from kompakt.errors import InputError
-from kompakt.schedules import SCHEDULES, Constant, Cosine, Iterative, OneShot, Polynomial, from_config
+from kompakt.schedules import SCHEDULES, Constant, Cosine, Iterative, OneShot, Polynomial, Schedule, from_config
 
 SHARES = st.floats(0, 1)
 
@@ -165,3 +168,42 @@ def test_what_is_refused(make, text):
 def test_a_config_that_does_not_fit(config, text):
     with pytest.raises(InputError, match=f"^{text}"):
         from_config(config)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Halves(Schedule):
+    """A user's own: half of what is left at each step."""
+
+    most: float = 0.75
+    begin: int = 0
+    end: int = 4
+    frequency: int = 1
+
+    def __call__(self, step):
+        return min(self.most, 1.0 - 0.5 ** (1 + step))
+
+
+def test_a_schedule_of_ones_own_prunes_is_saved_and_loaded(tmp_path):
+    """It was refused as soon as the model was copied, which attaching does."""
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, name="d")])
+    pruned = kp.prune(model, schedule=Halves(most=0.625))
+    pruned.compile("sgd", "mse")
+    x, y = np.ones((64, 8)), np.ones((64, 16))
+    pruned.fit(x, y, batch_size=8, callbacks=[kp.callbacks.Update()], verbose=0)
+    pruned.save(tmp_path / "m.keras")
+    plain, _ = kp.finalize(keras.saving.load_model(tmp_path / "m.keras"))
+    assert (np.asarray(plain.get_layer("d").kernel) == 0.0).mean() == 0.625
+
+
+def test_a_schedule_of_ones_own_is_not_taken_for_another_of_its_name():
+    given = type("Constant", (Halves,), {"__module__": "somebody"})()
+    assert given.to_config()["name"] == "somebody.Constant"
+    assert type(from_config(given.to_config())) is type(given)
+
+
+def test_a_schedule_whose_class_is_not_defined_here():
+    with pytest.raises(InputError) as caught:
+        from_config({"name": "away.Linear"})
+    assert str(caught.value) == (
+        "unknown schedule 'away.Linear'; known: Constant, Polynomial, Cosine, OneShot, Iterative; import away first"
+    )

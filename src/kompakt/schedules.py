@@ -12,9 +12,20 @@ from typing import Any
 
 from kompakt.errors import InputError
 
+_DEFINED: dict[str, type[Schedule]] = {}
+"""Name in a configuration -> the class, of every schedule that is defined in this process."""
+
+
+def _name_of(kind: type) -> str:
+    """What a configuration calls a schedule: kompakt's by their class alone, others with their module."""
+    return kind.__name__ if kind.__module__ == __name__ else f"{kind.__module__}.{kind.__qualname__}"
+
 
 class Schedule(ABC):
     """A value a step, and whether the step is one at which the value acts.
+
+    One of your own is a frozen dataclass made of this. A saved model that it prunes is loaded where its class has been
+    defined: import the module first.
 
     Example:
         >>> @dataclass(frozen=True, kw_only=True)
@@ -31,6 +42,10 @@ class Schedule(ABC):
     begin: int
     end: int
     frequency: int
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _DEFINED[_name_of(cls)] = cls
 
     @abstractmethod
     def __call__(self, step: int) -> float:
@@ -57,7 +72,7 @@ class Schedule(ABC):
     def to_config(self) -> dict[str, Any]:
         """Plain data that :func:`from_config` turns back into the schedule."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return {"name": type(self).__name__, **{f.name: getattr(self, f.name) for f in fields if f.init}}
+        return {"name": _name_of(type(self)), **{f.name: getattr(self, f.name) for f in fields if f.init}}
 
 
 @dataclass(frozen=True)
@@ -222,10 +237,12 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
     """
     values = dict(config)
     name = values.pop("name", None)
-    if not isinstance(name, str) or name not in SCHEDULES:
-        raise InputError(f"unknown schedule {name!r}; known: {', '.join(SCHEDULES)}")
+    kind: Any = SCHEDULES.get(name, _DEFINED.get(name)) if isinstance(name, str) else None
+    if kind is None:
+        own = f"; import {name.rpartition('.')[0]} first" if isinstance(name, str) and "." in name else ""
+        raise InputError(f"unknown schedule {name!r}; known: {', '.join(SCHEDULES)}{own}")
     try:
-        return SCHEDULES[name](**values)
+        return kind(**values)
     except TypeError as error:
         raise InputError(f"schedule {name}: {error}") from None
 
