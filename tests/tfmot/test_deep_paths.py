@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import pytest
@@ -37,6 +38,7 @@ def test_imports_of_the_guides():
     assert pruning_schedule.ConstantSparsity is tfmot.sparsity.keras.ConstantSparsity
 
 
+@pytest.mark.slow
 def test_in_a_program_of_its_own():
     """Nothing imports ``kompakt.tfmot.python`` before; a path that is read by dots imports what is below."""
     code = (
@@ -80,3 +82,11 @@ def test_attributes_that_are_not_there():
 
 def test_version():
     assert tfmot.__version__ == "0.8.1"  # what code compares with, number by number
+
+
+def test_the_page_lists_every_module():
+    page = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text(encoding="utf-8")
+    section = page.split("### Imports below `python.core`\n")[1].split("\n## ")[0]
+    for deep in {deep for deep, _, _ in ROWS}:
+        parts = deep.split(".")
+        assert any(f"`{'.'.join(parts[i:])}`" in section for i in range(len(parts))), deep
