@@ -165,13 +165,16 @@ def test_the_guides_loop_over_a_file_that_takes_floats(trained, tmp_path):
 
 @pytest.mark.slow
 def test_inputs_and_outputs_of_a_file_by_default(trained, tmp_path):
-    """Int8 where the whole model is quantized, float32 where some layers are: as docs/migrating.md says."""
+    """Int8, or float32 where layers with weights are left float: as docs/migrating.md says."""
 
-    def dense_only(layer):
-        return quantization.quantize_annotate_layer(layer) if isinstance(layer, layers.Dense) else layer
+    def marked_alone(*kinds):
+        def mark(layer):
+            return quantization.quantize_annotate_layer(layer) if isinstance(layer, kinds) else layer
 
-    some = quantization.quantize_apply(keras.models.clone_model(trained, clone_function=dense_only))
-    for model, kind in ((quantization.quantize_model(trained), "int8"), (some, "float32")):
+        return quantization.quantize_apply(keras.models.clone_model(trained, clone_function=mark))
+
+    some, weighty = marked_alone(layers.Dense), marked_alone(layers.Dense, layers.Conv2D)
+    for model, kind in ((quantization.quantize_model(trained), "int8"), (some, "float32"), (weighty, "int8")):
         kp.calibrate(model, nets.digits()[0][:64])
         made = kp.export(model, tmp_path / "m.tflite")
         assert made.io == kind
