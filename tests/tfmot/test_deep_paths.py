@@ -66,7 +66,7 @@ def test_star():
     ],
 )
 def test_what_is_not_there_names_the_public_path(line, public):
-    with pytest.raises(ImportError, match=rf"is not here: .*; use the public names of {public} \(") as raised:
+    with pytest.raises(ImportError, match=rf"is not here: .*; use the public ones of {public} \(") as raised:
         exec(line.format(PYTHON), {})
     assert isinstance(raised.value, InputError)
     assert "\n" not in str(raised.value)

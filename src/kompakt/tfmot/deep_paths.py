@@ -75,8 +75,8 @@ class DeepPathError(InputError, ImportError):
         >>> import kompakt.tfmot.python.core.sparsity.keras.pruning_impl
         Traceback (most recent call last):
         kompakt.tfmot.deep_paths.DeepPathError: kompakt.tfmot.python.core.sparsity.keras.pruning_impl is not here: of
-        tfmot's inner modules only what much code imports is; use the public names of kompakt.tfmot.sparsity.keras
-        (docs/migrating.md)
+        tfmot's inner names kompakt has those that much code imports; use the public ones of
+        kompakt.tfmot.sparsity.keras (docs/migrating.md)
     """
 
 
@@ -84,7 +84,7 @@ def missing(path: str) -> str:
     """What is said of a dotted path below ``kompakt.tfmot.python`` that is not here."""
     public = next((each for each in (_S, _C, _Q) if f".{each}." in f"{path}."), "")
     return (
-        f"{path} is not here: of tfmot's inner modules only what much code imports is; use the public names of "
+        f"{path} is not here: of tfmot's inner names kompakt has those that much code imports; use the public ones of "
         f"{ROOT}{public and '.'}{public} (docs/migrating.md)"
     )
 
