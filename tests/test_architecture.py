@@ -14,6 +14,7 @@ import pytest
 LEVELS = (
     (
         "errors",
+        "former_names",
         "printable",
         "compiled",
         "scopes",
@@ -195,7 +196,8 @@ LEVELS = (
     ("tfmot.sparsity.keras",),
     ("tfmot.sparsity",),
     ("tfmot.gone", "tfmot.quantization.quantizers"),
-    ("tfmot.quantization.config", "tfmot.quantization.gone_names", "tfmot.quantization.own_quantizer"),
+    ("tfmot.quantization.config", "tfmot.quantization.own_quantizer"),
+    ("tfmot.quantization.gone_names", "tfmot.quantization.default_configs"),
     (
         "tfmot.quantization.annotate",
         "tfmot.quantization.asked",
@@ -217,8 +219,8 @@ LEVELS = (
         "tfmot.quantization.keras.experimental.default_n_bit",
         "tfmot.experimental",
     ),
-    ("tfmot.quantization.keras.experimental",),
-    ("tfmot.quantization.keras",),
+    ("tfmot.quantization.keras.experimental", "tfmot.deep_names", "tfmot.deep_paths"),
+    ("tfmot.quantization.keras", "tfmot.python"),
     ("tfmot.quantization",),
     ("tfmot",),
     ("known",),

@@ -12,6 +12,7 @@ from keras import ops, tree
 
 from kompakt.copies import UNBUILT, build_by_call, copy_layer, how_called
 from kompakt.errors import InputError
+from kompakt.former_names import FormerNames
 from kompakt.graph import map_layers
 from kompakt.records import Encoding
 from kompakt.sites import BOTH, OUTPUT, attachable_slots, is_graph, sites, units, weight_slots
@@ -63,7 +64,7 @@ class Overlay(keras.StatelessScope):  # type: ignore[misc]
         return list(self.losses) if self._outer is None else []
 
 
-class _Chained:
+class _Chained(FormerNames):
     """What a wrapped layer and a wrapped model share: an untouched inner layer called on transformed weights."""
 
     transformed_layer: Layer
@@ -95,6 +96,11 @@ class _Chained:
     def variable(self, slot: str) -> Any:
         """The variable behind a weight slot."""
         return self._variables[self._slots.index(slot)]
+
+    def __repr__(self) -> str:
+        inner = f"{type(self.transformed_layer).__name__} name={self.transformed_layer.name}"
+        held = (f"{slot}: {' + '.join(type(each).__name__ for each in chain)}" for slot, chain in self.chains.items())
+        return f"<{type(self).__name__} of {inner}, {', '.join(held) or 'not built'}>"
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         training = bool(kwargs.get("training") or self._training())

@@ -15,4 +15,7 @@ from kompakt.tfmot import experimental as experimental
 from kompakt.tfmot import quantization as quantization
 from kompakt.tfmot import sparsity as sparsity
 
-__all__ = ["clustering", "experimental", "quantization", "sparsity"]
+__version__ = "0.8.1"
+"""Of the tfmot whose names these are; kompakt's own is ``kompakt.__version__``."""
+
+__all__ = ["__version__", "clustering", "experimental", "quantization", "sparsity"]

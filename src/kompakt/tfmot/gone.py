@@ -11,10 +11,11 @@ from kompakt.errors import InputError
 
 @dataclass(frozen=True)
 class Gone:
-    """``why`` a name is gone, and what to use ``instead``."""
+    """``why`` a name is gone, and what to use ``instead``; what ``isinstance`` ``finds`` is in its place here."""
 
     why: str
     instead: str
+    finds: Callable[[Any], bool] = lambda _: False
 
 
 def refuse(path: str, gone: Gone) -> NoReturn:
@@ -29,7 +30,10 @@ def refuse(path: str, gone: Gone) -> NoReturn:
 
 
 class GoneType(type):
-    """The type of the classes that are gone: to call one, subclass it or ask what is an instance of it, raises."""
+    """The type of the classes that are gone: to call one or to subclass it raises.
+
+    ``isinstance``, which loops over layers ask, is answered: by what has their place here, else with no.
+    """
 
     path: str
     gone: Gone
@@ -43,11 +47,8 @@ class GoneType(type):
     def __call__(cls, *args: Any, **kwargs: Any) -> NoReturn:
         refuse(cls.path, cls.gone)
 
-    def __instancecheck__(cls, instance: Any) -> NoReturn:
-        refuse(cls.path, cls.gone)
-
-    def __subclasscheck__(cls, subclass: type) -> NoReturn:
-        refuse(cls.path, cls.gone)
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return cls.gone.finds(instance)
 
 
 def gone_class(path: str, gone: Gone) -> type:

@@ -178,9 +178,18 @@ def _wrap_model(model: keras.Model, make: Make, kind: type[TransformedLater]) ->
 
 def _has(layer: Layer, made: Sequence[Transform]) -> bool:
     """Whether ``layer`` has the last of the transforms, or is to get one of its kind when it is built."""
-    if not made:
-        return False
-    kind = type(made[-1])
+    return bool(made) and holds(layer, type(made[-1]))
+
+
+def holds(layer: Layer, kind: type[Transform]) -> bool:
+    """Whether a tensor of ``layer`` has a transform of the ``kind``, or is to get one when the layer is built.
+
+    Example:
+        >>> from kompakt.transforms import Cluster, Prune
+        >>> layer = wrap(keras.layers.Dense(4), lambda layer: [Prune(0.5)])
+        >>> holds(layer, Prune), holds(layer, Cluster), holds(keras.layers.Dense(4), Prune)
+        (True, False, False)
+    """
     if isinstance(layer, TransformedLater) and not layer.built:
         return any(planned["class_name"] == kind.__name__ for planned in layer.planned)
     chains = layer.chains.values() if isinstance(layer, Transformed) else ()

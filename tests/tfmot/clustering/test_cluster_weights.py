@@ -326,6 +326,27 @@ def test_algorithm_alone():
     assert keras.ops.convert_to_numpy(known.get_clustered_weight(index, weight)).tolist() == [[2, -1], [0, 0]]
 
 
+def test_algorithm_takes_the_indices_it_is_given():
+    """As tfmot's, also where another centroid is nearer."""
+    known = tfmot.ClusteringAlgorithm(np.array([2.0, -1.0, 0.0], "float32"))
+    weight, index = np.array([[1.9, -3.0], [0.2, 0.9]], "float32"), np.array([[1, 1], [0, 2]])
+    found = keras.ops.convert_to_numpy(known.get_clustered_weight(index, weight))
+    assert found.tolist() == [[-1, -1], [2, 0]]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's tape")
+@pytest.mark.parametrize(("how", "expected"), [("AVG", [30.0, 1.5, 0.0]), ("SUM", [30.0, 3.0, 0.0])])
+def test_gradients_of_the_algorithm(how, expected):
+    tf = pytest.importorskip("tensorflow")
+    centroids, weight = tf.Variable([2.0, -1.0, 0.5]), tf.Variable([1.0, 2.0, 3.0])
+    known = tfmot.ClusteringAlgorithm(centroids, tfmot.GradientAggregation[how])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(known.get_clustered_weight(tf.constant([1, 1, 0]), weight) * [1.0, 2.0, 30.0])
+    to_centroids, to_weight = tape.gradient(loss, [centroids, weight])
+    assert tf.convert_to_tensor(to_centroids).numpy().tolist() == expected
+    assert to_weight.numpy().tolist() == [1.0, 2.0, 30.0]
+
+
 def test_names():
     assert tfmot.experimental.cluster_weights is tfmot.cluster_weights
     assert tfmot.clusterable_layer.ClusterableLayer is tfmot.ClusterableLayer

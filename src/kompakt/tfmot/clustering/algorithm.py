@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from kompakt.centroids import nearest_centroid, share_values
+from kompakt.centroids import nearest_centroid
 from kompakt.tfmot.clustering.options import GradientAggregation, gradient_of
 from kompakt.transform import Tensor
 
@@ -48,13 +48,21 @@ class ClusteringAlgorithm:
         return ops.take(order, nearest_centroid(ops.cast(weight, "float32"), table))
 
     def get_clustered_weight(self, pulling_indices: Tensor, original_weight: Tensor) -> Tensor:
-        """The nearest centroid of each of ``original_weight``, with gradients as in :func:`kompakt.cluster`.
+        """The centroid that the index of each weight names; gradients as in :func:`kompakt.centroids.share_values`.
 
-        ``pulling_indices`` are those of :meth:`get_pulling_indices`: the nearest are looked up again.
+        Args:
+            pulling_indices: whole numbers of the shape of ``original_weight``, also others than the nearest.
         """
-        del pulling_indices
-        _, table = self._ascending(original_weight, self.cluster_centroids)
-        return share_values(original_weight, table, mean=self._mean)
+        weight, centroids = (
+            ops.cast(ops.convert_to_tensor(each), "float32") for each in (original_weight, self.cluster_centroids)
+        )
+        index = ops.cast(ops.convert_to_tensor(pulling_indices), "int32")
+        if self._mean:
+            count = ops.bincount(ops.reshape(index, (-1,)), minlength=int(centroids.shape[0]))
+            held = ops.stop_gradient(centroids)
+            centroids = held + (centroids - held) / ops.cast(ops.maximum(count, 1), "float32")
+        # The difference is 0, and lets the gradient through to the weight.
+        return ops.take(centroids, index) + (weight - ops.stop_gradient(weight))
 
     @staticmethod
     def _ascending(weight: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:

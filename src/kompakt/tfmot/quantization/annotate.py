@@ -60,6 +60,10 @@ class QuantizeAnnotate(keras.layers.Wrapper):  # type: ignore[misc]
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, previous_mask)
 
+    def get_quantize_config(self) -> QuantizeConfig | None:
+        """What of the layer is quantized, and how; None for the usual."""
+        return self.quantize_config
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "quantize_config": keras.saving.serialize_keras_object(self.quantize_config)}
 

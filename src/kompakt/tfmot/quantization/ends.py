@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import keras
+from keras import ops
 
-from kompakt.attach import transforms_of
+from kompakt.attach import chains_of, transforms_of
 from kompakt.errors import InputError
 from kompakt.graph import as_functional, calls, copy_model
 from kompakt.placement import is_marker, output_grids
@@ -17,6 +19,7 @@ from kompakt.tfmot.gone import refuse
 from kompakt.tfmot.quantization.chains import with_chains
 from kompakt.tfmot.quantization.gone_names import GONE, K
 from kompakt.tfmot.quantization.grids import activation_grid
+from kompakt.tfmot.quantization.own_quantizer import OwnQuantizer
 from kompakt.tfmot.quantization.quantizers import FixedQuantizer
 from kompakt.transform import Transform
 from kompakt.transforms.cluster import Cluster
@@ -108,10 +111,10 @@ def remove_input_range(model: Any = None) -> NoReturn:  # noqa: ARG001 - the nam
 
 
 def strip_clustering_cqat(to_strip: Any) -> Any:
-    """A copy of a model from cluster-preserving training in which no centroid trains any more.
+    """A copy of a model from cluster-preserving training whose kernels hold the centroids, which train no more.
 
-    ``kompakt.export`` takes such a model before and after: that the values are kept is on record in it, and checked
-    in the file.
+    ``kompakt.export`` takes such a model before and after: the centroids stay beside the kernels, so that the values
+    are checked in the file.
 
     Raises:
         InputError: it is no model.
@@ -122,10 +125,18 @@ def strip_clustering_cqat(to_strip: Any) -> Any:
         >>> q = kp.quantize(kp.cluster(m, 4))
         >>> len(q.trainable_weights), len(strip_clustering_cqat(q).trainable_weights)
         (3, 2)
+        >>> len(np.unique(strip_clustering_cqat(q).get_layer("d").weights[0]))
+        4
     """
     check_built(to_strip)
     copy = copy_model(to_strip)
-    for _, transform in transforms_of(copy):
-        if isinstance(transform, Cluster):
-            transform.freeze()
+    for _, chain, variable in chains_of(copy):
+        if not any(isinstance(each, Cluster) for each in chain):
+            continue
+        value = ops.convert_to_tensor(variable)
+        for each in itertools.takewhile(lambda each: not isinstance(each, (FakeQuant, OwnQuantizer)), chain):
+            if isinstance(each, Cluster):
+                each.freeze()
+            value = each(value)
+        variable.assign(ops.cast(value, variable.dtype))
     return copy

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from kompakt.placement import is_marker
 from kompakt.tfmot.gone import Gone
+from kompakt.tfmot.quantization.own_quantizer import OwnQuantizer
+from kompakt.tfmot.wrapping import holds
+from kompakt.transforms.quantize import FakeQuant
 
 K = "tfmot.quantization.keras"
 EIGHT = f"{K}.default_8bit"
@@ -17,9 +23,24 @@ REGISTRY = Gone(
     "it was a table from layer to QuantizeConfig, and kompakt knows every layer that has an integer kernel",
     "a QuantizeConfig for one layer (quantize_annotate_layer), or rules= of kompakt.quantize for many",
 )
+
+
+def is_quantized(layer: Any) -> bool:
+    """Whether a layer of a model is one that ``quantize_apply`` quantized; the grid of the input is none.
+
+    Example:
+        >>> import keras, kompakt.tfmot as tfmot
+        >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
+        >>> [is_quantized(layer) for layer in tfmot.quantization.keras.quantize_model(m).layers]
+        [False, False, True]
+    """
+    return (holds(layer, FakeQuant) or holds(layer, OwnQuantizer)) and not is_marker(layer.transformed_layer)
+
+
 WRAPPER = Gone(
     "it wrapped one layer in fake quantization, and kompakt keeps that in kompakt.attach.Transformed",
     "quantize_annotate_layer and quantize_apply; kompakt.sites and kompakt.get_ranges look into the result",
+    is_quantized,
 )
 EDIT = Gone(
     "it was a step of tfmot's graph rewriting; kompakt splits, folds and fuses layers by the graph itself",

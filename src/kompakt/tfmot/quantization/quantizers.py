@@ -42,7 +42,11 @@ class Quantizer(ABC):
 
     @abstractmethod
     def __call__(self, inputs: Tensor, training: bool, weights: Mapping[str, Any], **kwargs: Any) -> Tensor:
-        """``inputs`` quantized, of the same shape; ``weights`` is what :meth:`build` returned."""
+        """``inputs`` quantized, of the same shape; ``weights`` is what :meth:`build` returned.
+
+        On JAX Keras' ``ops.clip(inputs, 0.0, weights["range_var"])`` fails in training, for it takes no variable as a
+        bound: write ``ops.clip(inputs, 0.0, ops.convert_to_tensor(weights["range_var"]))``.
+        """
 
     @abstractmethod
     def get_config(self) -> dict[str, Any]:

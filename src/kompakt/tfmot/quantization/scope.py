@@ -9,7 +9,20 @@ import keras
 
 from kompakt.errors import InputError
 from kompakt.tfmot.quantization.annotate import QuantizeAnnotate
+from kompakt.tfmot.quantization.default_configs import (
+    Default8BitConvQuantizeConfig,
+    Default8BitOutputQuantizeConfig,
+    Default8BitQuantizeConfig,
+    NoOpQuantizeConfig,
+)
 from kompakt.tfmot.quantization.quantizers import QUANTIZERS
+
+CONFIGS = (
+    Default8BitQuantizeConfig,
+    Default8BitConvQuantizeConfig,
+    Default8BitOutputQuantizeConfig,
+    NoOpQuantizeConfig,
+)
 
 
 def quantize_scope(*args: Mapping[str, Any]) -> Any:
@@ -30,7 +43,7 @@ def quantize_scope(*args: Mapping[str, Any]) -> Any:
         ...     keras.saving.get_registered_object("Mine") is Mine
         True
     """
-    kinds: tuple[type, ...] = (QuantizeAnnotate, *QUANTIZERS)
+    kinds: tuple[type, ...] = (QuantizeAnnotate, *QUANTIZERS, *CONFIGS)
     found: dict[str, Any] = {kind.__name__: kind for kind in kinds}
     for each in args:
         if not isinstance(each, Mapping):
