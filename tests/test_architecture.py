@@ -114,6 +114,7 @@ LEVELS = (
         "targets.tfjs_model",
         "targets.web_process",
     ),
+    ("targets.tflite_edit",),
     (
         "targets.machine",
         "targets.tflite_biases",

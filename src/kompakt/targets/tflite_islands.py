@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from kompakt.targets.tflite_file import BOUNDARY, Op, TFLiteFile
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from kompakt.records import Encoding
+from kompakt.targets.tflite_edit import operator, tensor
+from kompakt.targets.tflite_file import BOUNDARY, Op, Tensor, TFLiteFile
 
 CLOSABLE = (
     "LEAKY_RELU",
@@ -17,24 +25,63 @@ CLOSABLE = (
 )
 """Operators that compute on int8 with any grids at their input and output, or with one grid for both."""
 
+CLOSE = 1e-4
+"""Relative: two scales that are one but for rounding."""
 
-def close_islands(file: TFLiteFile) -> int:
+
+def close_islands(
+    file: TFLiteFile, encodings: Mapping[str, Encoding] | None = None, floats: Collection[str] = ()
+) -> int:
     """``DEQUANTIZE -> op -> QUANTIZE`` becomes ``op`` on the integers, in place, for the operators in CLOSABLE.
 
-    The quantizer has put the right grids at both ends; only the conversions between go.
+    Its result is on its own grid: what reads it on another has it put there from that one, as floats where it is float.
+
+    Args:
+        encodings: of the tensors, by name; one that is not there has the grid of what reads it.
+        floats: names of results that stay float.
 
     Returns:
         How many operators are integer now that were not.
     """
     _read_before_outputs(file)
     made = {output: op for op in file.ops for output in op.outputs}
+    before = [*file.graph.operators]
+    raws = {int(output): raw for raw in before for output in raw.outputs}
+    after: dict[int, Any] = {}
     closed = 0
-    for op in file.ops:
-        if op.name in CLOSABLE and _close(file, op, made):
-            closed += 1
+    for op, raw in zip(file.ops, before, strict=True):
+        if op.name in CLOSABLE and file.tensors[op.outputs[0]].name not in floats and _is_island(file, op, made):
+            result = file.tensors[op.outputs[0]]
+            target = _target(file, op, (encodings or {}).get(result.name))
+            if target is not None:
+                raw.inputs = [int(raws[i].inputs[0]) if file.tensors[i].kind == "FLOAT32" else i for i in op.inputs]
+                raw.outputs = [target]
+                after[id(raw)] = _hand_on(file, op, target)
+                closed += 1
     if closed:
+        file.graph.operators = [each for raw in before for each in (raw, *after.get(id(raw), ()))]
         _drop_unused(file)
     return closed
+
+
+def float_outputs(file: TFLiteFile, floats: Collection[int]) -> None:
+    """End in floats where the quantizer ended in integers: at an output that another of its operators reads too.
+
+    Args:
+        floats: places among the outputs at which the float file ends in floats.
+    """
+    for place in floats:
+        index = file.outputs[place]
+        held = file.tensors[index]
+        if held.kind == "FLOAT32":
+            continue
+        made = tensor(file, f"{held.name}_dequant", held.shape, "FLOAT32")
+        file.graph.operators.append(operator(file, "DEQUANTIZE", [index], [made]))
+        file.graph.outputs = [made if i == place else int(each) for i, each in enumerate(file.graph.outputs)]
+        for signature in file.model.signatureDefs or []:
+            for entry in signature.outputs:
+                entry.tensorIndex = made if int(entry.tensorIndex) == index else int(entry.tensorIndex)
+    file.reread()
 
 
 def _read_before_outputs(file: TFLiteFile) -> None:
@@ -52,24 +99,65 @@ def _read_before_outputs(file: TFLiteFile) -> None:
     file.reread()
 
 
-def _close(file: TFLiteFile, op: Op, made: dict[int, Op]) -> bool:
-    """Whether the operator could be put on the integers before and after it."""
-    before = [made.get(i) for i in op.inputs]
-    after = [other for other in file.ops if op.outputs[0] in other.inputs]
-    if not after or any(other.name != "QUANTIZE" for other in after) or op.outputs[0] in file.outputs:
-        return False
+def _is_island(file: TFLiteFile, op: Op, made: Mapping[int, Op]) -> bool:
+    """Whether the operator makes floats, and all floats that it reads are made from integers."""
     floats = [i for i in op.inputs if i >= 0 and file.tensors[i].kind == "FLOAT32"]
-    if any(before[op.inputs.index(i)] is None or made[i].name != "DEQUANTIZE" for i in floats):
-        return False
-    raw = file.graph.operators[file.ops.index(op)]
-    raw.inputs = [made[i].inputs[0] if i in floats else i for i in op.inputs]
-    raw.outputs = [after[0].outputs[0]]
-    _swap_names(file, op.outputs[0], after[0].outputs[0])
-    for other in after[1:]:
-        _redirect(file, other.outputs[0], after[0].outputs[0])
-    for other in after:
-        file.graph.operators[file.ops.index(other)].inputs = [-1]
-    return True
+    before = [made.get(i) for i in floats]
+    whole = all(each is not None and each.name == "DEQUANTIZE" for each in before)
+    return bool(floats) and whole and file.tensors[op.outputs[0]].kind == "FLOAT32"
+
+
+def _target(file: TFLiteFile, op: Op, own: Encoding | None) -> int | None:
+    """The integer tensor that the operator is to make: one that a QUANTIZE makes of its result, or a new one.
+
+    None where its grid is not known: it has no ``own``, and some reader takes floats, or two take other grids.
+    """
+    if own is not None and own.bits != 8:
+        return None
+    made = [file.tensors[each.outputs[0]] for each in _quantized(file, op)]
+    if own is None:
+        alone = len(made) == len(file.readers(op.outputs[0])) and op.outputs[0] not in file.outputs
+        one = alone and all(_same(tensor, made[0].scale, made[0].zero_point) for tensor in made)
+        return made[0].index if made and one else None
+    found = next((tensor.index for tensor in made if _same(tensor, own.scale, own.zero_point)), None)
+    return found if found is not None else _new(file, op, own)
+
+
+def _new(file: TFLiteFile, op: Op, own: Encoding) -> int:
+    result = file.tensors[op.outputs[0]]
+    index = tensor(file, f"{result.name}_dequant", result.shape, "INT8")
+    grid = schema.QuantizationParametersT()
+    grid.scale, grid.zeroPoint = [float(s) for s in own.scale], [int(z) for z in own.zero_point]
+    file.graph.tensors[index].quantization = grid
+    return index
+
+
+def _same(tensor: Tensor, scale: Any, zero_point: Any) -> bool:
+    return np.allclose(tensor.scale, scale, rtol=CLOSE, atol=0.0) and tuple(tensor.zero_point) == tuple(zero_point)
+
+
+def _quantized(file: TFLiteFile, op: Op) -> list[Op]:
+    """What puts the operator's result on grids of 8 bits."""
+    readers = file.readers(op.outputs[0])
+    return [each for each in readers if each.name == "QUANTIZE" and file.tensors[each.outputs[0]].kind == "INT8"]
+
+
+def _hand_on(file: TFLiteFile, op: Op, target: int) -> list[Any]:
+    """Let what read the float result read the integers at ``target``; what has to follow the operator for that."""
+    result, grid = op.outputs[0], file.graph.tensors[target].quantization
+    _swap_names(file, result, target)
+    for each in _quantized(file, op):
+        raw = file.graph.operators[file.ops.index(each)]
+        other = each.outputs[0]
+        if other != target and not _same(file.tensors[other], grid.scale, grid.zeroPoint):
+            raw.inputs = [target]
+            file.operator_code("QUANTIZE", 2)  # from integers to integers
+            continue
+        raw.inputs = [-1]
+        if other != target:
+            _redirect(file, other, target)
+    left = [each for each in file.readers(result) if each not in _quantized(file, op)]
+    return [operator(file, "DEQUANTIZE", [target], [result])] if left or result in file.outputs else []
 
 
 def _swap_names(file: TFLiteFile, a: int, b: int) -> None:

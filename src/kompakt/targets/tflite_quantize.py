@@ -18,7 +18,7 @@ from kompakt.targets.target import Converted, Request
 from kompakt.targets.tflite_biases import exact_biases, named_biases
 from kompakt.targets.tflite_constants import coarser_constants
 from kompakt.targets.tflite_file import MOVES, Tensor, TFLiteFile, moved
-from kompakt.targets.tflite_islands import close_islands
+from kompakt.targets.tflite_islands import close_islands, float_outputs
 from kompakt.targets.tflite_links import Link, all_activations
 from kompakt.targets.tflite_tables import inner_tensors, put_stand_ins, put_tables
 from kompakt.targets.tflite_widths import Width, stored_bits, widths
@@ -52,7 +52,8 @@ def quantized(
     # Large constants come appended to the file: packing puts them where all tools look.
     done = TFLiteFile(_through_aeq(file, ranges, request, links))
     if whole:
-        close_islands(done)
+        close_islands(done, request.encodings, request.floats)
+        float_outputs(done, [i for i, index in enumerate(file.outputs) if file.tensors[index].kind == "FLOAT32"])
         put_tables(done, tables)
         _name_meetings(done, file, links)
         if request.io != "float32":
@@ -240,7 +241,9 @@ def _name_meetings(done: TFLiteFile, file: TFLiteFile, links: Sequence[Link]) ->
     """Call what a QUANTIZE operator makes between two layers by the site of the grid that it is on."""
     names = {link.site: file.tensors[link.tensor].name for link in links if link.between}
     names = {source: site for site, source in names.items() if source != site}
+    merged = {index for op in done.ops if op.name in MERGES for index in op.inputs}  # on the grid of what is merged
     inner = [op for op in done.ops if op.name == "QUANTIZE" and op.inputs[0] not in done.inputs]
+    inner = [op for op in inner if op.outputs[0] not in merged]
     made = {op.outputs[0]: names.get(done.tensors[op.inputs[0]].name) for op in inner}
     done.rename(made.get)
 

@@ -22,6 +22,7 @@ from kompakt.records import Encoding
 from kompakt.rewrite.elementwise import Elementwise
 from kompakt.rewrite.split_activation import fused
 from kompakt.sites import OUTPUT
+from kompakt.targets.tflite_edit import constant, operator, tensor
 from kompakt.targets.tflite_file import Op, TFLiteFile
 
 NATIVE = ("linear", "relu", "relu6", "sigmoid", "tanh", "softmax", "log_softmax", "sparsemax", "glu", "gelu", "elu")
@@ -122,7 +123,7 @@ def put_stand_ins(file: TFLiteFile, bounds: Mapping[float, Any]) -> dict[int, An
     for (first, last), layer in marked:
         gone |= _between(file, first, last)
         raw = file.graph.operators[file.ops.index(last)]
-        raw.opcodeIndex = _code(file, schema.BuiltinOperator.GELU)
+        raw.opcodeIndex = file.operator_code("GELU")
         raw.builtinOptionsType, raw.builtinOptions = schema.BuiltinOptions.GeluOptions, schema.GeluOptionsT()
         raw.inputs = [_data(file, first)]
         found[last.outputs[0]] = layer
@@ -143,18 +144,19 @@ def put_tables(file: TFLiteFile, tables: Mapping[str, Any]) -> None:
         if layer is None or given.kind != "INT8" or made.kind != "INT8":
             continue
         place = next(i for i, raw in enumerate(file.graph.operators) if list(raw.outputs) == list(op.outputs))
-        whole = _tensor(file, f"{made.name}:number", given.shape, schema.TensorType.INT32)
-        index = _tensor(file, f"{made.name}:place", given.shape, schema.TensorType.INT32)
-        half = _constant(file, f"{made.name}:half", np.array(128, "int32"), schema.TensorType.INT32)
-        values = _constant(file, f"{made.name}:table", table(layer, given, made), schema.TensorType.INT8)
+        whole = tensor(file, f"{made.name}:number", given.shape, "INT32")
+        index = tensor(file, f"{made.name}:place", given.shape, "INT32")
+        half = constant(file, f"{made.name}:half", np.array(128, "int32"), "INT32")
+        values = constant(file, f"{made.name}:table", table(layer, given, made), "INT8")
         file.graph.tensors[values].quantization = file.graph.tensors[made.index].quantization
-        options = schema.CastOptionsT()
-        options.inDataType, options.outDataType = schema.TensorType.INT8, schema.TensorType.INT32
-        steps = [
-            _operator(file, "CAST", [given.index], [whole], options),
-            _operator(file, "ADD", [whole, half], [index], schema.AddOptionsT()),
-            _operator(file, "GATHER", [values, index], [made.index], schema.GatherOptionsT()),
-        ]
+        cast = operator(file, "CAST", [given.index], [whole], "CastOptions")
+        cast.builtinOptions.inDataType, cast.builtinOptions.outDataType = (
+            schema.TensorType.INT8,
+            schema.TensorType.INT32,
+        )
+        add = operator(file, "ADD", [whole, half], [index], "AddOptions")
+        gather = operator(file, "GATHER", [values, index], [made.index], "GatherOptions")
+        steps = [cast, add, gather]
         file.graph.operators[place : place + 1] = steps
         file.reread()
 
@@ -182,46 +184,9 @@ def _between(file: TFLiteFile, first: Op, last: Op) -> set[int]:
     start = file.ops.index(first)
     found, waiting = {start}, [last]
     while waiting:
-        for tensor in waiting.pop().inputs:
-            place = made.get(tensor)
+        for index in waiting.pop().inputs:
+            place = made.get(index)
             if place is not None and place not in found:
                 found.add(place)
                 waiting.append(file.ops[place])
     return found
-
-
-def _code(file: TFLiteFile, builtin: int) -> int:
-    codes = file.model.operatorCodes
-    for i, code in enumerate(codes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
-            return i
-    code = schema.OperatorCodeT()
-    code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), 1
-    codes.append(code)
-    return len(codes) - 1
-
-
-def _operator(file: TFLiteFile, name: str, inputs: list[int], outputs: list[int], options: Any) -> Any:
-    op = schema.OperatorT()
-    op.opcodeIndex = _code(file, getattr(schema.BuiltinOperator, name))
-    op.inputs, op.outputs, op.builtinOptions = inputs, outputs, options
-    op.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
-    return op
-
-
-def _tensor(file: TFLiteFile, name: str, shape: tuple[int, ...], kind: int, buffer: int | None = None) -> int:
-    tensor = schema.TensorT()
-    tensor.name, tensor.shape, tensor.type = name.encode(), np.asarray(shape, "int32"), kind
-    if buffer is None:
-        file.model.buffers.append(schema.BufferT())
-        buffer = len(file.model.buffers) - 1
-    tensor.buffer = buffer
-    file.graph.tensors.append(tensor)
-    return len(file.graph.tensors) - 1
-
-
-def _constant(file: TFLiteFile, name: str, values: np.ndarray, kind: int) -> int:
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(values.tobytes(), "uint8")
-    file.model.buffers.append(buffer)
-    return _tensor(file, name, values.shape, kind, len(file.model.buffers) - 1)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import flatbuffers
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from kompakt.targets.tflite_file import TFLiteFile
 
@@ -33,27 +31,6 @@ def packed(file: TFLiteFile) -> bytes:
     builder = _Builder(1024)
     builder.Finish(file.model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
-
-
-def operator(file: TFLiteFile, name: str, inputs: Sequence[int], outputs: Sequence[int], options: str = "") -> Any:
-    """A new operator of the schema, with options of its kind at their defaults; it is not put anywhere."""
-    op = schema.OperatorT()
-    op.opcodeIndex = file.operator_code(name)
-    op.inputs, op.outputs = np.asarray(inputs, "int32"), np.asarray(outputs, "int32")
-    if options:
-        op.builtinOptionsType = getattr(schema.BuiltinOptions, options)
-        op.builtinOptions = getattr(schema, f"{options}T")()
-    return op
-
-
-def tensor_like(file: TFLiteFile, index: int, shape: Sequence[int], ending: str) -> int:
-    """A new tensor with the type, the grid and the values of another, its name with an ``ending``."""
-    old, new = file.graph.tensors[index], schema.TensorT()
-    new.name = old.name + ending.encode()
-    new.type, new.buffer, new.quantization = old.type, old.buffer, old.quantization
-    new.shape = np.asarray(shape, "int32")
-    file.graph.tensors.append(new)
-    return len(file.graph.tensors) - 1
 
 
 def cleaned(file: TFLiteFile) -> None:

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from kompakt.targets.tflite_edit import operator, tensor_like
 from kompakt.targets.tflite_file import Op, TFLiteFile
 from kompakt.targets.tflite_seal import ENTRY as SEAL
 from kompakt.targets.tflite_seal import seal
 from kompakt.targets.tflite_signatures import NOTE
-from kompakt.targets.tflm_edit import cleaned, operator, packed, tensor_like
+from kompakt.targets.tflm_edit import cleaned, packed
 
 INTEGERS = ("INT8",)
 """Types of data in whose FULLY_CONNECTED operators the two runtimes round in different ways."""

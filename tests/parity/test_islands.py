@@ -1,0 +1,67 @@
+"""Operators that the quantizer leaves float, and what reads them: the file has each on the grid of the simulation."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import kompakt as kp
+from kompakt.targets.tflite_file import TFLiteFile
+
+X = np.random.default_rng(0).normal(size=(64, 8, 8, 3)).astype("float32")
+
+
+def conv(name):
+    return L.Conv2D(8, 3, padding="same", name=name)
+
+
+def added_and_joined(i):
+    """Of Darknet: what goes on is read by a sum and by a concatenation."""
+    x = L.LeakyReLU(name="first")(conv("c1")(i))
+    y = L.LeakyReLU(name="leaky")(conv("c2")(x))
+    x = L.Concatenate(name="both")([L.Add(name="add")([x, y]), y])
+    return L.Dense(4, name="head")(L.GlobalAveragePooling2D(name="mean")(x))
+
+
+def joined_twice(i):
+    x, y = conv("c1")(i), L.LeakyReLU(name="leaky")(conv("c2")(i))
+    x = L.Concatenate(name="wide")([L.Concatenate(name="narrow")([x, y]), y, L.Rescaling(3.0, name="three")(y)])
+    return L.Dense(4, name="head")(L.GlobalAveragePooling2D(name="mean")(x))
+
+
+def at_the_end(i):
+    return L.LeakyReLU(name="leaky")(L.Dense(4, name="head")(L.GlobalAveragePooling2D(name="mean")(conv("c1")(i))))
+
+
+def an_output_too(i):
+    y = L.LeakyReLU(name="leaky")(conv("c1")(i))
+    return [y, L.Dense(4, name="head")(L.GlobalAveragePooling2D(name="mean")(y))]
+
+
+CASES = [
+    (added_and_joined, None, 0),
+    (joined_twice, None, 0),
+    (at_the_end, None, 0),
+    (an_output_too, None, 0),
+    (added_and_joined, {"add": "float"}, 1),
+    (added_and_joined, {"both": "float", "mean": "float", "head": "float"}, 3),
+    (added_and_joined, {"leaky": "float"}, 1),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("io", ["int8", "float32"])
+@pytest.mark.parametrize(("build", "rules", "floats"), CASES, ids=str)
+def test_what_reads_an_island_reads_its_integers(build, rules, floats, io, tmp_path):
+    keras.utils.set_random_seed(0)
+    i = keras.Input((8, 8, 3), name="x")
+    quantized = kp.quantize(keras.Model(i, build(i)), "int8", rules=rules, calibration=X)
+    if rules and io == "int8" and "head" in rules:
+        pytest.skip("a float end takes no integers")
+    made = kp.export(quantized, tmp_path / "m.tflite", verify=X, io=io)
+    assert made.breaches == () and len(made.census.float_ops) == floats
+    tensors = {t.name: t for t in TFLiteFile((tmp_path / "m.tflite").read_bytes()).tensors}
+    asked = kp.finalize(quantized)[1]
+    if "leaky/output" in asked:
+        held = tensors["leaky/output"]
+        assert held.kind == "INT8" and held.scale == pytest.approx(asked["leaky/output"].scale)
