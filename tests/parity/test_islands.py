@@ -51,7 +51,7 @@ CASES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("io", ["int8", "float32"])
-@pytest.mark.parametrize(("build", "rules", "floats"), CASES, ids=str)
+@pytest.mark.parametrize(("build", "rules", "floats"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
 def test_what_reads_an_island_reads_its_integers(build, rules, floats, io, tmp_path):
     keras.utils.set_random_seed(0)
     i = keras.Input((8, 8, 3), name="x")
