@@ -53,9 +53,9 @@ def close_islands(
         if op.name in CLOSABLE and file.tensors[op.outputs[0]].name not in floats and _is_island(file, op, made):
             result = file.tensors[op.outputs[0]]
             target = _target(file, op, (encodings or {}).get(result.name))
-            if target is not None:
-                raw.inputs = [int(raws[i].inputs[0]) if file.tensors[i].kind == "FLOAT32" else i for i in op.inputs]
-                raw.outputs = [target]
+            inputs = [int(raws[i].inputs[0]) if file.tensors[i].kind == "FLOAT32" else i for i in op.inputs]
+            if target is not None and file.graph.tensors[inputs[0]].type == file.graph.tensors[target].type:
+                raw.inputs, raw.outputs = inputs, [target]
                 after[id(raw)] = _hand_on(file, op, target)
                 closed += 1
     if closed:
@@ -112,20 +112,19 @@ def _target(file: TFLiteFile, op: Op, own: Encoding | None) -> int | None:
 
     None where its grid is not known: it has no ``own``, and some reader takes floats, or two take other grids.
     """
-    if own is not None and own.bits != 8:
-        return None
     made = [file.tensors[each.outputs[0]] for each in _quantized(file, op)]
     if own is None:
         alone = len(made) == len(file.readers(op.outputs[0])) and op.outputs[0] not in file.outputs
-        one = alone and all(_same(tensor, made[0].scale, made[0].zero_point) for tensor in made)
+        one = alone and all(t.kind == made[0].kind and _same(t, made[0].scale, made[0].zero_point) for t in made)
         return made[0].index if made and one else None
-    found = next((tensor.index for tensor in made if _same(tensor, own.scale, own.zero_point)), None)
+    kind = f"INT{own.bits}"
+    found = next((t.index for t in made if t.kind == kind and _same(t, own.scale, own.zero_point)), None)
     return found if found is not None else _new(file, op, own)
 
 
 def _new(file: TFLiteFile, op: Op, own: Encoding) -> int:
     result = file.tensors[op.outputs[0]]
-    index = tensor(file, f"{result.name}_dequant", result.shape, "INT8")
+    index = tensor(file, f"{result.name}_dequant", result.shape, f"INT{own.bits}")
     grid = schema.QuantizationParametersT()
     grid.scale, grid.zeroPoint = [float(s) for s in own.scale], [int(z) for z in own.zero_point]
     file.graph.tensors[index].quantization = grid
@@ -137,9 +136,8 @@ def _same(tensor: Tensor, scale: Any, zero_point: Any) -> bool:
 
 
 def _quantized(file: TFLiteFile, op: Op) -> list[Op]:
-    """What puts the operator's result on grids of 8 bits."""
-    readers = file.readers(op.outputs[0])
-    return [each for each in readers if each.name == "QUANTIZE" and file.tensors[each.outputs[0]].kind == "INT8"]
+    """What puts the operator's result on grids."""
+    return [each for each in file.readers(op.outputs[0]) if each.name == "QUANTIZE"]
 
 
 def _hand_on(file: TFLiteFile, op: Op, target: int) -> list[Any]:
@@ -149,7 +147,10 @@ def _hand_on(file: TFLiteFile, op: Op, target: int) -> list[Any]:
     for each in _quantized(file, op):
         raw = file.graph.operators[file.ops.index(each)]
         other = each.outputs[0]
-        if other != target and not _same(file.tensors[other], grid.scale, grid.zeroPoint):
+        if other != target and not (
+            file.graph.tensors[other].type == file.graph.tensors[target].type
+            and _same(file.tensors[other], grid.scale, grid.zeroPoint)
+        ):
             raw.inputs = [target]
             file.operator_code("QUANTIZE", 2)  # from integers to integers
             continue
