@@ -11,7 +11,8 @@ from kompakt.errors import InputError
 from kompakt.keras2.activations import hard_sigmoid
 from kompakt.keras2.layers import translated
 from kompakt.keras2.mends import Mends
-from kompakt.keras2.nodes import OPERATORS, Graph, arguments, called, operated
+from kompakt.keras2.nodes import Graph, arguments, call_of, operated
+from kompakt.keras2.operators import OPERATORS
 
 Config = dict[str, Any]
 
@@ -208,10 +209,9 @@ class _Reader:
             self._mends.add(item["name"], "function of TensorFlow, now the same of keras.ops")
             return made
         layer = self.layer(item)
-        given = [arguments(graph, node) for node in item["inbound_nodes"]]
-        for _, rest in given:
-            self._check_training(item["name"], rest)
-        calls = [called(layer["class_name"], *each) for each in given]
+        for node in item["inbound_nodes"]:
+            self._check_training(item["name"], arguments(graph, node)[1])
+        calls = [call_of(layer["class_name"], graph, node) for node in item["inbound_nodes"]]
         return {**layer, "name": item["name"], "inbound_nodes": calls}
 
     def _check_training(self, name: str, rest: Config) -> None:
