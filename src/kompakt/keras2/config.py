@@ -145,6 +145,8 @@ class _Reader:
 
     def _activation(self, name: str, key: str, value: Any) -> Any:
         function = value["config"] if isinstance(value, Mapping) and value.get("class_name") == "function" else value
+        if isinstance(function, Mapping) and isinstance(function.get("config"), Mapping):
+            return self._as_activation(name, dict(function))
         if not isinstance(function, str):
             return value
         if function == "hard_sigmoid":
@@ -156,6 +158,16 @@ class _Reader:
         if not _takes(keras.activations.get, function):
             raise InputError(unknown("function", function))
         return function
+
+    def _as_activation(self, name: str, item: Config) -> Config:
+        """A layer in place of a function; its weights, if it has some, are made by its ``build_config``."""
+        if item["class_name"] == "PReLU" and "build_config" not in item:
+            raise InputError(
+                f"layer {name!r} has a PReLU as its activation, whose shape its file does not say; in Keras 2.13 or "
+                "later load it and save it again"
+            )
+        built = {"build_config": item["build_config"]} if "build_config" in item else {}
+        return {**self.layer(item), **built}
 
     def _lambda(self, config: Config) -> Config:
         kept = {key: value for key, value in config.items() if key not in LAMBDA_KEYS}
