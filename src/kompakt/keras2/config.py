@@ -13,6 +13,7 @@ from kompakt.keras2.layers import translated
 from kompakt.keras2.mends import Mends
 from kompakt.keras2.nodes import Graph, arguments, call_of, operated
 from kompakt.keras2.operators import OPERATORS
+from kompakt.keras2.resizing import apart
 
 Config = dict[str, Any]
 
@@ -21,7 +22,8 @@ LAMBDA = (
 )
 LAMBDA_KEYS = ("module", "function_type", "output_shape_type", "output_shape_module")
 HARD_SIGMOID = (
-    "{key} 'hard_sigmoid' is kompakt.keras2.activations.hard_sigmoid, Keras 2's 0.2 x + 0.5 (Keras 3's is x / 6 + 0.5)"
+    "{key} 'hard_sigmoid' is kompakt.keras2.activations.hard_sigmoid, Keras 2's 0.2 x + 0.5 (Keras 3's is x / 6 + 0.5): "
+    "import that module before keras.saving.load_model of a .keras file of it"
 )
 POLICIES = ("Policy", "PolicyV1", "DTypePolicy")
 
@@ -219,6 +221,9 @@ class _Reader:
         if item["class_name"] in OPERATORS:
             made = operated(graph, item)
             self._mends.add(item["name"], "function of TensorFlow, now the same of keras.ops")
+            told = apart(made["config"].get("interpolation", ""))
+            if told:
+                self._mends.add(item["name"], told)
             return made
         layer = self.layer(item)
         for node in item["inbound_nodes"]:

@@ -10,7 +10,7 @@ import keras
 
 from kompakt.errors import InputError
 from kompakt.keras2.mends import Mends
-from kompakt.keras2.resizing import apart, resizes
+from kompakt.keras2.resizing import apart, resizes, why_not
 
 Config = dict[str, Any]
 
@@ -119,10 +119,7 @@ def _check_numbers(name: str, kind: str, config: Config, mends: Mends) -> None:
     if way is None or kind not in RESIZED:
         return
     if not resizes(way):
-        raise InputError(
-            f"layer {name!r} ({kind}) has interpolation={way!r}, which Keras 3 cannot compute on "
-            f"{keras.backend.backend()}; in Keras 2 give it 'bilinear' or 'nearest', and save the model again"
-        )
+        raise InputError(f"layer {name!r} ({kind}) has {why_not(way)}")
     told = apart(way)
     if told:
         mends.add(name, told)

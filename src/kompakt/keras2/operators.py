@@ -124,6 +124,13 @@ def _pad(given: Arguments) -> Call:
     return Call(NUMPY, "Pad", {"pad_width": given.pop("paddings"), "mode": mode}, [given.pop("tensor")])
 
 
+def _clip(given: Arguments) -> Call:
+    """Bounds are attributes; those of each channel, which not every backend takes there, are refused."""
+    bounds = {"x_min": "clip_value_min", "x_max": "clip_value_max"}
+    config = {ours: given.pop(theirs) for ours, theirs in bounds.items() if not isinstance(given[theirs], list)}
+    return Call(NUMPY, "Clip", config, [given.pop("t")])
+
+
 def _l2_normalize(given: Arguments) -> Call:
     """TensorFlow's epsilon is a bound of the sum of squares, that of Keras of its root."""
     config = {"axis": given.pop("axis"), "order": 2, "epsilon": given.pop("epsilon", 1e-12) ** 0.5}
@@ -212,10 +219,7 @@ TABLE: dict[str, tuple[str, Make]] = {
     "expand_dims": ("input", _with(NUMPY, "ExpandDims", "input", axis=("axis", REQUIRED))),
     "squeeze": ("input", _SQUEEZE),
     "compat.v1.squeeze": ("input", _SQUEEZE),
-    "clip_by_value": (
-        "t",
-        _with(NUMPY, "Clip", "t", x_min=("clip_value_min", REQUIRED), x_max=("clip_value_max", REQUIRED)),
-    ),
+    "clip_by_value": ("t", _clip),
     "cast": ("x", _with(CORE, "Cast", "x", dtype=("dtype", REQUIRED))),
     "linalg.matmul": ("a", _matmul),
     "__operators__.getitem": ("tensor", _getitem),
