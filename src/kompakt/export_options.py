@@ -35,7 +35,7 @@ def checked_path(path: Any, place: Target) -> Path:
     example = f"model{place.suffix}" if place.suffix else f"{place.name}_model"
     if not isinstance(path, (str, os.PathLike)):
         raise InputError(f"path={path!r}: expected the {_what(place)} to write, such as {example!r}")
-    check_ending(path, place.name)
+    check_ending(Path(path), place.name)
     place.check_place(Path(path))
     return Path(path)
 

@@ -22,8 +22,8 @@ LAMBDA = (
 )
 LAMBDA_KEYS = ("module", "function_type", "output_shape_type", "output_shape_module")
 HARD_SIGMOID = (
-    "{key} 'hard_sigmoid' is kompakt.keras2.activations.hard_sigmoid, Keras 2's 0.2 x + 0.5 (Keras 3's is x / 6 + 0.5): "
-    "import that module before keras.saving.load_model of a .keras file of it"
+    "{key} 'hard_sigmoid' is kompakt.keras2.activations.hard_sigmoid, Keras 2's 0.2 x + 0.5 (Keras 3's is x / 6 + 0.5);"
+    " import that module where Keras itself loads what you save"
 )
 POLICIES = ("Policy", "PolicyV1", "DTypePolicy")
 
