@@ -40,7 +40,9 @@ def apart(interpolation: str) -> str | None:
     """
     backend = keras.backend.backend()
     found = APART.get(backend, {}).get(interpolation)
-    return None if found is None else f"{interpolation} resizing differs on {backend} from TensorFlow's by up to {found:g} of the values"
+    if found is None:
+        return None
+    return f"{interpolation} resizing differs on {backend} from TensorFlow's by up to {found:g} of the values"
 
 
 def why_not(interpolation: str) -> str:

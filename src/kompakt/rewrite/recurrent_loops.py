@@ -19,7 +19,7 @@ MASKED = (
     "a mask reaches it (Masking, or Embedding with mask_zero=True); train the model without the mask, on inputs of one "
     "length"
 )
-"""What is said of a layer that goes by a mask."""
+"""What is said of a recurrent layer that goes by a mask."""
 
 KEPT = "it keeps a state, or drops it out by chance; make it without stateful and recurrent_dropout"
 """What is said of a layer that writes variables when it predicts."""
@@ -52,9 +52,7 @@ def hindrance(layer: Any, x: Any) -> str:
     steps = x.shape[1] if len(x.shape) == 3 else None
     if steps is not None and steps <= LONGEST:
         return ""
-    return (
-        f"its steps are not known, or over {LONGEST}; give the model inputs of a fixed length, at most {LONGEST} steps"
-    )
+    return f"its steps are not known, or over {LONGEST}; give the model inputs of a fixed length of at most {LONGEST}"
 
 
 def keeps_state(layer: Any) -> bool:

@@ -6,8 +6,8 @@ import keras
 from keras import layers
 
 from kompakt.errors import InputError
-from kompakt.graph import as_functional, calls
-from kompakt.rewrite.recurrent_loops import KEPT, MASKED, keeps_state, loops_left
+from kompakt.graph import as_functional
+from kompakt.rewrite.recurrent_loops import KEPT, keeps_state, loops_left
 
 
 def check_recurrent(model: keras.Model) -> None:
@@ -30,7 +30,7 @@ def check_recurrent(model: keras.Model) -> None:
 
 
 def check_integer(model: keras.Model, *, whole: bool) -> None:
-    """Refuse recurrent layers that are loops, and averages that go by a mask.
+    """Refuse recurrent layers that are loops.
 
     Args:
         model: flat. whole: whether activations are integers too.
@@ -39,21 +39,12 @@ def check_integer(model: keras.Model, *, whole: bool) -> None:
         InputError: there is one; why, and what helps.
 
     Example:
-        >>> m = keras.Sequential([keras.Input((6, 3)), layers.Masking(), layers.GlobalAveragePooling1D(name="mean")])
+        >>> m = keras.Sequential([keras.Input((6, 3)), layers.Masking(), layers.LSTM(2, name="memory")])
         >>> try:
         ...     check_integer(m, whole=True)
         ... except InputError as error:
-        ...     print(str(error)[:60])
-        mean: it has no integer form: a mask reaches it (Masking, or
+        ...     print(str(error)[:62])
+        memory: it has no integer form: a mask reaches it (Masking, or
     """
-    flat = as_functional(model)
-    reasons = loops_left(flat, whole=whole)
-    for call in calls(flat) if whole else ():
-        if isinstance(call.layer, layers.GlobalAveragePooling1D) and _masked(call.inputs):
-            reasons[call.layer.name] = MASKED
-    for name, why in reasons.items():
+    for name, why in loops_left(as_functional(model), whole=whole).items():
         raise InputError(f"{name}: it has no integer form: {why}; or export the model as 'float' or 'float16'")
-
-
-def _masked(tensors: object) -> bool:
-    return any(getattr(each, "_keras_mask", None) is not None for each in keras.tree.flatten(tensors))
