@@ -42,7 +42,7 @@ def apart(interpolation: str) -> str | None:
     found = APART.get(backend, {}).get(interpolation)
     if found is None:
         return None
-    return f"{interpolation} resizing differs on {backend} from TensorFlow's by up to {found:g} of the values"
+    return f"{interpolation} resizing differs on {backend} from TensorFlow's by up to {found:g} of the largest value"
 
 
 def why_not(interpolation: str) -> str:
