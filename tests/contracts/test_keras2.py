@@ -34,7 +34,7 @@ MORE = (
     "training_false",
     "masked",
 )
-LATER = ("constants", "cast_layers", "training_false")
+LATER = ("constants", "cast_layers", "crops", "training_false")
 """Written by the Keras 2 that stands beside TensorFlow 2.16 and 2.21."""
 
 OLD = tuple(

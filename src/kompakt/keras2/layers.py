@@ -147,6 +147,7 @@ def _shown(value: Any) -> str:
 def _spelled(kind: str, config: Config) -> Config:
     """The same under the words of Keras 3."""
     config = dict(config)
+    config.pop("rng_type", None)  # of tf_keras 2.21: where random layers have their numbers from
     if kind in ("BatchNormalization", "LayerNormalization"):
         axis = config.get("axis")
         if isinstance(axis, (list, tuple)) and len(axis) == 1:
