@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+
 from kompakt.errors import InputError
 from kompakt.keras2.constants import operand
 from kompakt.keras2.resizing import resizes
@@ -87,7 +89,13 @@ def _softmax(kind: str) -> Make:
 
 def _getitem(given: Arguments) -> Call:
     parts = given.pop("slice_spec")
+    if parts == TURNED and keras.backend.backend() == "torch":
+        return Call(NUMPY, "Flip", {"axis": -1}, [given.pop("tensor")])
     return Call(NUMPY, "GetItem", {}, [given.pop("tensor"), [_slice(part) for part in parts]])
+
+
+TURNED = [{"class_name": "__ellipsis__"}, {"start": None, "stop": None, "step": -1}]
+"""``x[..., ::-1]``, of ``preprocess_input``: torch has no steps back, and ai-edge-quantizer no integer Flip."""
 
 
 def _slice(part: Any) -> Any:
