@@ -5,9 +5,11 @@ The last TensorFlow with Keras 2, and Keras 2 beside later ones:
 python3.11 -m venv /tmp/k215 && /tmp/k215/bin/pip install "tensorflow-cpu==2.15.*"
 /tmp/k215/bin/python tests/data/make_keras2_more.py tests/data/keras2_more.zip
 python3.11 -m venv /tmp/k216 && /tmp/k216/bin/pip install tensorflow-cpu==2.16.2 tf_keras==2.16.0
-/tmp/k216/bin/python tests/data/make_keras2_more.py tests/data/tf_keras216.zip constants cast_layers crops training_false
+/tmp/k216/bin/python tests/data/make_keras2_more.py tests/data/tf_keras216.zip LATER
 python3.11 -m venv /tmp/k221 && /tmp/k221/bin/pip install tensorflow==2.21.0 tf_keras==2.21.0
-/tmp/k221/bin/python tests/data/make_keras2_more.py tests/data/tf_keras221.zip constants cast_layers crops training_false
+/tmp/k221/bin/python tests/data/make_keras2_more.py tests/data/tf_keras221.zip LATER
+
+where LATER is: constants cast_layers crops training_false
 """
 
 import importlib
