@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers as L
 from keras import ops
 
@@ -13,6 +14,8 @@ IMAGE = (8, 8, 4)
 ROWS = (8, 6)
 VOLUME = (4, 4, 4, 3)
 WORDS = 20
+CHANNELS = np.linspace(0.5, 2.0, 4).astype("float32")
+"""One number for each channel that comes out of the first layer."""
 
 Make = Callable[[], keras.Model]
 
@@ -223,6 +226,11 @@ KINDS: dict[str, Make] = {
     "Bidirectional LSTM": layer(lambda: L.Bidirectional(L.LSTM(4, return_sequences=True)), ROWS),
     "Bidirectional GRU": layer(lambda: L.Bidirectional(L.GRU(4)), ROWS),
     "RNN of two cells": layer(lambda: L.RNN([L.LSTMCell(4), L.GRUCell(4)]), ROWS),
+    "LSTM behind a Masking": around(lambda x: L.LSTM(5, name="kind")(L.Masking()(x)), ROWS, stem=False),
+    "average over masked steps": around(
+        lambda x: L.GlobalAveragePooling1D(name="kind")(L.Masking()(x)), ROWS, stem=False
+    ),
+    "activation that is a layer": layer(lambda: L.Dense(5, activation=L.LeakyReLU(0.2)), ROWS),
     "ConvLSTM1D": layer(lambda: L.ConvLSTM1D(3, 3), (3, 8, 4), stem=False),
     "ConvLSTM2D": layer(lambda: L.ConvLSTM2D(3, 3), VOLUME, stem=False),
     "TimeDistributed Dense": layer(lambda: L.TimeDistributed(L.Dense(5)), ROWS),
@@ -280,6 +288,7 @@ KINDS: dict[str, Make] = {
     "squeeze and excite, sigmoid": squeeze_excite("sigmoid"),
     "squeeze and excite, hard_sigmoid": squeeze_excite("hard_sigmoid"),
     "a + b": two(lambda a, b: a + b),
+    "(a - array) / array": around(lambda x: (x - CHANNELS) / CHANNELS),
     "a * 2 + 1": around(lambda x: x * 2.0 + 1.0),
     "a / b": two(lambda a, b: a / (ops.abs(b) + 1.0)),
     "a @ b": two(lambda a, b: ops.matmul(a, ops.transpose(b, (0, 2, 1))), ROWS),

@@ -51,9 +51,9 @@ def no_scope_left_open():
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory):
-    """Folder with the files that make_keras2.py and make_keras2_old.py of data/ had real Keras 2 write."""
+    """Folder with the files that make_keras2.py, _more.py and _old.py of data/ had real Keras 2 write."""
     folder = tmp_path_factory.mktemp("keras2")
-    for name in ("keras2", "keras2_old"):
+    for name in ("keras2", "keras2_more", "keras2_old", "tf_keras216", "tf_keras221"):
         with zipfile.ZipFile(Path(__file__).parent / "data" / f"{name}.zip") as pack:
             pack.extractall(folder / name)
     return folder

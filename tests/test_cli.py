@@ -167,6 +167,7 @@ MISTAKES = {
     "export no.keras m.tflite": "model file no.keras does not exist",
     "export m.keras m.tflite --target tfl": "--target 'tfl': expected one of",
     "export m.keras m.bin": "m.bin: say for which device",
+    "export m.keras out --target tflite": "out: the target 'tflite' writes .tflite files; name it *.tflite",
     "export m.keras m.tflite --quantization int9": "quantization='int9': expected one of float",
     "export m.keras m.onnx --quantization w4a8": "quantization='w4a8': expected one of float, int8",
     "export m.keras m.tflite --quantization int8": "--data is missing",
@@ -507,6 +508,18 @@ BAD = {
         "export short.keras m.tflite --data {d}",
         "short.keras: not a .keras file (a zip with config.json and weights); save the model with "
         "model.save('name.keras')",
+    ),
+    "a folder for a file": (
+        "export {m} out --target tflite",
+        "out: the target 'tflite' writes .tflite files; name it *.tflite",
+    ),
+    "a file for a folder": (
+        "export {m} out.h5 --target tfjs",
+        "out.h5: the target 'tfjs' writes a folder; name it without '.h5'",
+    ),
+    "a file for all": (
+        "export {m} out.tflite --target all",
+        "out.tflite: the target 'all' writes a folder; name it without '.tflite'",
     ),
     "nothing to quantize": ("export {bare} m.tflite --quantization int8 --data {d}", NO_LAYER),
     "nothing to quantize, optimize": ("optimize {bare} --recipe qat_int8 --data {d}", NO_LAYER),

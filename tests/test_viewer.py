@@ -158,6 +158,24 @@ def test_the_command_runs_until_it_is_interrupted(folder, content):
             process.kill()
 
 
+@needs_netron
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["m.tflite", "m.h5"])
+def test_the_command_ends_with_the_reader_of_what_it_prints(folder, name):
+    """``kompakt view m.h5 | head -1`` once never ended."""
+    if name == "m.h5":
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(folder / name)
+    command = [sys.executable, "-m", "kompakt", "view", name, "--no-browser"]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=folder, **pipes) as process:
+        try:
+            assert process.stdout.readline().startswith("http://127.0.0.1:")
+            process.stdout.close()
+            assert process.wait(30) == 141 and process.stderr.read() == ""
+        finally:
+            process.kill()
+
+
 def _listening(pid="self"):
     """Ports on which a process listens on 127.0.0.1."""
     return {port for host, port in _sockets(pid) if host == "127.0.0.1"}

@@ -14,6 +14,7 @@ from kompakt.errors import InputError
 from kompakt.graph import Copier, map_layers, rebuild
 from kompakt.placement import marker
 from kompakt.planning import carry
+from kompakt.rewrite.activation_layers import activation_layers, has_layer
 from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise
 from kompakt.rewrite.attention_steps import attention_steps
 from kompakt.rewrite.float_inputs import float_inputs
@@ -75,6 +76,7 @@ def _over_time(model: keras.Model) -> tuple[keras.Model, dict[str, str]]:
 
 BEFORE_FOLDING = (
     Step(_over_time, _is(layers.TimeDistributed)),
+    Step(activation_layers, has_layer),
     Step(own_arithmetic, is_own),
     Step(float_inputs, _is(layers.Rescaling)),
     Step(normalization_steps, _is(*NORMALIZATIONS)),

@@ -14,6 +14,7 @@ import numpy as np
 from kompakt.compare import agreement
 from kompakt.culprit import agreement_at, coarsest, first_apart, first_off, masked, worst_samples
 from kompakt.deploy import Job, not_finite_weights, unquantized
+from kompakt.errors import InputError
 from kompakt.files import gzip_bytes, sha256
 from kompakt.graph import calls, with_weights
 from kompakt.integer_functions import is_known_wide
@@ -24,7 +25,7 @@ from kompakt.rewrite.elementwise import Elementwise
 from kompakt.rewrite.split_activation import fused
 from kompakt.simulation import simulate
 from kompakt.sites import sites
-from kompakt.targets.target import Converted, Target
+from kompakt.targets.target import Converted, Outputs, Target
 from kompakt.verdicts import (
     LEAST_GIVEN,
     MOST_LSB,
@@ -83,7 +84,7 @@ def examine(
         labels: of ``inputs``, for a note with the accuracy. notes: known before.
     """
     job, off = held_weights(place, made.data, job, mode) if mode in place.rounds else (job, [])
-    outputs = place.run(made.data, inputs)
+    outputs = _run(place, made.data, job, inputs, mode)
     outputs = dataclasses.replace(outputs, lsb=coarsest(outputs.lsb, job.encodings))
     simulated = simulate(job.reference, inputs)
     agree = compare_outputs(simulated, outputs, name=job.name)
@@ -147,6 +148,15 @@ def examine(
         ),
         source_sha256=digest(job.given),
     )
+
+
+def _run(place: Target, data: bytes, job: Job, inputs: Any, mode: str) -> Outputs:
+    """What the file gives; where its runtime refuses it, with the layers that go by a mask, which is why."""
+    try:
+        return place.run(data, inputs)
+    except InputError as error:
+        causes = masked(job.plain) if mode in GRIDDED else []
+        raise InputError("; ".join([*causes, str(error)])) from error
 
 
 def held_weights(place: Target, data: bytes, job: Job, mode: str) -> tuple[Job, list[str]]:

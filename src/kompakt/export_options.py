@@ -20,13 +20,10 @@ from kompakt.keras_modes import (
 from kompakt.precision import GRIDDED, INTEGER, MIXED
 from kompakt.spelling import one_of
 from kompakt.targets.target import Target
-from kompakt.targets.words import IO
+from kompakt.targets.words import IO, check_ending
 
 USUAL = "usual"
 """Stands for the batch size that a target has where none is given."""
-
-FILES = (".tflite", ".onnx", ".keras", ".h5", ".json")
-"""Endings of files, which no folder should have."""
 
 
 def checked_path(path: Any, place: Target) -> Path:
@@ -38,11 +35,7 @@ def checked_path(path: Any, place: Target) -> Path:
     example = f"model{place.suffix}" if place.suffix else f"{place.name}_model"
     if not isinstance(path, (str, os.PathLike)):
         raise InputError(f"path={path!r}: expected the {_what(place)} to write, such as {example!r}")
-    suffix = Path(path).suffix
-    if place.suffix and suffix != place.suffix:
-        raise InputError(f"{path}: the target {place.name!r} writes {place.suffix} files; name it *{place.suffix}")
-    if not place.suffix and suffix in FILES:
-        raise InputError(f"{path}: the target {place.name!r} writes a folder; name it without {suffix!r}")
+    check_ending(Path(path), place.name)
     place.check_place(Path(path))
     return Path(path)
 

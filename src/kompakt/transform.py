@@ -55,6 +55,7 @@ class Transform(keras.layers.Layer):  # type: ignore[misc]
     def __init__(self, *, axis: Sequence[int] | None = None, frozen: bool = False, **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
+        self.supports_masking = True  # it keeps shapes, and with them what a mask says of them
         self.axis = None if axis is None else tuple(int(a) for a in axis)
         self.frozen = bool(frozen)
         self.driven = False
@@ -175,6 +176,7 @@ class Chain(keras.layers.Layer):  # type: ignore[misc]
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.transforms = list(transforms)
+        self.supports_masking = True
         self.look: Callable[[Tensor], None] | None = None
         """What is shown each input in an uncompiled call; not saved."""
         self.built = True

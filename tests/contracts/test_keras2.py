@@ -22,10 +22,30 @@ NEW = (
     "dictionary",
     "slashes",
 )
+MORE = (
+    "constants",
+    "preprocessed",
+    "standardized",
+    "whole_numbers",
+    "functions",
+    "cast_layers",
+    "causal_first",
+    "crops",
+    "training_false",
+    "masked",
+)
+LATER = ("constants", "cast_layers", "crops", "training_false")
+"""Written by the Keras 2 that stands beside TensorFlow 2.16 and 2.21."""
+
 OLD = tuple(
     f"{kind}_{name}" for kind in ("keras224", "tf115") for name in ("sequential", "recurrent", "mobile", "embedding")
 )
-FILES = [("keras2", name) for name in NEW] + [("keras2_old", name) for name in OLD]
+FILES = [
+    *[("keras2_more", name) for name in MORE],
+    *[(folder, name) for folder in ("tf_keras216", "tf_keras221") for name in LATER],
+    *[("keras2", name) for name in NEW],
+    *[("keras2_old", name) for name in OLD],
+]
 
 
 @pytest.mark.long(quick=6)

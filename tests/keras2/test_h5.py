@@ -111,7 +111,7 @@ MENDED = {
     "conv_lstm": [
         "conv_lstm2d: key 'time_major' (False) left out, Keras 3 has none",
         "conv_lstm2d: recurrent_activation 'hard_sigmoid' is kompakt.keras2.activations.hard_sigmoid, Keras 2's "
-        "0.2 x + 0.5 (Keras 3's is x / 6 + 0.5)",
+        "0.2 x + 0.5 (Keras 3's is x / 6 + 0.5); import that module where Keras itself loads what you save",
     ],
     "dictionary": ["tf.math.subtract: function of TensorFlow, now the same of keras.ops"],
     "slashes": [

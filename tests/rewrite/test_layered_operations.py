@@ -160,7 +160,8 @@ def test_every_row_is_tried():
 
 LEFT = {
     "2 / x": (lambda x: 2.0 / (ops.abs(x) + 1.0), (4,)),
-    "x * an array": (lambda x: x * np.arange(1.0, 5.0, dtype="float32"), (4,)),
+    "x * an array of places": (lambda x: x * np.arange(1.0, 5.0, dtype="float32")[:, None], (4, 3)),
+    "x / zeros": (lambda x: x / np.array([1.0, 0.0, 2.0], "float32"), (3,)),
     "x / x of two ranks": (lambda x: x / (ops.abs(ops.mean(x)) + 1.0), (4, 3)),
     "mean of all": (lambda x: ops.mean(x, axis=-1), (4, 3)),
     "mean of one axis": (lambda x: ops.mean(x, axis=1), (4, 4, 3)),
@@ -193,3 +194,21 @@ def test_names_are_those_of_the_operations(rewritten):
     old = [operation.name for operation in model.operations if not isinstance(operation, L.Layer)]
     new = [layer.name for layer in rewritten(model, layered_operations).layers[1:]]
     assert new == ["d", *old]
+
+
+EACH = np.array([0.5, 1.0, 2.0], "float32")
+WITH_ARRAYS = {
+    "subtracted": (lambda x: x - EACH, ["Rescaling"]),
+    "from the left": (lambda x: ops.subtract(EACH, x), ["Rescaling"]),
+    "standardized": (lambda x: (x - EACH[None, None]) / EACH, ["Rescaling", "Rescaling"]),
+    "multiplied": (lambda x: x * EACH, ["Rescaling"]),
+    "for each place": (lambda x: x + np.ones((4, 3), "float32"), []),
+    "one for all": (lambda x: x * np.array([2.0], "float32"), []),
+}
+
+
+@pytest.mark.parametrize("case", WITH_ARRAYS)
+def test_an_array_with_a_number_for_each_channel(case, rewritten):
+    function, wanted = WITH_ARRAYS[case]
+    found = kinds(rewritten(made(function, (4, 3)), layered_operations))
+    assert [kind for kind in found if kind == "Rescaling"] == wanted

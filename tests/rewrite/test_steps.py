@@ -11,8 +11,9 @@ from kompakt.rewrite.elementwise import FUNCTIONS, Elementwise, Mean
 from kompakt.rewrite.layered_operations import layered_operations
 from kompakt.rewrite.normalization_steps import normalization_steps
 from kompakt.rewrite.prelu_steps import prelu_steps
+from kompakt.rewrite.recurrent_loops import LONGEST
 from kompakt.rewrite.time_distributed import time_distributed
-from kompakt.rewrite.unroll_recurrent import LONGEST, unroll_recurrent
+from kompakt.rewrite.unroll_recurrent import unroll_recurrent
 from kompakt.sites import sites
 
 ROWS = (5, 6)

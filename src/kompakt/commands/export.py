@@ -140,10 +140,11 @@ def check(options: Namespace) -> None:
     """What can be told at once."""
     from kompakt.commands.early import check_data, check_model, check_target
     from kompakt.precision import INTEGER
-    from kompakt.targets.words import KERAS, MODES, WORDS
+    from kompakt.targets.words import KERAS, MODES, WORDS, check_ending
 
     check_target(options.target, (EVERY,))
     mode, target = options.quantization, options.target or _target_of(options.out)
+    check_ending(options.out, target)
     modes = WORDS if target == EVERY else MODES[target]
     if mode is not None and mode not in (*modes, *KERAS):  # why not those of Keras is for the work to say
         raise InputError(f"quantization={mode!r}: {one_of(mode, modes)}")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import select
+import subprocess
+import sys
 import threading
 import webbrowser
 from argparse import ArgumentParser, Namespace
@@ -36,7 +39,7 @@ def check(options: Namespace) -> None:
 
 
 def run(options: Namespace) -> int:
-    """``kompakt view``: until it is interrupted."""
+    """``kompakt view``: until it is interrupted, or nobody is left who reads what it prints (``| head -1``)."""
     return _explorer(options) if options.explorer else _netron(options)
 
 
@@ -52,8 +55,21 @@ def _netron(options: Namespace) -> int:
             webbrowser.open(address)
         with contextlib.suppress(KeyboardInterrupt):
             while not threading.Event().wait(1.0):  # without a time, Windows would not hear Ctrl-C
-                continue
+                _check_reader()
     return OK
+
+
+def _check_reader() -> None:
+    """Raise as a write would where the other end of the pipe that we print to is closed."""
+    if not hasattr(select, "poll"):  # Windows
+        return
+    pipe = select.poll()
+    try:
+        pipe.register(sys.stdout.fileno(), 0)  # errors are told unasked
+    except (OSError, ValueError):  # no file
+        return
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in pipe.poll(0)):
+        raise BrokenPipeError
 
 
 def _explorer(options: Namespace) -> int:
@@ -61,7 +77,11 @@ def _explorer(options: Namespace) -> int:
 
     process = explorer(options.file, options.port, browser=not options.no_browser)
     try:
-        return process.wait()
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1.0)
+            _check_reader()
+        return process.returncode
     except KeyboardInterrupt:
         return OK
     finally:

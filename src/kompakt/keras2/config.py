@@ -11,7 +11,9 @@ from kompakt.errors import InputError
 from kompakt.keras2.activations import hard_sigmoid
 from kompakt.keras2.layers import translated
 from kompakt.keras2.mends import Mends
-from kompakt.keras2.nodes import OPERATORS, Graph, arguments, called, operated
+from kompakt.keras2.nodes import Graph, arguments, call_of, operated
+from kompakt.keras2.operators import OPERATORS
+from kompakt.keras2.resizing import apart
 
 Config = dict[str, Any]
 
@@ -20,7 +22,8 @@ LAMBDA = (
 )
 LAMBDA_KEYS = ("module", "function_type", "output_shape_type", "output_shape_module")
 HARD_SIGMOID = (
-    "{key} 'hard_sigmoid' is kompakt.keras2.activations.hard_sigmoid, Keras 2's 0.2 x + 0.5 (Keras 3's is x / 6 + 0.5)"
+    "{key} 'hard_sigmoid' is kompakt.keras2.activations.hard_sigmoid, Keras 2's 0.2 x + 0.5 (Keras 3's is x / 6 + 0.5);"
+    " import that module where Keras itself loads what you save"
 )
 POLICIES = ("Policy", "PolicyV1", "DTypePolicy")
 
@@ -144,6 +147,8 @@ class _Reader:
 
     def _activation(self, name: str, key: str, value: Any) -> Any:
         function = value["config"] if isinstance(value, Mapping) and value.get("class_name") == "function" else value
+        if isinstance(function, Mapping) and isinstance(function.get("config"), Mapping):
+            return self._as_activation(name, dict(function))
         if not isinstance(function, str):
             return value
         if function == "hard_sigmoid":
@@ -155,6 +160,16 @@ class _Reader:
         if not _takes(keras.activations.get, function):
             raise InputError(unknown("function", function))
         return function
+
+    def _as_activation(self, name: str, item: Config) -> Config:
+        """A layer in place of a function; its weights, if it has some, are made by its ``build_config``."""
+        if item["class_name"] == "PReLU" and "build_config" not in item:
+            raise InputError(
+                f"layer {name!r} has a PReLU as its activation, whose shape its file does not say; in Keras 2.13 or "
+                "later load it and save it again"
+            )
+        built = {"build_config": item["build_config"]} if "build_config" in item else {}
+        return {**self.layer(item), **built}
 
     def _lambda(self, config: Config) -> Config:
         kept = {key: value for key, value in config.items() if key not in LAMBDA_KEYS}
@@ -206,12 +221,14 @@ class _Reader:
         if item["class_name"] in OPERATORS:
             made = operated(graph, item)
             self._mends.add(item["name"], "function of TensorFlow, now the same of keras.ops")
+            told = apart(made["config"].get("interpolation", ""))
+            if told:
+                self._mends.add(item["name"], told)
             return made
         layer = self.layer(item)
-        given = [arguments(graph, node) for node in item["inbound_nodes"]]
-        for _, rest in given:
-            self._check_training(item["name"], rest)
-        calls = [called(layer["class_name"], *each) for each in given]
+        for node in item["inbound_nodes"]:
+            self._check_training(item["name"], arguments(graph, node)[1])
+        calls = [call_of(layer["class_name"], graph, node) for node in item["inbound_nodes"]]
         return {**layer, "name": item["name"], "inbound_nodes": calls}
 
     def _check_training(self, name: str, rest: Config) -> None:

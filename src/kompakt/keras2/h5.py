@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from kompakt.errors import InputError
+from kompakt.keras2.causal import causal_padded
 from kompakt.keras2.config import modern
 from kompakt.keras2.mends import Mends
 from kompakt.keras2.names import without_slashes
@@ -23,6 +24,10 @@ NO_MODEL = "no Keras model (an HDF5 file of something else); save the model with
 WEIGHTS_ALONE = (
     "holds weights alone and no model; build the model by its code, model.load_weights({name!r}), and save it with "
     "model.save('name.keras')"
+)
+MEAN = (
+    "layer {name!r} is TensorFlow's tf.reduce_mean of integers, which gives a whole number and in Keras 3 a fraction; "
+    "in Keras 2 put a tf.cast(x, 'float32') before it, where a fraction is meant, and save the model again"
 )
 NO_INPUT = "the model has no Input, so that the shapes of its weights are not known; give it one in Keras 2"
 FRESH = "what it had gathered (momentum and the like) begins anew"
@@ -94,16 +99,26 @@ def _as_keras_2(file: h5py.File, config: Config, safe: bool, compiled: bool) -> 
         )
     mends = Mends()
     named, renamed = without_slashes(config, mends)
-    new = modern(named, safe=safe, mends=mends)
+    new = modern(causal_padded(named, mends), safe=safe, mends=mends)
     model = keras.saving.deserialize_keras_object(new, safe_mode=safe)
     if isinstance(model, keras.Model):
         if not model.built:
             raise InputError(NO_INPUT)
+        _check_means(model)
         assign(model, file["model_weights"], renamed)
         if compiled and "training_config" in file.attrs:
             _compile(model, file, mends)
             _count(model, file, mends)
     return model, mends.lines()
+
+
+def _check_means(model: keras.Model) -> None:
+    """TensorFlow's mean of integers is an integer, Keras' is none."""
+    for each in getattr(model, "operations", model.layers):
+        if isinstance(each, keras.Model):
+            _check_means(each)
+        elif type(each).__name__ == "Mean" and keras.backend.is_int_dtype(each.input.dtype):
+            raise InputError(MEAN.format(name=each.name))
 
 
 def _compile(model: keras.Model, file: h5py.File, mends: Mends) -> None:

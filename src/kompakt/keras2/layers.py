@@ -10,6 +10,7 @@ import keras
 
 from kompakt.errors import InputError
 from kompakt.keras2.mends import Mends
+from kompakt.keras2.resizing import apart, resizes, why_not
 
 Config = dict[str, Any]
 
@@ -17,6 +18,7 @@ RECURRENT = ("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "Con
 DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D")
 TRANSPOSE = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 SPATIAL = ("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+RESIZED = ("Resizing", "UpSampling2D")
 UNUSED = tuple(f"kernel_{part}" for part in ("initializer", "regularizer", "constraint"))
 ANY = object()
 """Any value: the key never changes what is computed."""
@@ -45,7 +47,7 @@ GONE_KEYS = (
     Gone(("MultiHeadAttention",), ("softmax_robust_masking",), False),
     Gone(("StackedRNNCells",), ("reverse_state_order",), False),
     Gone(SPATIAL, ("noise_shape",), None),
-    Gone(SPATIAL, ("trainable",)),  # it has no weights
+    Gone((*SPATIAL, "Discretization"), ("trainable",)),  # they have no weights
     Gone(("BatchNormalization",), ("renorm",), False),
     Gone(("BatchNormalization",), ("virtual_batch_size", "adjustment"), None),
     Gone(("BatchNormalization",), ("fused", "renorm_clipping", "renorm_momentum")),  # of no effect without renorm
@@ -102,7 +104,25 @@ def translated(kind: str, config: Config, mends: Mends) -> tuple[str, Config]:
     for row in GONE_KEYS:
         if kind in row.types:
             config = _without(row, name, kind, config, mends)
+    _check_numbers(name, kind, config, mends)
     return kind, config
+
+
+def _check_numbers(name: str, kind: str, config: Config, mends: Mends) -> None:
+    """Values of keys that Keras 3 takes and then fails on, or computes otherwise."""
+    if kind == "SeparableConv1D" and config.get("padding") == "causal":  # of one that stands in a model see causal.py
+        raise InputError(
+            f"layer {name!r} ({kind}) has padding='causal', which Keras 3 cannot compute inside another layer; in "
+            "Keras 2 put a ZeroPadding1D before it, with padding='valid', and save the model again"
+        )
+    way = config.get("interpolation")
+    if way is None or kind not in RESIZED:
+        return
+    if not resizes(way):
+        raise InputError(f"layer {name!r} ({kind}) has {why_not(way)}")
+    told = apart(way)
+    if told:
+        mends.add(name, told)
 
 
 def _without(row: Gone, name: str, kind: str, config: Config, mends: Mends) -> Config:
@@ -127,12 +147,15 @@ def _shown(value: Any) -> str:
 def _spelled(kind: str, config: Config) -> Config:
     """The same under the words of Keras 3."""
     config = dict(config)
+    config.pop("rng_type", None)  # of tf_keras 2.21: where random layers have their numbers from
     if kind in ("BatchNormalization", "LayerNormalization"):
         axis = config.get("axis")
         if isinstance(axis, (list, tuple)) and len(axis) == 1:
             config["axis"] = axis[0]
     if kind == "LeakyReLU" and "alpha" in config:
         config["negative_slope"] = config.pop("alpha")
+    if kind == "Discretization" and "int" in str(config.get("dtype")):
+        del config["dtype"]  # of what it gives; Keras 3 would make whole numbers of what it is given
     if kind in ("GRU", "GRUCell"):
         config.setdefault("reset_after", False)  # the default when files did not say it
     return config
@@ -149,8 +172,26 @@ def _thresholded(name: str, config: Config, mends: Mends) -> tuple[str, Config]:
     return "ReLU", {**{key: value for key, value in config.items() if key != "theta"}, "threshold": config["theta"]}
 
 
+def _resized(name: str, config: Config, mends: Mends) -> tuple[str, Config]:
+    told = "RandomCrop is Resizing(crop_to_aspect_ratio=True), as outside training; Keras 3's does nothing there"
+    mends.add(name, told)
+    return "Resizing", {**{k: v for k, v in config.items() if k != "seed"}, "crop_to_aspect_ratio": True}
+
+
+def _left_out(kind: str) -> Callable[[str, Config, Mends], tuple[str, Config]]:
+    """What works in training alone, as a layer that does nothing."""
+
+    def made(name: str, config: Config, mends: Mends) -> tuple[str, Config]:
+        mends.add(name, f"{kind} is Identity: it changes images in training alone, and Keras 3 has none")
+        return "Identity", {key: config[key] for key in ("name", "dtype", "batch_input_shape") if key in config}
+
+    return made
+
+
 SUCCESSORS: dict[str, Callable[[str, Config, Mends], tuple[str, Config]]] = {
     "SyncBatchNormalization": _synchronized,
     "ThresholdedReLU": _thresholded,
+    "RandomCrop": _resized,
+    **{kind: _left_out(kind) for kind in ("RandomHeight", "RandomWidth")},
 }
 """Class that is another in Keras 3 -> its name and config there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from kompakt.keras2.mends import Mends
@@ -21,32 +21,43 @@ def without_slashes(config: Any, mends: Mends) -> tuple[Any, dict[str, str]]:
         >>> mends.lines()
         ["a/b: named with '_' for '/', which Keras 3 forbids in names"]
     """
-    names = list(dict.fromkeys(_names(config)))
+    names = list(dict.fromkeys(layer_names(config)))
     renamed: dict[str, str] = {}
     for name in names:
         if "/" in name:
-            renamed[name] = _free(name.replace("/", "_"), {*names, *renamed.values()})
+            renamed[name] = free_name(name.replace("/", "_"), {*names, *renamed.values()})
             mends.add(name, "named with '_' for '/', which Keras 3 forbids in names")
     return (_replaced(config, renamed) if renamed else config), renamed
 
 
-def _free(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: Collection[str]) -> str:
+    """``name``, with "_" behind it where it is taken.
+
+    Example:
+        >>> free_name("a", {"a"})
+        'a_'
+    """
     while name in taken:
         name += "_"
     return name
 
 
-def _names(item: Any) -> Iterator[str]:
-    """Names of all layers, nested ones too."""
+def layer_names(item: Any) -> Iterator[str]:
+    """Names of all layers in a config, nested ones too.
+
+    Example:
+        >>> list(layer_names({"class_name": "Dense", "config": {"name": "a"}}))
+        ['a']
+    """
     if isinstance(item, Mapping):
         inside = item.get("config")
         if "class_name" in item and isinstance(inside, Mapping) and isinstance(inside.get("name"), str):
             yield inside["name"]
         for value in item.values():
-            yield from _names(value)
+            yield from layer_names(value)
     elif isinstance(item, list):
         for value in item:
-            yield from _names(value)
+            yield from layer_names(value)
 
 
 def _replaced(item: Any, renamed: Mapping[str, str]) -> Any:

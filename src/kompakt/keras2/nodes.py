@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from dataclasses import replace
 from typing import Any
 
 from kompakt.errors import InputError
+from kompakt.keras2.constants import filled, operand
+from kompakt.keras2.dtypes import dtype_beside
 from kompakt.keras2.layers import RECURRENT
-from kompakt.keras2.operators import Call, operation
+from kompakt.keras2.operators import OPERATORS, Call, operation
 
 Config = dict[str, Any]
 
 CONSTANT = "_CONSTANT_VALUE"
-"""Stands in place of a layer's name where a number is the first argument."""
-
-OPERATORS = ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
-"""Layers that are functions of TensorFlow."""
+"""Stands in place of a layer's name where numbers are the first argument."""
 
 
 class Graph:
@@ -26,7 +26,7 @@ class Graph:
     """
 
     def __init__(self, layers: list[Config], models: Set[str]) -> None:
-        self._names = {layer["name"] for layer in layers}
+        self._layers = {layer["name"]: layer for layer in layers}
         self._models = models
 
     def value(self, given: Any) -> Any:
@@ -45,7 +45,7 @@ class Graph:
             isinstance(given, (list, tuple))
             and len(given) in (3, 4)
             and isinstance(given[0], str)
-            and (given[0] in self._names or given[0] == CONSTANT)
+            and (given[0] in self._layers or given[0] == CONSTANT)
             and isinstance(given[1], int)
         )
 
@@ -53,9 +53,13 @@ class Graph:
         """The number of a call of ``layer``: Keras 2 counts a model's own graph as its first."""
         return node - 1 if layer in self._models else node
 
+    def dtype(self, node: Any) -> str:
+        """The type of the first tensor that a layer is called with."""
+        return dtype_beside(self._layers, node)
+
     def _tensor(self, layer: str, node: int, output: Any) -> Any:
         if layer == CONSTANT:
-            return output
+            return operand(output)
         history = [layer, self.index(layer, node), output]
         # Shape and type are read from the layer when the model is built.
         return {"class_name": "__keras_tensor__", "config": {"shape": [], "dtype": "float32", "keras_history": history}}
@@ -82,6 +86,11 @@ def arguments(graph: Graph, node: Any) -> tuple[Any, Config]:
         rest = next((each[3] for each in node if graph.is_tensor(each) and len(each) == 4), {})
     named = {key: graph.value(value) for key, value in rest.items() if value is not None}
     return graph.value(entries), named
+
+
+def call_of(kind: str, graph: Graph, node: Any) -> Config:
+    """One call of a layer, in the form of Keras 3."""
+    return dict(filled(called(kind, *arguments(graph, node)), graph.dtype(node)))
 
 
 def called(kind: str, first: Any, rest: Config) -> Config:
@@ -128,4 +137,5 @@ def _operation(graph: Graph, name: str, function: str, node: Any) -> Call:
     first, rest = arguments(graph, node)
     if several and not isinstance(first, list):
         first = [first]
-    return operation(name, function, first, rest)
+    call = operation(name, function, first, rest)
+    return replace(call, args=filled(call.args, graph.dtype(node)))

@@ -17,7 +17,10 @@ from kompakt.rewrite.matrix_product import MatMul
 Made = tuple[Any, Any]
 """A layer, and what it is called on."""
 
-Scaled = Callable[[float, bool], "tuple[float, float] | None"]
+Number = Any
+"""A float, or an array with one for each channel."""
+
+Scaled = Callable[[Number, bool], "tuple[Number, Number] | None"]
 """(the number, whether the tensor comes first) -> (scale, offset) that the operation is, or None."""
 
 
@@ -65,14 +68,25 @@ def _layer_for(operation: Any, values: list[Any], names: Names) -> Made | None:
 
 
 def _merge(make: type | None, scaled: Scaled, a: Any, b: Any) -> Made | None:
-    """For ``a op b``: two tensors of one rank are merged, a tensor with a number is rescaled."""
+    """For ``a op b``: two tensors of one rank are merged, a tensor with a number, or one a channel, is rescaled."""
     if _is_tensor(a) and _is_tensor(b):
         return (make(), [a, b]) if make is not None and len(a.shape) == len(b.shape) else None
-    tensor, number = (a, b) if _is_tensor(a) else (b, a)
-    if np.ndim(number) or not keras.backend.is_float_dtype(tensor.dtype):
+    tensor, given = (a, b) if _is_tensor(a) else (b, a)
+    number = _number_of(given, tensor)
+    if number is None or not keras.backend.is_float_dtype(tensor.dtype):
         return None
-    found = scaled(float(number), tensor is a)
+    found = scaled(number, tensor is a)
     return None if found is None else (layers.Rescaling(found[0], offset=found[1]), tensor)
+
+
+def _number_of(value: Any, tensor: Any) -> Number | None:
+    """``value`` as a float, or as an array with one for each channel of ``tensor``; None where it is neither."""
+    if not np.ndim(value):
+        return float(value)
+    numbers = np.asarray(value, "float32")
+    last = keras.config.image_data_format() == "channels_last" and len(tensor.shape) in (2, 3, 4)
+    each = numbers.ndim <= len(tensor.shape) and numbers.size == numbers.shape[-1] == tensor.shape[-1]
+    return numbers.ravel() if last and each else None
 
 
 def _is_tensor(value: Any) -> bool:
@@ -172,8 +186,8 @@ BINARY: dict[str, tuple[type | None, Scaled]] = {
     "Add": (layers.Add, lambda c, _: (1.0, c)),
     "Subtract": (layers.Subtract, lambda c, first: (1.0, -c) if first else (-1.0, c)),
     "Multiply": (layers.Multiply, lambda c, _: (c, 0.0)),
-    "Divide": (None, lambda c, first: (1.0 / c, 0.0) if first and c else None),
-    "TrueDivide": (None, lambda c, first: (1.0 / c, 0.0) if first and c else None),
+    "Divide": (None, lambda c, first: (1.0 / c, 0.0) if first and np.all(c) else None),
+    "TrueDivide": (None, lambda c, first: (1.0 / c, 0.0) if first and np.all(c) else None),
     "Maximum": (layers.Maximum, lambda _c, _first: None),
     "Minimum": (layers.Minimum, lambda _c, _first: None),
 }

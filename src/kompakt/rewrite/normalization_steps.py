@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops
+from keras.src.ops.nn import Normalize
 
 from kompakt.graph import Call, Copier, Names, on_image, rebuild
 from kompakt.rewrite.elementwise import Elementwise, Mean
@@ -70,6 +71,10 @@ def _unit(layer: Any, x: Any, names: Names, _: dict[int, Any]) -> Any:
     return _scaled(layer, x, (-1,), (float(x.shape[-1]), 0.0), layer.name, names)
 
 
+def _normalize(operation: Any, x: Any, names: Names, affine: dict[int, Any]) -> Any:
+    return _unit(operation, x, names, affine) if operation.order == 2 else None
+
+
 def _group(layer: Any, x: Any, names: Names, affine: dict[int, Any]) -> Any:
     channels = x.shape[-1]
     if layer.axis % len(x.shape) != len(x.shape) - 1:
@@ -117,5 +122,6 @@ RULES: dict[type, Any] = {
     layers.RMSNormalization: _rms,
     layers.GroupNormalization: _group,
     layers.UnitNormalization: _unit,
+    Normalize: _normalize,
 }
-"""Layer -> its steps."""
+"""Layer, or operation -> its steps."""

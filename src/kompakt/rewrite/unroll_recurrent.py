@@ -11,10 +11,8 @@ import numpy as np
 from keras import layers, ops
 
 from kompakt.graph import Call, Copier, Names, as_functional, calls, rebuild
+from kompakt.rewrite.recurrent_loops import directions, hindrance
 from kompakt.sites import is_graph
-
-LONGEST = 64
-"""Steps up to which a layer is unrolled: each is some ten operators in the file."""
 
 State = tuple[Any, ...]
 Step = Callable[[Any, State | None], State]
@@ -43,9 +41,9 @@ def unroll_recurrent(model: keras.Model) -> tuple[keras.Model, dict[str, str]]:
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         layer, x = call.layer, args[0] if args else None
-        parts = _directions(layer)
+        parts = directions(layer)
         plain = len(args) == 1 and not any(kwargs.get(key) is not None for key in ("initial_state", "mask"))
-        if not parts or not plain or not all(_steps(part, x) for part in parts):
+        if not parts or not plain or any(hindrance(part, x) for part in parts):
             return copier(layer)(*args, **kwargs)
         if id(layer) not in shared:
             suffixes = ("",) if len(parts) == 1 else ("_forward", "_backward")
@@ -70,8 +68,8 @@ def recurrent_steps(model: keras.Model) -> dict[str, int]:
             found |= recurrent_steps(call.layer)
             continue
         inner = getattr(call.layer, "transformed_layer", call.layer)
-        parts = _directions(inner)
-        if parts and all(_steps(part, call.inputs[0]) for part in parts):
+        parts = directions(inner)
+        if parts and not any(hindrance(part, call.inputs[0]) for part in parts):
             found[str(call.layer.name)] = int(call.inputs[0].shape[1])
     return found
 
@@ -86,21 +84,8 @@ class Cell:
     dropout: Any
 
 
-def _directions(layer: Any) -> list[Any]:
-    parts = [layer.forward_layer, layer.backward_layer] if isinstance(layer, layers.Bidirectional) else [layer]
-    return parts if all(type(part) in STEPS for part in parts) else []
-
-
 def _slots(layer: Any) -> tuple[str, ...]:
     return ("forward_layer/", "backward_layer/") if isinstance(layer, layers.Bidirectional) else ("",)
-
-
-def _steps(layer: Any, x: Any) -> bool:
-    """Whether one direction can be unrolled on ``x``."""
-    steps = x.shape[1] if len(x.shape) == 3 else None
-    loose = layer.stateful or layer.recurrent_dropout or getattr(x, "_keras_mask", None) is not None
-    before = isinstance(layer, layers.GRU) and not layer.reset_after
-    return steps is not None and steps <= LONGEST and not loose and not before
 
 
 def _cell(layer: Any, name: str, names: Names) -> Cell:

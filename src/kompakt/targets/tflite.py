@@ -27,6 +27,7 @@ from kompakt.targets.graph_view import View
 from kompakt.targets.target import Converted, Fault, Outputs, Request, Target, check_backend, check_sparse
 from kompakt.targets.tflite_file import FLOATS, Tensor, TFLiteFile, census
 from kompakt.targets.tflite_float import CONVERTER, float_file
+from kompakt.targets.tflite_layers import check_integer, check_recurrent
 from kompakt.targets.tflite_links import Link, activation_links, give_names, restore_biases, weight_links
 from kompakt.targets.tflite_quantize import QUANTIZER, quantized
 from kompakt.targets.tflite_seal import ENTRY as SEAL
@@ -75,6 +76,9 @@ class TFLite(Target):
             check_sparse(request.quantization)
         floats = request.quantization in ("float", "float16")
         whole = request.quantization in GRIDDED
+        check_recurrent(request.model)
+        if not floats:
+            check_integer(request.model, whole=whole)
         model, bounds = fenced(request.model, request.encodings) if whole else (request.model, {})
         file = float_file(model, request.batch, half=request.quantization == "float16", outputs=request.output_names)
         links = weight_links(request.model, file, folded=floats)

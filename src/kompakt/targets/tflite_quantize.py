@@ -86,17 +86,17 @@ def _other_edges(file: TFLiteFile, done: TFLiteFile, io: str) -> list[str]:
 
 
 def _refuse_loops(file: TFLiteFile) -> None:
-    """Say which layer it is that the quantizer cannot do.
+    """Say which layer it is that the quantizer cannot do, where the model did not say it.
 
     Raises:
-        InputError: the file has a loop, of a recurrent layer.
+        InputError: the file has a loop.
     """
     loop = next((op for op in file.ops if op.name in ("WHILE", "IF")), None)
     if loop is not None:
         layer = file.tensors[loop.outputs[0]].name.split(":")[0]
         raise InputError(
             f"{layer}: it becomes a {loop.name} operator, which ai-edge-quantizer has no integer form for; export the "
-            "model as 'float' or 'float16', or give it inputs of a fixed length, at most 64 steps, first"
+            "model as 'float' or 'float16', or write the layer without a loop"
         )
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from kompakt.errors import InputError
+
 KERAS = ("keras_int8", "keras_int4")
 """Keras' own weight-only quantization."""
 
@@ -23,5 +27,29 @@ WORDS = tuple(dict.fromkeys(mode for modes in MODES.values() for mode in modes))
 SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx"}
 """Target -> the ending of its file; the others write folders."""
 
+FILES = (*SUFFIXES.values(), ".keras", ".h5", ".hdf5", ".json")
+"""Endings of files, which no folder should have."""
+
 IO = ("int8", "uint8", "int16", "float32")
 """What the inputs and outputs of an integer file may be."""
+
+
+def check_ending(path: str | Path, target: str) -> None:
+    """``path`` is named as what ``target`` writes.
+
+    Raises:
+        InputError: it is named as another kind of file.
+
+    Example:
+        >>> check_ending("model.tflite", "tflite")
+        >>> try:
+        ...     check_ending("model", "tflite")
+        ... except InputError as error:
+        ...     print(error)
+        model: the target 'tflite' writes .tflite files; name it *.tflite
+    """
+    suffix, wanted = Path(path).suffix, SUFFIXES.get(target)
+    if wanted and suffix != wanted:
+        raise InputError(f"{path}: the target {target!r} writes {wanted} files; name it *{wanted}")
+    if not wanted and suffix in FILES:
+        raise InputError(f"{path}: the target {target!r} writes a folder; name it without {suffix!r}")
