@@ -57,6 +57,9 @@ MOVES = (
 )
 """Operators whose outputs are on their input's grid (:func:`moved`)."""
 
+MERGES = ("CONCATENATION", "MAXIMUM", "MINIMUM")
+"""Operators whose inputs are on their output's grid."""
+
 PRODUCERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D")
 """Operators with data, weights and a bias as inputs (:func:`places`)."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from kompakt.records import Encoding
-from kompakt.targets.tflite_edit import operator, tensor
-from kompakt.targets.tflite_file import BOUNDARY, Op, Tensor, TFLiteFile
+from kompakt.targets.tflite_edit import operator
+from kompakt.targets.tflite_file import BOUNDARY, MERGES, Op, Tensor, TFLiteFile
+from kompakt.targets.tflite_grids import CLOSE, on_grid, tensor_on
 
 CLOSABLE = (
     "LEAKY_RELU",
@@ -25,12 +26,25 @@ CLOSABLE = (
 )
 """Operators that compute on int8 with any grids at their input and output, or with one grid for both."""
 
-CLOSE = 1e-4
-"""Relative: two scales that are one but for rounding."""
+
+ONLY_BYTES = ("ELU",)
+"""Those of CLOSABLE that LiteRT has no kernel of 16 bits for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How an operator computes on integers: on the tensors ``inputs``, put there by ``enter``, into ``target``."""
+
+    inputs: list[int]
+    enter: list[Any]
+    target: int
 
 
 def close_islands(
-    file: TFLiteFile, encodings: Mapping[str, Encoding] | None = None, floats: Collection[str] = ()
+    file: TFLiteFile,
+    encodings: Mapping[str, Encoding] | None = None,
+    floats: Collection[str] = (),
+    between: Mapping[tuple[str, int], Encoding] | None = None,
 ) -> int:
     """``DEQUANTIZE -> op -> QUANTIZE`` becomes ``op`` on the integers, in place, for the operators in CLOSABLE.
 
@@ -39,49 +53,27 @@ def close_islands(
     Args:
         encodings: of the tensors, by name; one that is not there has the grid of what reads it.
         floats: names of results that stay float.
+        between: (name of a tensor, bits) -> the grid on which readers of other precision take it.
 
     Returns:
         How many operators are integer now that were not.
     """
     _read_before_outputs(file)
-    made = {output: op for op in file.ops for output in op.outputs}
     before = [*file.graph.operators]
-    raws = {int(output): raw for raw in before for output in raw.outputs}
-    after: dict[int, Any] = {}
-    closed = 0
+    around: dict[int, tuple[list[Any], list[Any]]] = {}
     for op, raw in zip(file.ops, before, strict=True):
-        if op.name in CLOSABLE and file.tensors[op.outputs[0]].name not in floats and _is_island(file, op, made):
-            result = file.tensors[op.outputs[0]]
-            target = _target(file, op, (encodings or {}).get(result.name))
-            inputs = [int(raws[i].inputs[0]) if file.tensors[i].kind == "FLOAT32" else i for i in op.inputs]
-            if target is not None and file.graph.tensors[inputs[0]].type == file.graph.tensors[target].type:
-                raw.inputs, raw.outputs = inputs, [target]
-                after[id(raw)] = _hand_on(file, op, target)
-                closed += 1
-    if closed:
-        file.graph.operators = [each for raw in before for each in (raw, *after.get(id(raw), ()))]
+        result = file.tensors[op.outputs[0]]
+        if op.name in CLOSABLE and result.kind == "FLOAT32" and result.name not in floats:
+            plan = _plan(file, op, (encodings or {}).get(result.name), between or {})
+            if plan is not None:
+                raw.inputs, raw.outputs = plan.inputs, [plan.target]
+                around[id(raw)] = (plan.enter, _hand_on(file, op, plan.target))
+    if around:
+        none: tuple[list[Any], list[Any]] = ([], [])
+        parts = ((around.get(id(raw), none), raw) for raw in before)
+        file.graph.operators = [each for (enter, leave), raw in parts for each in (*enter, raw, *leave)]
         _drop_unused(file)
-    return closed
-
-
-def float_outputs(file: TFLiteFile, floats: Collection[int]) -> None:
-    """End in floats where the quantizer ended in integers: at an output that another of its operators reads too.
-
-    Args:
-        floats: places among the outputs at which the float file ends in floats.
-    """
-    for place in floats:
-        index = file.outputs[place]
-        held = file.tensors[index]
-        if held.kind == "FLOAT32":
-            continue
-        made = tensor(file, f"{held.name}_dequant", held.shape, "FLOAT32")
-        file.graph.operators.append(operator(file, "DEQUANTIZE", [index], [made]))
-        file.graph.outputs = [made if i == place else int(each) for i, each in enumerate(file.graph.outputs)]
-        for signature in file.model.signatureDefs or []:
-            for entry in signature.outputs:
-                entry.tensorIndex = made if int(entry.tensorIndex) == index else int(entry.tensorIndex)
-    file.reread()
+    return len(around)
 
 
 def _read_before_outputs(file: TFLiteFile) -> None:
@@ -93,46 +85,77 @@ def _read_before_outputs(file: TFLiteFile) -> None:
     before = {op.outputs[0]: op.inputs[0] for op in file.ops if op.name == "DEQUANTIZE"}
     before = {after: source for after, source in before.items() if after in file.outputs}
     for op, raw in zip(file.ops, file.graph.operators, strict=True):
-        whole = all(file.tensors[i].kind == "INT8" for i in op.outputs)
+        whole = all(file.tensors[i].kind in ("INT8", "INT16") for i in op.outputs)
         if before and whole and op.name not in BOUNDARY:
             raw.inputs = [before.get(i, i) for i in op.inputs]
     file.reread()
 
 
-def _is_island(file: TFLiteFile, op: Op, made: Mapping[int, Op]) -> bool:
-    """Whether the operator makes floats, and all floats that it reads are made from integers."""
-    floats = [i for i in op.inputs if i >= 0 and file.tensors[i].kind == "FLOAT32"]
-    before = [made.get(i) for i in floats]
-    whole = all(each is not None and each.name == "DEQUANTIZE" for each in before)
-    return bool(floats) and whole and file.tensors[op.outputs[0]].kind == "FLOAT32"
+def _plan(file: TFLiteFile, op: Op, own: Encoding | None, between: Mapping[tuple[str, int], Encoding]) -> Plan | None:
+    """How ``op`` computes on integers, None where the grid of its result, or of what it reads, is not known."""
+    found = _rounded(file, op, own)
+    grid = own if own is not None else (_grid(file.tensors[found]) if found is not None else None)
+    if grid is None or (op.name in ONLY_BYTES and grid.bits != 8):
+        return None
+    made = {int(output): raw for raw in file.graph.operators for output in raw.outputs}
+    inputs, wanted = [], []
+    for index in op.inputs:
+        source = _integers(file, index, made.get(index))
+        held = file.tensors[index] if source is None else file.tensors[source]
+        takes = _taken_on(file, op, index, held, grid, between)
+        if takes is None:
+            return None
+        inputs.append(index if source is None else source)
+        wanted.append(takes)
+    enter = []
+    for place, takes in enumerate(wanted):
+        if isinstance(takes, Encoding):
+            held = file.tensors[inputs[place]]
+            index = tensor_on(file, held, f"{held.name}_on_{op.outputs[0]}", takes)
+            file.operator_code("QUANTIZE", 1 if held.kind == "FLOAT32" else 2)
+            enter.append(operator(file, "QUANTIZE", [held.index], [index]))
+            inputs[place] = index
+    result = file.tensors[op.outputs[0]]
+    target = found if found is not None else tensor_on(file, result, f"{result.name}_dequant", grid)
+    return Plan(inputs=inputs, enter=enter, target=target)
 
 
-def _target(file: TFLiteFile, op: Op, own: Encoding | None) -> int | None:
-    """The integer tensor that the operator is to make: one that a QUANTIZE makes of its result, or a new one.
+def _integers(file: TFLiteFile, index: int, maker: Any) -> int | None:
+    """The integers that the tensor ``index`` is made from, or itself where it is no float; None for floats."""
+    if index < 0 or file.tensors[index].kind != "FLOAT32":
+        return index
+    return int(maker.inputs[0]) if maker is not None and file.name_of(maker) == "DEQUANTIZE" else None
 
-    None where its grid is not known: it has no ``own``, and some reader takes floats, or two take other grids.
+
+def _taken_on(
+    file: TFLiteFile, op: Op, index: int, held: Tensor, grid: Encoding, between: Mapping[tuple[str, int], Encoding]
+) -> Encoding | bool | None:
+    """The grid that ``held`` has to be put on for ``op``: True for its own, None where that is not known."""
+    if index < 0 or held.kind == "INT32":
+        return True
+    if op.name in MERGES:
+        return True if on_grid(held, grid) else grid
+    if held.kind == f"INT{grid.bits}":
+        return True
+    return between.get((file.tensors[index].name.removesuffix("_dequant"), grid.bits or 8))
+
+
+def _grid(held: Tensor) -> Encoding:
+    bits = int(held.kind.removeprefix("INT"))
+    return Encoding(bits=bits, scale=tuple(held.scale), zero_point=tuple(held.zero_point))
+
+
+def _rounded(file: TFLiteFile, op: Op, own: Encoding | None) -> int | None:
+    """The tensor of integers that a QUANTIZE makes of the operator's result on its ``own`` grid.
+
+    Where that is not known, what all of its readers take; None where some reader takes floats, or two take other grids.
     """
     made = [file.tensors[each.outputs[0]] for each in _quantized(file, op)]
-    if own is None:
-        alone = len(made) == len(file.readers(op.outputs[0])) and op.outputs[0] not in file.outputs
-        one = alone and all(t.kind == made[0].kind and _same(t, made[0].scale, made[0].zero_point) for t in made)
-        return made[0].index if made and one else None
-    kind = f"INT{own.bits}"
-    found = next((t.index for t in made if t.kind == kind and _same(t, own.scale, own.zero_point)), None)
-    return found if found is not None else _new(file, op, own)
-
-
-def _new(file: TFLiteFile, op: Op, own: Encoding) -> int:
-    result = file.tensors[op.outputs[0]]
-    index = tensor(file, f"{result.name}_dequant", result.shape, f"INT{own.bits}")
-    grid = schema.QuantizationParametersT()
-    grid.scale, grid.zeroPoint = [float(s) for s in own.scale], [int(z) for z in own.zero_point]
-    file.graph.tensors[index].quantization = grid
-    return index
-
-
-def _same(tensor: Tensor, scale: Any, zero_point: Any) -> bool:
-    return np.allclose(tensor.scale, scale, rtol=CLOSE, atol=0.0) and tuple(tensor.zero_point) == tuple(zero_point)
+    if own is not None:
+        return next((each.index for each in made if on_grid(each, own)), None)
+    alone = len(made) == len(file.readers(op.outputs[0])) and op.outputs[0] not in file.outputs
+    one = alone and all(on_grid(each, _grid(made[0])) for each in made)
+    return made[0].index if made and one else None
 
 
 def _quantized(file: TFLiteFile, op: Op) -> list[Op]:
@@ -142,23 +165,25 @@ def _quantized(file: TFLiteFile, op: Op) -> list[Op]:
 
 def _hand_on(file: TFLiteFile, op: Op, target: int) -> list[Any]:
     """Let what read the float result read the integers at ``target``; what has to follow the operator for that."""
-    result, grid = op.outputs[0], file.graph.tensors[target].quantization
+    result, quantized = op.outputs[0], _quantized(file, op)
     _swap_names(file, result, target)
-    for each in _quantized(file, op):
-        raw = file.graph.operators[file.ops.index(each)]
-        other = each.outputs[0]
-        if other != target and not (
-            file.graph.tensors[other].type == file.graph.tensors[target].type
-            and _same(file.tensors[other], grid.scale, grid.zeroPoint)
-        ):
+    for each in quantized:
+        raw, other = file.graph.operators[file.ops.index(each)], each.outputs[0]
+        if other == target or _alike(file, other, target):
+            raw.inputs = [-1]
+            _redirect(file, other, target)
+        else:
             raw.inputs = [target]
             file.operator_code("QUANTIZE", 2)  # from integers to integers
-            continue
-        raw.inputs = [-1]
-        if other != target:
-            _redirect(file, other, target)
-    left = [each for each in file.readers(result) if each not in _quantized(file, op)]
+    left = [each for each in file.readers(result) if each not in quantized]
     return [operator(file, "DEQUANTIZE", [target], [result])] if left or result in file.outputs else []
+
+
+def _alike(file: TFLiteFile, a: int, b: int) -> bool:
+    """Whether two tensors have one grid, but for rounding."""
+    first, second = file.graph.tensors[a], file.graph.tensors[b]
+    scales, zeros = ([list(each.quantization.scale), list(each.quantization.zeroPoint)] for each in (first, second))
+    return first.type == second.type and scales[1] == zeros[1] and np.allclose(scales[0], zeros[0], rtol=CLOSE, atol=0)
 
 
 def _swap_names(file: TFLiteFile, a: int, b: int) -> None:

@@ -17,8 +17,9 @@ from kompakt.records import Encoding
 from kompakt.targets.target import Converted, Request
 from kompakt.targets.tflite_biases import exact_biases, named_biases
 from kompakt.targets.tflite_constants import coarser_constants
-from kompakt.targets.tflite_file import MOVES, Tensor, TFLiteFile, moved
-from kompakt.targets.tflite_islands import close_islands, float_outputs
+from kompakt.targets.tflite_file import MERGES, MOVES, Tensor, TFLiteFile, moved
+from kompakt.targets.tflite_grids import float_outputs, input_grids, one_grid_an_input, whole_moves
+from kompakt.targets.tflite_islands import close_islands
 from kompakt.targets.tflite_links import Link, all_activations
 from kompakt.targets.tflite_tables import inner_tensors, put_stand_ins, put_tables
 from kompakt.targets.tflite_widths import Width, stored_bits, widths
@@ -30,9 +31,6 @@ INTEGER_IO = "kompakt.targets.litert_converter:with_integer_io"
 
 WEIGHTS_ONLY = {"dynamic_int8": "dynamic", "weight_only_int8": "weight_only"}
 """Modes in which activations have no grid -> what ai-edge-quantizer is told."""
-
-MERGES = ("CONCATENATION", "MAXIMUM", "MINIMUM")
-"""Operators whose inputs are on their output's grid."""
 
 
 def quantized(
@@ -52,7 +50,10 @@ def quantized(
     # Large constants come appended to the file: packing puts them where all tools look.
     done = TFLiteFile(_through_aeq(file, ranges, request, links))
     if whole:
-        close_islands(done, request.encodings, request.floats)
+        own = {link.tensor: link.site for link in reversed(links) if not link.between}
+        one_grid_an_input(done, input_grids(file.inputs, own, request.encodings))
+        whole_moves(done)
+        close_islands(done, request.encodings, request.floats, _between(file, links, request.encodings))
         float_outputs(done, [i for i, index in enumerate(file.outputs) if file.tensors[index].kind == "FLOAT32"])
         put_tables(done, tables)
         _name_meetings(done, file, links)
@@ -235,6 +236,14 @@ def _settings(file: TFLiteFile, request: Request, links: Sequence[Link]) -> Iter
             scopes.append(scope)  # what is said of one scope goes before what is said of all, of its edges too
     for scope, edge in itertools.product(scopes, ("INPUT", "OUTPUT")):
         yield {"scope": scope, "operators": edge, "how": "leave"}
+
+
+def _between(
+    file: TFLiteFile, links: Sequence[Link], encodings: Mapping[str, Encoding]
+) -> dict[tuple[str, int], Encoding]:
+    """(tensor, bits) -> the grid on which a reader of another precision takes it."""
+    found = [(file.tensors[link.tensor].name, encodings.get(link.site)) for link in links if link.between]
+    return {(name, grid.bits): grid for name, grid in found if grid is not None and grid.bits is not None}
 
 
 def _name_meetings(done: TFLiteFile, file: TFLiteFile, links: Sequence[Link]) -> None:

@@ -52,7 +52,11 @@ def widths(
     for link in (link for link in links if not link.between):
         at[link.tensor].append(link.site)
     found = [_said(op, at, encodings, floats) for op in file.ops]
-    _follow_moves(file, found, {site.rsplit("/", 1)[0] for site in floats})
+    given = {
+        index: next((bits for bits in (_bits(site, encodings) for site in at[index]) if bits), UNSAID)
+        for index in file.inputs
+    }
+    _follow_moves(file, found, given, {site.rsplit("/", 1)[0] for site in floats})
     for i in reversed(range(len(file.ops))):
         if found[i] == UNSAID:
             made = set(file.ops[i].outputs)
@@ -63,10 +67,12 @@ def widths(
     ]
 
 
-def _follow_moves(file: TFLiteFile, found: list[int | None], floats: Collection[str]) -> None:
+def _follow_moves(
+    file: TFLiteFile, found: list[int | None], inputs: Mapping[int, int], floats: Collection[str]
+) -> None:
     """Give an operator that only moves numbers the bits of what it reads; inside a layer of integers not floats."""
     maker = {output: i for i, op in enumerate(file.ops) for output in op.outputs}
-    given = {index: None if file.tensors[index].name in floats else UNSAID for index in file.inputs}
+    given = {index: None if file.tensors[index].name in floats else bits for index, bits in inputs.items()}
     for made, source in moved(file.ops).items():
         if found[maker[made]] == UNSAID:
             before = found[maker[source]] if source in maker else given.get(source, UNSAID)
