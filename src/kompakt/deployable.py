@@ -17,9 +17,9 @@ from kompakt.planning import carry
 from kompakt.rewrite.activation_layers import activation_layers, has_layer
 from kompakt.rewrite.affine_to_depthwise import affine_to_depthwise
 from kompakt.rewrite.attention_steps import attention_steps
-from kompakt.rewrite.float_inputs import float_inputs
 from kompakt.rewrite.fold_batchnorm import fold_batchnorm
 from kompakt.rewrite.inline import inline
+from kompakt.rewrite.input_types import float_inputs, index_inputs
 from kompakt.rewrite.layered_operations import layered_operations
 from kompakt.rewrite.merge_twins import merge_twins
 from kompakt.rewrite.normalization_steps import RULES as NORMALIZATIONS
@@ -79,6 +79,7 @@ BEFORE_FOLDING = (
     Step(activation_layers, has_layer),
     Step(own_arithmetic, is_own),
     Step(float_inputs, _is(layers.Rescaling)),
+    Step(index_inputs, _is(layers.Embedding)),
     Step(normalization_steps, _is(*NORMALIZATIONS)),
     Step(attention_steps, _is(layers.MultiHeadAttention)),
     Step(prelu_steps, _is(layers.PReLU)),

@@ -68,3 +68,58 @@ def test_what_reads_an_island_reads_its_integers(build, rules, floats, io, tmp_p
         held = tensors["leaky/output"]
         assert held.kind == f"INT{asked['leaky/output'].bits}"
         assert held.scale == pytest.approx(asked["leaky/output"].scale)
+
+
+def at_the_input(i):
+    y = L.LeakyReLU(name="leaky")(i)
+    x = L.Minimum(name="least")([conv("c1")(y), conv("c2")(i)])
+    return L.Dense(4, name="head")(L.GlobalAveragePooling2D(name="mean")(L.LeakyReLU(name="first")(x)))
+
+
+def joined_with_the_input(i):
+    x = L.Conv2D(3, 3, padding="same", name="c1")(i)
+    x = L.Concatenate(name="both")([i, L.Maximum(name="most")([i, x]), L.Minimum(name="least")([x, i])])
+    return [x, L.Dense(4, name="head")(L.GlobalAveragePooling2D(name="mean")(x))]
+
+
+def half_of_a_split(i):
+    a, b, _ = keras.ops.split(i, 3, axis=-1)
+    return [L.Dense(4, name="head")(L.Flatten(name="flat")(a)), b]
+
+
+def behind_floats(i):
+    x = conv("c1")(i)
+    return [L.LeakyReLU(name="leaky")(x), x]
+
+
+def two_widths(i):
+    a, b, c = keras.ops.split(i, 3, axis=-1)
+    a, b = L.Dense(4, name="c1")(L.Flatten(name="flat")(a)), L.Dense(4, name="c2")(L.Flatten(name="flat2")(b))
+    return [L.LeakyReLU(name="leaky")(a), b, c]
+
+
+AT_ENDS = [
+    (at_the_input, None),
+    (at_the_input, {"c1": "float"}),
+    (at_the_input, {"c1": "int16x8", "c2": "int16x8"}),
+    (joined_with_the_input, None),
+    (joined_with_the_input, {"c1": "float"}),
+    (joined_with_the_input, {"c1": "int16x8"}),
+    (half_of_a_split, None),
+    (half_of_a_split, {"head": "float"}),
+    (behind_floats, {"c1": "float"}),
+    (behind_floats, {"c1": "int16x8"}),
+    (two_widths, {"c1": "int16x8"}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("build", "rules"), AT_ENDS, ids=lambda value: getattr(value, "__name__", str(value)))
+def test_ends_of_a_model_are_rounded_once(build, rules, tmp_path):
+    """LiteRT could not run, or refused, a file in which an input was rounded twice, or a part of a split not at all."""
+    keras.utils.set_random_seed(0)
+    i = keras.Input((8, 8, 3), name="x")
+    quantized = kp.quantize(keras.Model(i, build(i)), "int8", rules=rules, calibration=X)
+    made = kp.export(quantized, tmp_path / "m.tflite", verify=X)
+    assert made.breaches == ()
+    assert rules or not made.census.float_ops

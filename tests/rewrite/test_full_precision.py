@@ -6,8 +6,8 @@ import pytest
 from keras import layers as L
 
 import kompakt as kp
-from kompakt.rewrite.float_inputs import float_inputs
 from kompakt.rewrite.full_precision import full_precision
+from kompakt.rewrite.input_types import float_inputs
 
 X = np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype("float32")
 

@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from kompakt.records import Encoding
 from kompakt.targets.tflite_edit import operator, tensor
-from kompakt.targets.tflite_file import MOVES, Op, Tensor, TFLiteFile
+from kompakt.targets.tflite_file import MERGES, MOVES, Op, Tensor, TFLiteFile
 
 CLOSE = 1e-4
 """Relative: two scales that are one but for rounding."""
@@ -44,8 +44,11 @@ def one_grid_an_input(file: TFLiteFile, grids: Mapping[int, Encoding]) -> None:
     Args:
         grids: place among the inputs -> the grid. One without has readers of floats.
     """
-    for place, grid in grids.items():
-        given = file.inputs[place]
+    for place, given in enumerate(file.inputs):
+        grid = grids.get(place)
+        if grid is None:
+            _tell_apart(file, given)
+            continue
         readers = [op for op in file.ops if given in op.inputs]
         rounded = [op for op in readers if op.name == "QUANTIZE"]
         first = next((op for op in rounded if on_grid(file.tensors[op.outputs[0]], grid)), None)
@@ -53,6 +56,16 @@ def one_grid_an_input(file: TFLiteFile, grids: Mapping[int, Encoding]) -> None:
         if others:
             _share_input(file, file.tensors[given], grid, first, others)
             file.reread()
+
+
+def _tell_apart(file: TFLiteFile, given: int) -> None:
+    """Other names for an input on the grids of layers that merge it: by its own it would get another's scale."""
+    rounded = [op.outputs[0] for op in file.ops if op.name == "QUANTIZE" and op.inputs[0] == given]
+    merged = {index for op in file.ops if op.name in MERGES for index in op.inputs}
+    for index in rounded if len(rounded) > 1 else ():
+        if index in merged:
+            file.graph.tensors[index].name = f"{file.tensors[given].name}:{index}".encode()
+    file.reread()
 
 
 def _share_input(file: TFLiteFile, given: Tensor, grid: Encoding, first: Op | None, others: Collection[Op]) -> None:
@@ -102,6 +115,8 @@ def _round_part(file: TFLiteFile, op: Op, source: Tensor, index: int) -> None:
 def float_outputs(file: TFLiteFile, floats: Collection[int]) -> None:
     """End in floats where the quantizer ended in integers: at an output that another of its operators reads too.
 
+    Where that is of a layer of floats the output is what the layer makes, not what is rounded for its reader.
+
     Args:
         floats: places among the outputs at which the float file ends in floats.
     """
@@ -110,12 +125,20 @@ def float_outputs(file: TFLiteFile, floats: Collection[int]) -> None:
         held = file.tensors[index]
         if held.kind == "FLOAT32":
             continue
-        made = tensor(file, f"{held.name}_dequant", held.shape, "FLOAT32")
-        file.graph.operators.append(operator(file, "DEQUANTIZE", [index], [made]))
+        made = _before_rounding(file, index)
+        if made is None:
+            made = tensor(file, f"{held.name}_dequant", held.shape, "FLOAT32")
+            file.graph.operators.append(operator(file, "DEQUANTIZE", [index], [made]))
         file.graph.outputs = [made if i == place else int(each) for i, each in enumerate(file.graph.outputs)]
         for entry in (entry for signature in file.model.signatureDefs or [] for entry in signature.outputs):
             entry.tensorIndex = made if int(entry.tensorIndex) == index else int(entry.tensorIndex)
     file.reread()
+
+
+def _before_rounding(file: TFLiteFile, index: int) -> int | None:
+    """The floats that ``index`` is a rounding of, where it is one."""
+    found = (op.inputs[0] for op in file.ops if op.name == "QUANTIZE" and op.outputs[0] == index)
+    return next((source for source in found if file.tensors[source].kind == "FLOAT32"), None)
 
 
 def input_grids(inputs: Collection[int], sites: Mapping[int, str], encodings: Mapping[str, Encoding]) -> Any:

@@ -59,12 +59,26 @@ def close_islands(
         How many operators are integer now that were not.
     """
     _read_before_outputs(file)
+    closed = 0
+    while True:  # behind one that is closed there may be another
+        more = _close_some(file, encodings or {}, floats, between or {})
+        if not more:
+            return closed
+        closed += more
+
+
+def _close_some(
+    file: TFLiteFile,
+    encodings: Mapping[str, Encoding],
+    floats: Collection[str],
+    between: Mapping[tuple[str, int], Encoding],
+) -> int:
     before = [*file.graph.operators]
     around: dict[int, tuple[list[Any], list[Any]]] = {}
     for op, raw in zip(file.ops, before, strict=True):
         result = file.tensors[op.outputs[0]]
         if op.name in CLOSABLE and result.kind == "FLOAT32" and result.name not in floats:
-            plan = _plan(file, op, (encodings or {}).get(result.name), between or {})
+            plan = _plan(file, op, encodings.get(result.name), between)
             if plan is not None:
                 raw.inputs, raw.outputs = plan.inputs, [plan.target]
                 around[id(raw)] = (plan.enter, _hand_on(file, op, plan.target))
