@@ -117,6 +117,7 @@ LEVELS = (
         "targets.web_process",
     ),
     ("targets.tflite_edit",),
+    ("targets.tflite_grids",),
     (
         "targets.machine",
         "targets.tflite_biases",

@@ -351,3 +351,7 @@ def test_names():
     assert tfmot.experimental.cluster_weights is tfmot.cluster_weights
     assert tfmot.clusterable_layer.ClusterableLayer is tfmot.ClusterableLayer
     assert isinstance(Cluster(4), Cluster)
+
+
+def test_summaries_take_the_frequency_of_keras_own(tmp_path):
+    tfmot.ClusteringSummaries(log_dir=str(tmp_path), update_freq="epoch")

@@ -201,3 +201,24 @@ def test_what_cannot_be_annotated_or_quantized_is_said():
         quantize_apply(quantize_annotate_model(plain()), default_8bit.Default8BitQuantizeScheme)
     with pytest.raises(InputError, match="received NoneType, expected a keras"):
         quantize_model(None)
+
+
+def test_outputs_of_a_model_with_several_have_the_names_of_their_layers(tmp_path):
+    """A softmax in a Dense is a layer of its own here: losses by name did not find ``quant_kind``."""
+    i = keras.Input((4,))
+    ends = [
+        keras.layers.Dense(3, activation="softmax", name="kind")(i),
+        keras.layers.Dense(1, name="size")(i),
+        keras.layers.Dense(1, activation="sigmoid", name="sure")(i),
+    ]
+    quantized = quantize_model(keras.Model(i, ends))
+    assert quantized.output_names == ["quant_kind", "quant_size", "quant_sure"]
+    losses = {"quant_kind": "sparse_categorical_crossentropy", "quant_size": "mse", "quant_sure": "mse"}
+    quantized.compile("adam", loss=losses)
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    quantized.fit(x, [np.zeros(64), np.zeros(64), np.zeros(64)], verbose=0)
+    quantized.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert again.output_names == quantized.output_names
+    np.testing.assert_array_equal(again.predict(x, verbose=0)[0], quantized.predict(x, verbose=0)[0])
+    assert kp.export(again, tmp_path / "m.tflite", verify=x).breaches == ()

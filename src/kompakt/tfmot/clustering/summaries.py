@@ -29,4 +29,5 @@ class ClusteringSummaries(Summaries):
     prefix = "clustering"
 
     def __init__(self, log_dir: str = "logs", cluster_update_freq: str | int = "epoch", **kwargs: Any) -> None:
+        kwargs.pop("update_freq", None)  # of the losses, which are written where this looks
         super().__init__(log_dir, cluster_update_freq, **kwargs)

@@ -13,7 +13,7 @@ from kompakt.attach import Transformed, attach
 from kompakt.copies import copy_layer
 from kompakt.deployable import folded, unfolded
 from kompakt.errors import InputError
-from kompakt.graph import map_layers
+from kompakt.graph import calls, map_layers
 from kompakt.placement import is_marker
 from kompakt.quantization import quantize
 from kompakt.sites import DEPTHWISE, check_built, is_graph, sites, units
@@ -165,14 +165,30 @@ def _renamed(model: keras.Model, owner: Any, prefix: str) -> keras.Model:
     """A copy in which layers that are made of annotated ones have the prefix."""
     if not prefix:
         return model
+    ends = _ends(model, owner)
 
     def make(layer: Any) -> Any:
         if owner(layer.name) is None or is_marker(_inner(layer)):
             return copy_layer(layer)
-        name = f"{prefix}{layer.name}"
+        name = f"{prefix}{ends.get(layer.name, layer.name)}"
         if not isinstance(layer, Transformed):
             return copy_layer(layer, change=lambda config: {**config, "name": name})
         inner = copy_layer(layer.transformed_layer, change=lambda config: {**config, "name": name})
         return Transformed(inner, {slot: copy_layer(chain) for slot, chain in layer.chains.items()})
 
     return map_layers(model, make)
+
+
+def _ends(model: keras.Model, owner: Any) -> dict[str, str]:
+    """Other names for the parts of a layer that ends a model with several outputs: its last part has the layer's name.
+
+    Losses and metrics of such a model are given by the names of its outputs.
+    """
+    found: dict[str, str] = {}
+    names = {layer.name for layer in model.layers}
+    ends = {call.layer.name for call in calls(model) if {id(t) for t in call.outputs} & {id(t) for t in model.outputs}}
+    for end in ends if len(model.outputs) > 1 else ():
+        user = owner(end)
+        if user is not None and user != end and user in names - ends and f"{user}_inside" not in names:
+            found |= {end: user, user: f"{user}_inside"}
+    return found
