@@ -14,6 +14,7 @@ from kompakt.isolated import call
 from kompakt.numerics import WIDE
 from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Encoding
+from kompakt.sites import MARK, OUTPUT
 from kompakt.targets.target import Converted, Request
 from kompakt.targets.tflite_biases import exact_biases, named_biases
 from kompakt.targets.tflite_constants import coarser_constants
@@ -50,7 +51,7 @@ def quantized(
     # Large constants come appended to the file: packing puts them where all tools look.
     done = TFLiteFile(_through_aeq(file, ranges, request, links))
     if whole:
-        own = {link.tensor: link.site for link in reversed(links) if not link.between}
+        own = {link.tensor: link.site for link in links if link.site.endswith(f"{MARK}/{OUTPUT}") and not link.between}
         one_grid_an_input(done, input_grids(file.inputs, own, request.encodings))
         whole_moves(done)
         close_islands(done, request.encodings, request.floats, _between(file, links, request.encodings))
