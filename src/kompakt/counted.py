@@ -17,6 +17,19 @@ class Counted(Transform):
     a MobileNetV2, whose step takes 200). So the number is only kept in mind, and written when somebody is about to read
     it: as the model's config is asked, which comes first in each way of saving or copying it; as weights are saved
     alone; and where :meth:`follow` is called, which ``callbacks.Update`` does after each epoch and at the end.
+
+    Example:
+        >>> class Doubled(Counted):
+        ...     def build(self, shape):
+        ...         self.build_steps()
+        ...     def call(self, x, training=False):
+        ...         return 2.0 * x
+        >>> doubled = Doubled()
+        >>> doubled.build(())
+        >>> doubled.follow(lambda: 7)  # what a callback does as training begins
+        >>> doubled.follow(None)
+        >>> doubled.steps_done()
+        7
     """
 
     steps: Any = None
@@ -26,7 +39,7 @@ class Counted(Transform):
     _known: int | None = None  # what was told when other weights were loaded: it is not of these
 
     def build_steps(self) -> None:
-        """Make the weight, after all others: files from before it was there have these alone."""
+        """Make the weight, as the last one: files from before it was there have the others alone."""
         self.steps = self.add_weight(shape=(), dtype="int", initializer="zeros", trainable=False, name="steps")
 
     def steps_done(self) -> int:
