@@ -51,7 +51,7 @@ LEVELS = (
     ),
     ("data", "centroids", "folders", "records_evaluation", "changes", "histogram", "measure", "event_file"),
     ("sites", "transform"),
-    ("copies",),
+    ("copies", "counted"),
     ("graph", "checks", "inference", "scores"),
     (
         "transforms.moving",
@@ -156,6 +156,7 @@ LEVELS = (
         "profiling.limits",
         "profiling.symbols",
         "targets.onnx_marks",
+        "driving",
         "watching",
         "targets.profiler_savedmodel",
         "targets.profiler_tfjs",

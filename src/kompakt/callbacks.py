@@ -1,4 +1,4 @@
-"""Drive what training has to drive, and show what goes on in it; nothing numeric is here."""
+"""Show what goes on in training, and (``Update``, in ``driving``) drive what it has to; nothing numeric is here."""
 
 from __future__ import annotations
 
@@ -9,112 +9,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from kompakt.attach import chains_of, drive
+from kompakt.driving import Update as Update
+from kompakt.driving import synced, trained
 from kompakt.errors import InputError
 from kompakt.event_file import EventFile
 from kompakt.schedules import is_whole
 from kompakt.spelling import one_of
 from kompakt.summaries import LossTerms
-from kompakt.transform import Chain
 from kompakt.watching import Told, Watcher, in_one
-
-
-def _trained(model: Any) -> keras.Model:
-    """The model that has the transforms: of a distillation the student."""
-    return model.student if isinstance(model, keras.distillation.Distiller) else model
-
-
-def _synced(model: Any) -> None:
-    """Take the weights back from the JAX trainer, which keeps them to itself between batches."""
-    if keras.backend.backend() == "jax":
-        model.jax_state_sync()
-
-
-class Update(keras.callbacks.Callback):  # type: ignore[misc]
-    """Counts training steps for the schedules of the model's transforms.
-
-    In your own loop call ``set_model(model)``, ``on_train_begin()``, ``on_train_batch_begin(step)`` before each
-    step and ``on_train_end()`` at the end. Where Keras runs several steps at once (``steps_per_execution``), what
-    is due between them acts after the last of them.
-
-    Example:
-        >>> import kompakt as kp, numpy as np
-        >>> m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(2)])
-        >>> p = kp.prune(m, 0.5, schedule=kp.schedules.Constant(0.5, begin=2, frequency=1))
-        >>> p.compile("sgd", "mse")
-        >>> x, y = np.zeros((32, 4)), np.zeros((32, 2))
-        >>> _ = p.fit(x, y, batch_size=8, verbose=0, callbacks=[kp.callbacks.Update()])
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.step: int | None = None  # the next that nothing has acted at yet
-        self._before = 0
-        self._epoch = 0
-        self._chains: list[tuple[Chain, Any]] = []
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self._chains = [(chain, variable) for _, chain, variable in chains_of(_trained(self.model))]
-        self._drive(True)
-        self.step = None
-        self._epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._epoch = epoch
-        self._before = self.step if self.step is not None else 0
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if self.step is None:
-            self.step = self._steps_done()
-            self._before = self.step - batch
-            self._check_plan(self.step, batch)
-        self._act_up_to(self._before + batch)
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Here ``batch`` is the last of the steps that were run at once, or would have been in a longer epoch."""
-        steps = self._planned("steps")
-        if self.step is not None:
-            self._act_up_to(self._before + (min(batch, steps - 1) if steps else batch))
-
-    def _act_up_to(self, last: int) -> None:
-        assert self.step is not None
-        for step in range(self.step, last + 1):
-            if any(chain.acts(step) for chain, _ in self._chains):
-                _synced(self.model)
-                drive(_trained(self.model), step)
-        self.step = max(self.step, last + 1)
-
-    def _check_plan(self, first: int, batch: int) -> None:
-        """What training would spoil, or never do, is an error before its first step."""
-        epochs, steps = self._planned("epochs") - self._epoch, self._planned("steps")
-        planned = epochs * steps - batch if steps else 0
-        optimizer = getattr(self.model, "optimizer", None)
-        for chain, _ in self._chains:
-            for transform in chain:
-                if optimizer is not None:
-                    transform.check_optimizer(optimizer)
-                if planned > 0:
-                    transform.check_plan(first, first + planned - 1)
-
-    def _planned(self, what: str) -> int:
-        """How many "epochs", or "steps" an epoch, ``fit`` is to run; 0 where nobody knows."""
-        return int((self.params or {}).get(what) or 0)
-
-    def _steps_done(self) -> int:
-        """Steps trained before: by the optimizer's count, or, where it is a new one, by the transforms' own."""
-        optimizer = getattr(self.model, "optimizer", None)
-        counted = 0 if optimizer is None else int(ops.convert_to_numpy(optimizer.iterations))
-        return max(counted, *(t.last_step() for chain, _ in self._chains for t in chain), 0)
-
-    def on_train_end(self, logs: Any = None) -> None:
-        self._drive(False)
-        # A compiled step would go on without us: have Keras trace it again, and ask for us again.
-        self.model.train_function = None
-
-    def _drive(self, on: bool) -> None:
-        for chain, _ in self._chains:
-            for transform in chain:
-                transform.driven = on
 
 
 class Watch(keras.callbacks.Callback):  # type: ignore[misc]
@@ -173,12 +75,12 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
 
     def look(self, logs: Any = None) -> None:
         """Look now."""
-        _synced(self.model)  # before anything is read
-        self.show(self._watcher.read(_trained(self.model)), {} if logs is None else logs)
+        synced(self.model)  # before anything is read
+        self.show(self._watcher.read(trained(self.model)), {} if logs is None else logs)
 
     def step(self) -> int:
         """Steps that the optimizer has made; without one, those that were counted here."""
-        _synced(self.model)
+        synced(self.model)
         optimizer = getattr(self.model, "optimizer", None)
         return self._done if optimizer is None else int(ops.convert_to_numpy(optimizer.iterations))
 

@@ -112,9 +112,15 @@ class Transform(keras.layers.Layer):  # type: ignore[misc]
         """Why a tensor of ``shape`` with the channel axes ``axis`` cannot have this transform, or None."""
         return None
 
-    def last_step(self) -> int:
-        """The training step of the last :meth:`update` that did something, saved with the model."""
+    def steps_done(self) -> int:
+        """Training steps that it has been through, saved with the model; 0 where it counts none."""
         return 0
+
+    def follow(self, told: Callable[[], int | None] | None) -> None:
+        """Learn from ``told`` how many training steps are done (None: nothing new), until it is told otherwise.
+
+        A transform that counts steps is a :class:`kompakt.counted.Counted`.
+        """
 
     passing = False
     """Whether the next technique takes its place: what it did is in the weights then, and asks nothing of a file."""

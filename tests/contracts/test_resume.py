@@ -7,7 +7,8 @@ from keras import layers
 
 import kompakt as kp
 from kompakt.attach import attach, finalize
-from kompakt.schedules import Iterative, Polynomial
+from kompakt.counted import Counted
+from kompakt.schedules import Iterative, OneShot, Polynomial
 from kompakt.sites import sites
 from kompakt.transforms import Cluster
 
@@ -145,3 +146,152 @@ def test_the_schedule_goes_on_where_it_stopped(tmp_path):
         zeros.append(finalize(model)[1]["dense/kernel"].zeros)
         model.save(tmp_path / "model.keras")
     assert 0 < zeros[0] < zeros[1] == int(0.75 * 648 + 0.5)
+
+
+# --- the optimizer is a new one
+
+
+class SaveAt(keras.callbacks.ModelCheckpoint):
+    """Keras' own, in the middle of epochs."""
+
+    def __init__(self, path, every):
+        super().__init__(str(path), save_freq=every, save_weights_only=str(path).endswith(".weights.h5"))
+
+
+def sgd(model, at_once=1):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.01), loss, steps_per_execution=at_once)
+    return model
+
+
+def with_new_optimizer(path, at_once=1):
+    if path.name.endswith(".weights.h5"):
+        model = pruned(plain())
+        model.load_weights(path)
+    else:
+        model = keras.saving.load_model(path, compile=False)
+    return sgd(model, at_once)
+
+
+def next_step(model):
+    """The first that is counted where training goes on."""
+    update = kp.callbacks.Update()
+    update.set_model(model)
+    update.on_train_begin()
+    update.on_train_batch_begin(0)
+    update.on_train_end()
+    return update.step - 1
+
+
+FORMATS = ["m.keras", "m.h5", "m.weights.h5"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_steps_since_the_schedule_acted_are_counted(name, tmp_path):
+    model = kp.prune(plain(), schedule=Polynomial(0.25, 0.75, begin=0, end=16, frequency=8))
+    for _ in range(4):  # 4 of 5 steps
+        x, y = data()
+        sgd(model).fit(x, y, batch_size=BATCH, verbose=0, callbacks=[kp.callbacks.Update()])
+        model.save_weights(tmp_path / name) if name.endswith(".weights.h5") else model.save(tmp_path / name)
+        fresh = kp.prune(plain(), schedule=Polynomial(0.25, 0.75, begin=0, end=16, frequency=8))
+        if name.endswith(".weights.h5"):
+            fresh.load_weights(tmp_path / name)
+            model = fresh
+        else:
+            model = keras.saving.load_model(tmp_path / name, compile=False)
+    assert next_step(sgd(model)) == 20
+    found = finalize(model)[1]["dense/kernel"]
+    assert found.zeros == int(0.75 * 648 + 0.5) and not found.shortfall
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("first", ["update", "checkpoint"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_saved_by_keras_own_callback_in_the_middle_of_an_epoch(name, first, tmp_path):
+    calls = [SaveAt(tmp_path / name, 3), Stops(5)]
+    update = kp.callbacks.Update()
+    calls = [update, *calls] if first == "update" else [*calls, update]
+    x, y = data()
+    with pytest.raises(KeyboardInterrupt):
+        sgd(pruned(plain())).fit(x, y, batch_size=BATCH, verbose=0, callbacks=calls)
+    again = with_new_optimizer(tmp_path / name)
+    assert next_step(again) == 3
+    fit(again, 3)
+    assert next_step(sgd(again)) == 4 + 15
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_saved_between_steps_that_run_at_once(name, tmp_path):
+    if keras.backend.backend() == "torch":
+        pytest.skip("Keras runs one step at a time on torch")
+    calls = [kp.callbacks.Update(), SaveAt(tmp_path / name, 2), Stops(2)]
+    x, y = data()
+    with pytest.raises(KeyboardInterrupt):
+        sgd(pruned(plain()), 2).fit(x, y, batch_size=BATCH, verbose=0, callbacks=calls)
+    again = with_new_optimizer(tmp_path / name, 2)
+    assert next_step(again) == 4
+    assert int(fit(again, 1).optimizer.iterations) == 5 and next_step(sgd(again)) == 5 + 5
+
+
+def test_what_was_due_between_steps_that_run_at_once_is_made_up_for(tmp_path):
+    if keras.backend.backend() == "torch":
+        pytest.skip("Keras runs one step at a time on torch")
+    model = sgd(kp.prune(plain(), schedule=OneShot(0.5, begin=3)), 5)
+    x, y = data()
+    calls = [SaveAt(tmp_path / "m.keras", 5), kp.callbacks.Update()]  # saved before step 3 has acted
+    model.fit(x, y, batch_size=BATCH, verbose=0, callbacks=calls)
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert int(loaded.optimizer.iterations) == 5 and finalize(loaded)[1]["dense/kernel"].zeros == 0
+    assert next_step(loaded) == 5
+    assert finalize(loaded)[1]["dense/kernel"].zeros == 324
+
+
+def test_steps_with_gradients_that_are_gathered_are_all_counted(tmp_path):
+    model = pruned(plain())
+    model.compile(keras.optimizers.SGD(0.01, gradient_accumulation_steps=5), "sparse_categorical_crossentropy")
+    fit(model, 2).save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert int(loaded.optimizer.iterations) == 2 and next_step(loaded) == 10
+
+
+def test_weights_alone_that_are_handed_on_have_the_count():
+    model, other = fit(sgd(pruned(plain())), 1), pruned(plain())
+    other.set_weights(model.get_weights())
+    assert next_step(sgd(other)) == 5
+    assert next_step(sgd(keras.models.clone_model(model))) == 0  # a clone has new weights
+
+
+def test_a_training_that_was_broken_off_goes_on_with_a_new_optimizer():
+    model = sgd(pruned(plain()))
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, 2, callbacks=[Stops(7)])
+    assert next_step(sgd(model)) == 7
+
+
+def test_weights_that_are_loaded_bring_their_own_count(tmp_path):
+    model = sgd(pruned(plain()))
+    fit(model, 1).save_weights(tmp_path / "early.weights.h5")
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, 4, callbacks=[Stops(7)])
+    model = sgd(model)
+    model.load_weights(tmp_path / "early.weights.h5")
+    model.save(tmp_path / "m.keras")
+    assert next_step(with_new_optimizer(tmp_path / "m.keras")) == 5
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.weights.h5"])
+def test_a_file_from_before_steps_were_counted(name, tmp_path, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr(Counted, "build_steps", lambda self: None)
+        old = fit(sgd(pruned(plain())), 2)
+        weights = [values(each) for each in old.weights]
+        old.save(tmp_path / name) if name == "m.keras" else old.save_weights(tmp_path / name)
+    found = with_new_optimizer(tmp_path / name)
+    assert [values(each).tolist() for each in found.weights if not each.path.endswith("/steps")] == [
+        each.tolist() for each in weights
+    ]
+    assert next_step(found) == 9  # the schedule acted at step 8, and that step was made, too
+    if name == "m.keras":
+        assert next_step(keras.saving.load_model(tmp_path / name)) == 10

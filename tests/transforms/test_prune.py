@@ -209,6 +209,14 @@ def test_global_scope_follows_a_schedule_and_survives_save_and_load(tmp_path):
     assert encodings["second/kernel"].zeros + encodings["point/kernel"].zeros == 176
 
 
+def test_a_training_that_ends_a_step_too_early_is_told_in_numbers_that_differ():
+    attached = kp.prune(deep_model(), schedule=Polynomial(0.0, 0.5, begin=0, end=30, frequency=1), sites=["second/*"])
+    attached.compile("sgd", SPARSE)
+    x, y = laws.toy_data(30)
+    attached.fit(x, y, batch_size=1, verbose=0, callbacks=[kp.callbacks.Update()])
+    assert finalize(attached)[1]["second/kernel"].shortfall.startswith("pruned to 0.499981481 of the 0.5 asked")
+
+
 # --- what is pruned, and what is said of the rest
 
 

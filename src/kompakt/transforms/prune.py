@@ -11,12 +11,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from kompakt.counted import Counted
 from kompakt.errors import InputError
 from kompakt.records import Encoding
 from kompakt.schedules import Schedule, from_config, is_share, is_whole
 from kompakt.summaries import Assigned, Fact, Share
 from kompakt.topk import share_out
-from kompakt.transform import Members, Tensor, Transform
+from kompakt.transform import Members, Tensor
 from kompakt.transforms.patterns import Pattern, dropped, find_pattern, rounded
 from kompakt.transforms.scores import find_score, masked_and_watched
 
@@ -24,7 +25,7 @@ SCOPES = ("layer", "global")
 
 
 @keras.saving.register_keras_serializable(package="kompakt")
-class Prune(Transform):
+class Prune(Counted):
     r"""Pruning, :math:`w' = w \odot m`, with a mask of exactly the asked number of ones.
 
     At step :math:`t` of the schedule the :math:`\lfloor s_t n + 1/2 \rfloor` groups of weights of the lowest score are
@@ -166,6 +167,8 @@ class Prune(Transform):
             )
         if self.rewind is not None:
             self.early = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="early")
+        if self.schedule is not None:
+            self.build_steps()
         self.built = True
 
     def prepare(self, value: Tensor, axis: Sequence[int]) -> None:
@@ -243,7 +246,13 @@ class Prune(Transform):
             transform.mask.assign(transform.pattern.keep(score, count, transform.axis or ()))
 
     def last_step(self) -> int:
+        """The training step at which the schedule acted last; -1 where it has not acted yet."""
         return 0 if self.schedule is None else int(ops.convert_to_numpy(self.reached))
+
+    def steps_done(self) -> int:
+        """The count, or, of files from before there was one, what the last act tells: its step was made, too."""
+        last = self.last_step()
+        return max(super().steps_done(), last + 1 if last > 0 else 0)
 
     def check_plan(self, first: int, last: int) -> None:
         if self.schedule is None or self.frozen or first > self.schedule.end >= 0:
@@ -290,8 +299,10 @@ class Prune(Transform):
         goal = self.goal or 0.0
         reached = goal if self.schedule is None else self.schedule(self.last_step())
         if reached < goal:
+            digits = 3 if f"{reached:.3g}" != f"{goal:.3g}" else 9  # 0.8 of 0.8 says nothing
             return (
-                f"pruned to {reached:.3g} of the {goal:g} asked: training ended before the schedule {self.schedule} did"
+                f"pruned to {reached:.{digits}g} of the {goal:g} asked: training ended before the schedule "
+                f"{self.schedule} did"
             )
         return self._spared(shape, goal)
 

@@ -187,13 +187,59 @@ def test_checkpoint_goes_on(tmp_path, suffix):
     with tfmot.prune_scope():
         again = keras.models.load_model(tmp_path / f"m{suffix}", compile=suffix == ".keras")
     assert nets.kernels(tfmot.strip_pruning(again)) == halfway
-    np.testing.assert_array_equal(again(x), model(x))
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
     if suffix == ".keras":
         assert int(again.optimizer.iterations) == 4
     else:  # Keras 3 trains no model on that it loads compiled from .h5
         again.compile(keras.optimizers.Adam(0.01), loss)
-    again.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[tfmot.UpdatePruningStep()])
+    # The 4 steps that are missing: at the last, step 7, the schedule ends.
+    again.fit(x, y, batch_size=8, epochs=1, verbose=0, callbacks=[tfmot.UpdatePruningStep()])
     assert nets.kernels(tfmot.strip_pruning(again)) == {"a": 0.75, "b": 0.75}
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_jobs_that_are_shorter_than_the_frequency(tmp_path, suffix):
+    def made():
+        schedule = tfmot.PolynomialDecay(0.5, 0.8, begin_step=0, end_step=20)  # every 100 steps
+        return tfmot.prune_low_magnitude(tfmot.strip_pruning(small()), schedule)
+
+    (x, y), path = random_data(), tmp_path / f"m{suffix}"
+    model = made()
+    for _ in range(5):  # of 4 steps each
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(x, y, batch_size=8, verbose=0, callbacks=[tfmot.UpdatePruningStep()])
+        model.save(path) if suffix == ".h5" else model.save_weights(path)
+        model = keras.models.load_model(path, compile=False) if suffix == ".h5" else made()
+        if suffix != ".h5":
+            model.load_weights(path)
+    assert nets.kernels(tfmot.strip_pruning(model)) == pytest.approx({"a": 0.8, "b": 0.8}, abs=0.01)
+
+
+def test_a_new_optimizer_counts_no_step_twice(caplog):
+    model = tfmot.prune_low_magnitude(
+        tfmot.strip_pruning(small()), tfmot.PolynomialDecay(0.1, 0.8, begin_step=0, end_step=8, frequency=1)
+    )
+    for _ in range(2):
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        update = tfmot.UpdatePruningStep()
+        model.fit(*random_data(), batch_size=8, verbose=0, callbacks=[update])
+    assert update.step == 8
+    tfmot.strip_pruning(model)
+    assert not caplog.messages
+
+
+def test_a_loop_of_ones_own_that_is_taken_up(tmp_path):
+    model = small(begin_step=3, frequency=1)
+    for expected in (0.0, 0.5):
+        step = tfmot.UpdatePruningStep()
+        step.set_model(model)
+        step.on_train_begin()
+        for _ in range(2):  # and the loop never says that it has ended
+            step.on_train_batch_begin(batch=-1)
+        assert nets.kernels(tfmot.strip_pruning(model))["a"] == expected
+        model.save(tmp_path / "m.keras")
+        model = keras.models.load_model(tmp_path / "m.keras")
 
 
 def mobile():

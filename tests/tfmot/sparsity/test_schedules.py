@@ -131,21 +131,61 @@ def test_what_a_call_says():
     assert not bool(act) and float(share) == 0.5
 
 
+def compiled(function):
+    """``function`` as the backend compiles it, called with tensors that have no values then."""
+    if keras.backend.backend() == "tensorflow":
+        return pytest.importorskip("tensorflow").function(function)
+    return pytest.importorskip("jax").jit(function)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras compiles nothing on torch")
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        tfmot.ConstantSparsity(0.5, 0),
+        tfmot.ConstantSparsity(0.5, 5, 23, 4),
+        tfmot.PolynomialDecay(0.25, 0.8, 3, 26, power=2, frequency=5),
+    ],
+)
+def test_a_call_inside_a_compiled_function(schedule):
+    call = compiled(lambda step: schedule(step))
+    for step in range(35):
+        act, share = schedule(step)
+        found = call(keras.ops.convert_to_tensor(step))
+        assert bool(found[0]) == bool(act) and float(found[1]) == pytest.approx(float(share), abs=1e-6), step
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [
         (lambda: tfmot.ConstantSparsity(1.0, 0), r"ConstantSparsity\(target_sparsity=1.0\): expected a share"),
-        (lambda: tfmot.ConstantSparsity(0.5, -1), "begin=-1"),
-        (lambda: tfmot.ConstantSparsity(0.5, 5, 4), "would never act"),
+        (
+            lambda: tfmot.ConstantSparsity(0.5, -1),
+            r"ConstantSparsity\(begin_step=-1, frequency=100\): expected begin_step",
+        ),
+        (lambda: tfmot.ConstantSparsity(0.5, 5, 4), r"ConstantSparsity\(begin_step=5, end_step=4\): would never act"),
+        (lambda: tfmot.ConstantSparsity(0.5, 1.5), r"ConstantSparsity\(begin_step=1.5\): expected a whole number"),
         (lambda: tfmot.ConstantSparsity(0.5, 0, frequency=0), "frequency=0"),
         (lambda: tfmot.PolynomialDecay(0.0, 0.5, 0, -1), r"PolynomialDecay\(end_step=-1\): expected a step"),
-        (lambda: tfmot.PolynomialDecay(0.0, 0.5, 7, 7), "expected end > begin"),
+        (
+            lambda: tfmot.PolynomialDecay(0.0, 0.5, begin_step=5, end_step=5),
+            r"PolynomialDecay\(begin_step=5, end_step=5\): expected an end after the begin",
+        ),
+        (
+            lambda: tfmot.PolynomialDecay(0.0, 0.5, 5, 4),
+            r"PolynomialDecay\(begin_step=5, end_step=4\): would never act",
+        ),
+        (lambda: tfmot.PolynomialDecay(0.0, 0.5, 0, 7, power=0), r"PolynomialDecay\(power=0\): expected more than 0"),
         (lambda: tfmot.PolynomialDecay(0.0, 1.5, 0, 7), "final_sparsity=1.5"),
     ],
 )
 def test_what_is_refused(make, text):
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def test_it_acts_from_step_0_on():
+    assert bool(tfmot.ConstantSparsity(0.5, 0)(0)[0])
 
 
 def test_short_training_with_the_default_schedule_prunes():

@@ -60,7 +60,8 @@ class UpdatePruningStep(Update):
         self._calls += 1
 
     def on_epoch_end(self, epoch: int = OWN_LOOP, logs: Any = None, batch: int = OWN_LOOP) -> None:
-        """Nothing to do: weights are masked wherever the model uses them."""
+        """Weights are masked wherever the model uses them; what is to be saved is the count of the steps."""
+        super().on_epoch_end(max(epoch, 0), logs)
 
 
 class PruningSummaries(Summaries):

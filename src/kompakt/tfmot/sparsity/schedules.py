@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import keras
@@ -21,8 +23,9 @@ Pair = tuple[Any, Any]
 class PruningSchedule(ABC):
     """Says for a step, by a call, whether the mask is made anew and with what share of zeros.
 
-    A class of your own drives the masks as it is. Steps are batches, counted from 0, whole numbers of Python. To load a
-    model that has one, name its class in ``keras.saving.custom_object_scope`` or ``custom_objects=``.
+    A class of your own drives the masks as it is. Steps are batches, counted from 0, whole numbers of Python; those
+    below take tensors too, also in a function that is compiled (``tf.function``). To load a model that has one of your
+    own, name its class in ``keras.saving.custom_object_scope`` or ``custom_objects=``.
 
     Example:
         >>> class Twice(PruningSchedule):
@@ -57,9 +60,22 @@ class PruningSchedule(ABC):
 
     def _validate_step(self, begin_step: int, end_step: int, frequency: int, allow_negative_1: bool) -> None:
         """For classes made of this one: refuse steps that make no schedule."""
+        name = type(self).__name__
+        for key, value in (("begin_step", begin_step), ("end_step", end_step), ("frequency", frequency)):
+            if not is_whole(value):
+                raise InputError(f"{name}({key}={value!r}): expected a whole number of steps (batches)")
         if end_step == -1 and not allow_negative_1:
-            raise InputError(f"{type(self).__name__}(end_step=-1): expected a step, at which its sparsity is reached")
-        Constant(0.0, begin_step, end_step, frequency)
+            raise InputError(f"{name}(end_step=-1): expected a step, at which its sparsity is reached")
+        if begin_step < 0 or frequency < 1:
+            raise InputError(
+                f"{name}(begin_step={begin_step}, frequency={frequency}): expected begin_step >= 0 and frequency >= 1 "
+                "(steps are batches)"
+            )
+        if end_step != -1 and end_step < begin_step:
+            raise InputError(
+                f"{name}(begin_step={begin_step}, end_step={end_step}): would never act, expected an end after the "
+                f"begin{', or -1 for no end' if allow_negative_1 else ''}"
+            )
 
     def _validate_sparsity(self, sparsity: float, variable_name: str) -> None:
         """For classes made of this one: refuse what is no share below 1."""
@@ -97,7 +113,7 @@ class ConstantSparsity(PruningSchedule):
         return Constant(self.target_sparsity, self.begin_step, self.end_step, self.frequency)
 
     def __call__(self, step: Any) -> Pair:
-        return ops.convert_to_tensor(self._schedule().acts(_whole(step))), _share_tensor(self.target_sparsity)
+        return _acts(self._schedule(), step), _share_tensor(self.target_sparsity)
 
     def as_kompakt(self) -> Schedule:
         return self._schedule() if type(self) is ConstantSparsity else super().as_kompakt()
@@ -139,22 +155,29 @@ class PolynomialDecay(PruningSchedule):
         self._validate_step(begin_step, end_step, frequency, False)
         self.initial_sparsity, self.final_sparsity, self.power = initial_sparsity, final_sparsity, power
         self.begin_step, self.end_step, self.frequency = begin_step, end_step, frequency
-        self._schedule()
+        if end_step == begin_step:
+            raise InputError(
+                f"{type(self).__name__}(begin_step={begin_step}, end_step={end_step}): expected an end after the begin"
+            )
+        if not (isinstance(power, Real) and 0 < power < math.inf):
+            raise InputError(f"{type(self).__name__}(power={power!r}): expected more than 0, 3 is usual")
 
-    def _schedule(self) -> Schedule:
+    def _schedule(self) -> Polynomial:
         return Polynomial(
             self.initial_sparsity, self.final_sparsity, self.begin_step, self.end_step, self.power, self.frequency
         )
 
     def __call__(self, step: Any) -> Pair:
-        schedule, at = self._schedule(), _whole(step)
-        return ops.convert_to_tensor(schedule.acts(at)), _share_tensor(schedule(at))
+        schedule = self._schedule()
+        if is_whole(step):
+            return _acts(schedule, step), _share_tensor(schedule(int(step)))
+        return _acts(schedule, step), _rising(schedule, step)
 
     def as_kompakt(self) -> Schedule:
         if type(self) is not PolynomialDecay:
             return super().as_kompakt()
         end = max(self.end_step - 1, self.begin_step + 1)
-        return dataclasses.replace(self._schedule(), end=end)  # type: ignore[type-var]
+        return dataclasses.replace(self._schedule(), end=end)
 
     def get_config(self) -> dict[str, Any]:
         names = ("initial_sparsity", "final_sparsity", "power", "begin_step", "end_step", "frequency")
@@ -258,9 +281,23 @@ def _where(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def _whole(step: Any) -> int:
-    value = step if is_whole(step) else ops.convert_to_numpy(step)
-    return int(value)
+def _acts(schedule: Schedule, step: Any) -> Any:
+    """``schedule.acts`` as a tensor; of a tensor too, which has no value where a function is compiled."""
+    if is_whole(step):
+        return ops.convert_to_tensor(schedule.acts(int(step)))
+    step = ops.convert_to_tensor(step)
+    due = ops.logical_or(ops.equal((step - schedule.begin) % schedule.frequency, 0), ops.equal(step, schedule.end))
+    inside = (
+        ops.logical_and(step >= schedule.begin, step <= schedule.end) if schedule.end >= 0 else step >= schedule.begin
+    )
+    return ops.logical_and(inside, due)
+
+
+def _rising(schedule: Polynomial, step: Any) -> Any:
+    """What ``schedule`` gives at a step that is a tensor, float32."""
+    since = ops.cast(ops.convert_to_tensor(step) - schedule.begin, "float32")
+    left = 1.0 - ops.clip(since / (schedule.end - schedule.begin), 0.0, 1.0)
+    return schedule.final + (schedule.initial - schedule.final) * left**schedule.power
 
 
 def _share_tensor(share: float) -> Any:
