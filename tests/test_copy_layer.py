@@ -102,3 +102,27 @@ def test_a_layer_that_still_cannot_be_copied_says_so():
 
     with pytest.raises(InputError, match=r"cannot copy the layer 'needs.*give its class get_config"):
         kp.prune(model_of(Needs(3)), 0.5)
+
+
+class TakesNothing(keras.Model):
+    """As everybody writes a subclassed model."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = keras.layers.Dense(16, activation="relu")
+        self.last = keras.layers.Dense(3)
+
+    def call(self, x):
+        return self.last(self.first(x))
+
+
+def test_a_model_whose_constructor_takes_nothing_is_copied():
+    """Keras hands it a name, which it does not take."""
+    model = TakesNothing()
+    x = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
+    wanted = model(x)
+    model.first.trainable = False
+    copy = kp.finalize(kp.prune(model, 0.5))[0]
+    assert (np.asarray(copy.last.kernel) == 0.0).mean() == 0.5 and not (np.asarray(model.last.kernel) == 0.0).any()
+    assert not copy.first.trainable and copy.last.trainable and copy.trainable
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(copy_layer(model)(x)), keras.ops.convert_to_numpy(wanted))

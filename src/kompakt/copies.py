@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 import weakref
 from collections import defaultdict
@@ -51,7 +52,7 @@ def new_layer(layer: Layer, *, change: Callable[[Any], Any] = lambda config: con
             keras.src.saving.serialization_lib.SafeModeScope(safe_mode=False),
             keras.saving.custom_object_scope(_own_classes(layer)),
         ):
-            copy = layer.__class__.from_config(config)
+            copy = _from_config(layer, config)
             if isinstance(layer, keras.layers.Layer):
                 copy.name = config.get("name", layer.name)  # a subclassed model's config has no name
                 _build_as(layer, copy)
@@ -66,6 +67,21 @@ def new_layer(layer: Layer, *, change: Callable[[Any], Any] = lambda config: con
             f"{len(copy.variables)} of {len(layer.variables)} variables; make them in build(), or in layers that "
             "call() calls whatever it is given"
         )
+    return copy
+
+
+def _from_config(layer: Layer, config: Any) -> Layer:
+    """A new layer by its config; of a class that takes nothing a new one, as there is only one kind of these."""
+    kind = layer.__class__
+    try:
+        return kind.from_config(config)
+    except TypeError:
+        takes = list(inspect.signature(kind.__init__).parameters)
+        if len(takes) != 1 or layer.dtype_policy != keras.config.dtype_policy():
+            raise
+    copy = kind()
+    for old, new in zip(layer._flatten_layers(), copy._flatten_layers(), strict=True):  # from the outside in
+        new.trainable = old.trainable
     return copy
 
 

@@ -156,7 +156,10 @@ def _run(place: Target, data: bytes, job: Job, inputs: Any, mode: str) -> Output
         return place.run(data, inputs)
     except InputError as error:
         causes = masked(job.plain) if mode in GRIDDED else []
-        raise InputError("; ".join([*causes, str(error)])) from error
+        rules = "rules={'LAYER': 'float'} for the layers there, or " if mode in GRIDDED else ""
+        remedy = f"no file is written; {rules}another quantization may go round that"
+        said = str(error).removesuffix("; make it again")
+        raise InputError("; ".join([*causes, said, remedy])) from error
 
 
 def held_weights(place: Target, data: bytes, job: Job, mode: str) -> tuple[Job, list[str]]:
