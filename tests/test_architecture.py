@@ -117,7 +117,7 @@ LEVELS = (
         "targets.web_process",
     ),
     ("targets.tflite_edit",),
-    ("targets.tflite_grids",),
+    ("targets.tflite_grids", "targets.tflite_scales"),
     (
         "targets.machine",
         "targets.tflite_biases",

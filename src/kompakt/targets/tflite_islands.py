@@ -111,47 +111,47 @@ def _plan(file: TFLiteFile, op: Op, own: Encoding | None, between: Mapping[tuple
     grid = own if own is not None else (_grid(file.tensors[found]) if found is not None else None)
     if grid is None or (op.name in ONLY_BYTES and grid.bits != 8):
         return None
-    made = {int(output): raw for raw in file.graph.operators for output in raw.outputs}
-    inputs, wanted = [], []
-    for index in op.inputs:
-        source = _integers(file, index, made.get(index))
-        held = file.tensors[index] if source is None else file.tensors[source]
-        takes = _taken_on(file, op, index, held, grid, between)
-        if takes is None:
-            return None
-        inputs.append(index if source is None else source)
-        wanted.append(takes)
-    enter = []
-    for place, takes in enumerate(wanted):
-        if isinstance(takes, Encoding):
-            held = file.tensors[inputs[place]]
-            index = tensor_on(file, held, f"{held.name}_on_{op.outputs[0]}", takes)
-            file.operator_code("QUANTIZE", 1 if held.kind == "FLOAT32" else 2)
-            enter.append(operator(file, "QUANTIZE", [held.index], [index]))
-            inputs[place] = index
+    inputs = _inputs(file, op, grid, between)
+    if inputs is None:
+        return None
+    enter = [_put_on(file, op, index, takes) if takes is not None else (index, None) for index, takes in inputs]
     result = file.tensors[op.outputs[0]]
     target = found if found is not None else tensor_on(file, result, f"{result.name}_dequant", grid)
-    return Plan(inputs=inputs, enter=enter, target=target)
+    return Plan(inputs=[index for index, _ in enter], enter=[raw for _, raw in enter if raw is not None], target=target)
 
 
-def _integers(file: TFLiteFile, index: int, maker: Any) -> int | None:
-    """The integers that the tensor ``index`` is made from, or itself where it is no float; None for floats."""
-    if index < 0 or file.tensors[index].kind != "FLOAT32":
-        return index
-    return int(maker.inputs[0]) if maker is not None and file.name_of(maker) == "DEQUANTIZE" else None
+def _inputs(
+    file: TFLiteFile, op: Op, grid: Encoding, between: Mapping[tuple[str, int], Encoding]
+) -> list[tuple[int, Encoding | None]] | None:
+    """What ``op`` reads and the grid that each has to be put on, None for its own; None where one is not known."""
+    made = {int(output): raw for raw in file.graph.operators for output in raw.outputs}
+    found: list[tuple[int, Encoding | None]] = []
+    for index in op.inputs:
+        source = _integers(file, index, made.get(index))
+        held = file.tensors[source]
+        if index < 0 or held.kind == "INT32" or (op.name not in MERGES and held.kind == f"INT{grid.bits}"):
+            found.append((source, None))
+            continue
+        name = file.tensors[index].name.removesuffix("_dequant")
+        takes = grid if op.name in MERGES else between.get((name, grid.bits or 8))
+        if takes is None:
+            return None
+        found.append((source, None if on_grid(held, takes) else takes))
+    return found
 
 
-def _taken_on(
-    file: TFLiteFile, op: Op, index: int, held: Tensor, grid: Encoding, between: Mapping[tuple[str, int], Encoding]
-) -> Encoding | bool | None:
-    """The grid that ``held`` has to be put on for ``op``: True for its own, None where that is not known."""
-    if index < 0 or held.kind == "INT32":
-        return True
-    if op.name in MERGES:
-        return True if on_grid(held, grid) else grid
-    if held.kind == f"INT{grid.bits}":
-        return True
-    return between.get((file.tensors[index].name.removesuffix("_dequant"), grid.bits or 8))
+def _put_on(file: TFLiteFile, op: Op, index: int, grid: Encoding) -> tuple[int, Any]:
+    """(a new tensor of the values of another on ``grid``, the operator that puts them there)."""
+    held = file.tensors[index]
+    made = tensor_on(file, held, f"{held.name}_on_{op.outputs[0]}", grid)
+    file.operator_code("QUANTIZE", 1 if held.kind == "FLOAT32" else 2)
+    return made, operator(file, "QUANTIZE", [index], [made])
+
+
+def _integers(file: TFLiteFile, index: int, maker: Any) -> int:
+    """The integers that the tensor ``index`` is made from, or itself where it is made from none."""
+    dequantized = maker is not None and index >= 0 and file.name_of(maker) == "DEQUANTIZE"
+    return int(maker.inputs[0]) if dequantized else index
 
 
 def _grid(held: Tensor) -> Encoding:
