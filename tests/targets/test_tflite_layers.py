@@ -8,6 +8,9 @@ import pytest
 from keras import layers as L
 
 import kompakt as kp
+from kompakt.deploy import make_job
+from kompakt.examine import _run
+from kompakt.targets import find_target
 
 ROWS = (6, 3)
 MASK = (
@@ -56,13 +59,30 @@ def test_an_embedding_with_a_mask(tmp_path):
     assert str(caught.value) == MASK.format("g")
 
 
-def test_a_file_that_is_refused_for_its_mask(tmp_path):
-    """Of float inputs to an Embedding the quantizer makes a file that LiteRT does not load."""
+CAUSE = "mean (GlobalAveragePooling1D) takes the mask of an Embedding(mask_zero=True) or a Masking, which is computed"
+
+
+def masked_average():
     words = L.Embedding(9, 4, mask_zero=True)
     model = keras.Sequential([keras.Input((6,)), words, L.GlobalAveragePooling1D(name="mean"), L.Dense(2)])
-    x = np.random.default_rng(0).integers(0, 9, (64, 6)).astype("float32")
-    with pytest.raises(kp.InputError, match=r"^mean \(GlobalAveragePooling1D\) takes the mask of an Embedding.*LiteRT"):
+    return model, np.random.default_rng(0).integers(0, 9, (64, 6)).astype("float32")
+
+
+def test_a_file_with_floats_for_its_mask(tmp_path):
+    model, x = masked_average()
+    with pytest.raises(kp.VerificationError) as caught:
         kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=x)
+    assert any(line.startswith(CAUSE) for line in caught.value.breaches)
+
+
+def test_a_file_that_its_runtime_refuses_is_told_with_what_may_help():
+    """It said "make it again", of a file that kompakt had just made."""
+    model, x = masked_average()
+    with pytest.raises(kp.InputError) as caught:
+        _run(find_target("tflite"), b"no file", make_job(model, "int8", x), x, "int8")
+    assert str(caught.value).startswith(f"{CAUSE} with in floats: ") and str(caught.value).endswith(
+        "; no file is written; rules={'LAYER': 'float'} for the layers there, or another quantization may go round that"
+    )
 
 
 def test_a_state_in_a_float_file(tmp_path):

@@ -61,7 +61,8 @@ def index_inputs(model: keras.Model) -> keras.Model:
     def are_indices(tensor: Any) -> bool:
         after = _reached(tensor, readers) if _is_float(tensor) else []
         tables = [layer for layer in after if isinstance(layer, layers.Embedding)]
-        if tables and len(tables) < len(after):
+        masks = [layer for layer in after if type(layer).__name__ == "NotEqual"]  # of a table with mask_zero=True
+        if tables and len(tables) + len(masks) < len(after):
             raise InputError(
                 f"{tables[0].name!r} reads its indices from the float input {tensor.name!r}, which other layers read "
                 "too: the file's grid for it would change indices; give them an input of their own, "
