@@ -108,6 +108,17 @@ def masked(model: keras.Model) -> list[str]:
     ]
 
 
+def lambdas(model: keras.Model) -> list[str]:
+    """A line where a flat ``model`` has Lambda layers: a converter may fold what they compute into their neighbours."""
+    names = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Lambda)]
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)} (Lambda): what it computes may be folded into the layers beside it; write it with "
+        "keras.ops, or as a layer such as Rescaling"
+    ]
+
+
 def first_off(place: Target, data: bytes, job: Job, inputs: Any, mode: str) -> list[str]:
     """The first layer of a float model whose output the file does not hold; [] where none is found.
 

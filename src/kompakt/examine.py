@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from kompakt.compare import agreement
-from kompakt.culprit import agreement_at, coarsest, first_apart, first_off, masked, worst_samples
+from kompakt.culprit import agreement_at, coarsest, first_apart, first_off, lambdas, masked, worst_samples
 from kompakt.deploy import Job, not_finite_weights, unquantized
 from kompakt.errors import InputError
 from kompakt.files import gzip_bytes, sha256
@@ -115,8 +115,8 @@ def examine(
         said += [] if lost else few_agree(agree, unrounded, outputs)
     census, facts = place.census(made.data), place.facts(made.data, job.encodings)
     floats = islands(census, mode, job.floats)
-    if mode in GRIDDED and (floats or apart):
-        floats += masked(job.plain)
+    if mode in GRIDDED and (floats or apart or made.breaches):
+        floats += [*masked(job.plain), *lambdas(job.plain)]
     if apart:
         few = worst_samples(simulated, outputs.values, inputs)
         first = (

@@ -244,3 +244,13 @@ def test_the_approximate_gelu_has_a_grid(mode, tmp_path):
     artifact = kp.export(model, tmp_path / "m.tflite", quantization=mode, calibration=x)
     assert artifact.breaches == () and artifact.census.float_ops == ()
     assert mode != "int8" or artifact.agreement.max_lsb == 0.0  # a table
+
+
+def test_a_lambda_that_is_folded_into_its_neighbour_is_named(tmp_path):
+    i = keras.Input((12,))
+    model = keras.Model(i, L.Dense(3, name="d")(L.Lambda(lambda t: t * 2 + 1, name="twice")(i)))
+    x = np.random.default_rng(0).random((64, 12)).astype("float32")
+    with pytest.raises(kp.VerificationError, match=r"twice \(Lambda\): what it computes may be folded into the layers"):
+        kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=x)
+    by_ops = keras.Model(i, L.Dense(3, name="d")(i * 2 + 1))
+    assert kp.export(by_ops, tmp_path / "m.tflite", quantization="int8", calibration=x).breaches == ()
