@@ -123,3 +123,15 @@ def test_ends_of_a_model_are_rounded_once(build, rules, tmp_path):
     made = kp.export(quantized, tmp_path / "m.tflite", verify=X)
     assert made.breaches == ()
     assert rules or not made.census.float_ops
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["silu", "leaky_relu"])
+def test_a_conv1d_that_ends_in_a_table(activation, tmp_path):
+    """The RESHAPE from its one row stood among the operators that the table takes the place of, and went with them."""
+    keras.utils.set_random_seed(0)
+    i = keras.Input((8, 8), name="x")
+    model = keras.Model(i, L.Conv1D(4, 3, padding="same", activation=activation, name="c")(i))
+    x = X[..., 0]
+    made = kp.export(model, tmp_path / "m.tflite", quantization="int8", calibration=x)
+    assert made.breaches == () and made.census.float_ops == ()

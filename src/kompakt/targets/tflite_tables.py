@@ -120,16 +120,34 @@ def put_stand_ins(file: TFLiteFile, bounds: Mapping[float, Any]) -> dict[int, An
     found: dict[int, Any] = {}
     marked = list(zip(_marked(file, bounds), bounds.values(), strict=True))
     gone: set[int] = set()
+    reshaped: list[tuple[Any, Any]] = []
     for (first, last), layer in marked:
         gone |= _between(file, first, last)
         raw = file.graph.operators[file.ops.index(last)]
         raw.opcodeIndex = file.operator_code("GELU")
         raw.builtinOptionsType, raw.builtinOptions = schema.BuiltinOptions.GeluOptions, schema.GeluOptionsT()
-        raw.inputs = [_data(file, first)]
+        data, before = _shaped_as(file, _data(file, first), last.outputs[0])
+        raw.inputs = [data]
+        reshaped += [(raw, before)] if before is not None else []
         found[last.outputs[0]] = layer
     file.graph.operators = [op for i, op in enumerate(file.graph.operators) if i not in gone]
+    for raw, before in reshaped:
+        file.graph.operators.insert(file.graph.operators.index(raw), before)
     file.reread()
     return found
+
+
+def _shaped_as(file: TFLiteFile, index: int, like: int) -> tuple[int, Any]:
+    """(the tensor ``index`` in the shape of ``like``, the RESHAPE that makes it, None where it has that shape).
+
+    The converter moves that of a Conv1D, which is a Conv2D of one row in the file, to behind the function.
+    """
+    given, result = file.tensors[index], file.tensors[like]
+    if given.shape == result.shape:
+        return index, None
+    shape = constant(file, f"{result.name}:shape", np.asarray(result.shape, "int32"), "INT32")
+    made = tensor(file, f"{given.name}:{like}", result.shape, given.kind)
+    return made, operator(file, "RESHAPE", [index, shape], [made])
 
 
 def put_tables(file: TFLiteFile, tables: Mapping[str, Any]) -> None:
