@@ -12,7 +12,7 @@ from keras import layers
 
 from kompakt.copies import copy_layer
 from kompakt.errors import InputError
-from kompakt.graph import Call, Copier, Names, calls, rebuild, users
+from kompakt.graph import Call, Copier, Names, calls, readers_beyond, rebuild, users
 from kompakt.placement import FUSES, follows, is_marker, joins, marker, sole_reader
 from kompakt.precision import FLOAT, Precision, of_rule
 from kompakt.rewrite.split_activation import fused
@@ -163,25 +163,12 @@ def _inputs_first(model: keras.Model, found: dict[str, Precision]) -> dict[str, 
     for call in calls(model):
         if not is_marker(call.layer):
             continue
-        between, after = _reached(call, readers)
-        if after:
-            widths = [found[name].activations for name in after]
+        between, after = readers_beyond(call.outputs, readers, follows)
+        widths = [found[each.layer.name].activations for each in after if each is not None]
+        if widths:
             precision = FLOAT if None in widths else Precision(weights=None, activations=max(filter(None, widths)))
-            found.update(dict.fromkeys((call.layer.name, *between), precision))
+            found.update({each.layer.name: precision for each in (call, *between)})
     return found
-
-
-def _reached(call: Call, readers: Any) -> tuple[list[str], list[str]]:
-    """(what follows the precision of a call's output, the layers that read it there), by name."""
-    between, after = [], []
-    for reader in (each for t in call.outputs for each in readers[id(t)] if each is not None):
-        if follows(reader.layer):
-            further, read = _reached(reader, readers)
-            between += [reader.layer.name, *further]
-            after += read
-        else:
-            after.append(reader.layer.name)
-    return between, after
 
 
 def meet(model: keras.Model, assignment: Assignment) -> tuple[keras.Model, Assignment]:

@@ -7,7 +7,7 @@ import logging
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,6 +161,33 @@ def users(model: keras.Model) -> dict[int, list[Call | None]]:
     for tensor in model.outputs:
         found[id(tensor)].append(None)
     return found
+
+
+def readers_beyond(
+    tensors: Iterable[Any], readers: Mapping[int, Sequence[Call | None]], passes: Callable[[Any], bool]
+) -> tuple[list[Call], list[Call | None]]:
+    """(the calls that are looked through, the readers of ``tensors`` behind those), None for an output of the model.
+
+    Args:
+        readers: from :func:`users`. passes: whether a layer, or operation, is looked through.
+
+    Example:
+        >>> i = keras.Input((4,))
+        >>> m = keras.Model(i, keras.layers.ReLU(name="r")(keras.layers.Dropout(0.5, name="d")(i)))
+        >>> between, after = readers_beyond(m.inputs, users(m), lambda layer: isinstance(layer, keras.layers.Dropout))
+        >>> [call.layer.name for call in between], [call.layer.name for call in after]
+        (['d'], ['r'])
+    """
+    between: list[Call] = []
+    after: list[Call | None] = []
+    for reader in (each for tensor in tensors for each in readers[id(tensor)]):
+        if reader is None or not passes(reader.layer):
+            after.append(reader)
+            continue
+        further, behind = readers_beyond(reader.outputs, readers, passes)
+        between += [reader, *further]
+        after += behind
+    return between, after
 
 
 def rebuild(

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from kompakt.graph import Call, Copier, Names, calls, rebuild, users
+from kompakt.graph import Call, Copier, Names, calls, readers_beyond, rebuild, users
 from kompakt.rewrite.split_activation import fused
 from kompakt.scopes import taken
 from kompakt.sites import BOTH, MARK, OUTPUT
@@ -208,14 +208,7 @@ def _needs_grid(call: Call, readers: Any) -> bool:
 
 def _effective(call: Call, readers: Any) -> list[Call | None]:
     """Readers of a call's output, looking through layers that do nothing at inference."""
-    found: list[Call | None] = []
-    for tensor in call.outputs:
-        for reader in readers[id(tensor)]:
-            if reader is not None and isinstance(reader.layer, SILENT) and not is_marker(reader.layer):
-                found += _effective(reader, readers)
-            else:
-                found.append(reader)
-    return found
+    return readers_beyond(call.outputs, readers, lambda layer: isinstance(layer, SILENT) and not is_marker(layer))[1]
 
 
 def _plain(layer: Any) -> bool:

@@ -237,7 +237,7 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
     """
     values = dict(config)
     name = values.pop("name", None)
-    kind: Any = SCHEDULES.get(name, _DEFINED.get(name)) if isinstance(name, str) else None
+    kind: Any = _DEFINED.get(name) if isinstance(name, str) else None
     if kind is None:
         own = f"; import {name.rpartition('.')[0]} first" if isinstance(name, str) and "." in name else ""
         raise InputError(f"unknown schedule {name!r}; known: {', '.join(SCHEDULES)}{own}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +29,21 @@ OUTPUT = "output"
 MARK = "_grid"
 """End of the name of an Identity layer that does nothing but carry a grid."""
 
+MARKED = f"{MARK}/{OUTPUT}"
+"""End of the site of such a layer."""
+
 BOTH = "io"
 """Slot of the input and the output of a layer that must have one grid on both sides."""
+
+
+def layer_of(name: str) -> str:
+    """The layer that a site, or a tensor's name in a file, begins with.
+
+    Example:
+        >>> layer_of("conv1/output"), layer_of("conv1:t12")
+        ('conv1', 'conv1')
+    """
+    return re.split("[/:]", name)[0]
 
 
 def _last(_: Layer) -> tuple[int, ...]:

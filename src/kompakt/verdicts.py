@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from kompakt.compare import LARGEST, agreement, argmax_or_tie, has_classes, rela
 from kompakt.errors import InputError
 from kompakt.precision import GRIDDED
 from kompakt.records import Agreement, Census, Encoding, SiteFact
+from kompakt.sites import layer_of
 from kompakt.targets.target import Outputs
 
 LEAST_ARGMAX = 0.99
@@ -240,15 +240,15 @@ def islands(census: Census, mode: str, floats: Sequence[str] = ()) -> list[str]:
     if mode not in GRIDDED:
         return []
     article = "an" if mode.startswith("int") else "a"
-    lines = [f"float operator in {article} {mode} file: {op}" for op in census.float_ops if _layer_of(op) not in floats]
+    lines = [f"float operator in {article} {mode} file: {op}" for op in census.float_ops if _made_by(op) not in floats]
     if census.float_tensors and not floats:
         lines.append(f"float tensors in {article} {mode} file: {', '.join(census.float_tensors[:5])}")
     return lines
 
 
-def _layer_of(op: str) -> str:
+def _made_by(op: str) -> str:
     """The layer of ``CONV_2D (conv1/output)`` or ``CONV_2D (conv1:t12)``."""
-    return re.split("[/:]", op.split(" (", 1)[-1].rstrip(")"))[0]
+    return layer_of(op.split(" (", 1)[-1].rstrip(")"))
 
 
 def lost_properties(facts: Sequence[SiteFact]) -> list[str]:

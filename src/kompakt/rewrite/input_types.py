@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from kompakt.errors import InputError
-from kompakt.graph import Copier, rebuild, users
+from kompakt.graph import Copier, readers_beyond, rebuild, users
 
 MOVES = (layers.Flatten, layers.Reshape, layers.Permute, layers.RepeatVector, layers.Dropout, layers.Identity)
 MOVING = ("Cast", "ExpandDims", "Flip", "GetItem", "Reshape", "Split", "Squeeze", "Transpose")
@@ -59,7 +59,8 @@ def index_inputs(model: keras.Model) -> keras.Model:
     readers = users(model)
 
     def are_indices(tensor: Any) -> bool:
-        after = _reached(tensor, readers) if _is_float(tensor) else []
+        found = readers_beyond([tensor], readers, _moves)[1] if _is_float(tensor) else []
+        after = [None if call is None else call.layer for call in found]
         tables = [layer for layer in after if isinstance(layer, layers.Embedding)]
         masks = [layer for layer in after if type(layer).__name__ == "NotEqual"]  # of a table with mask_zero=True
         if tables and len(tables) + len(masks) < len(after):
@@ -89,12 +90,5 @@ def _is_float(tensor: Any) -> bool:
     return bool(keras.backend.is_float_dtype(tensor.dtype))
 
 
-def _reached(tensor: Any, readers: Any) -> list[Any]:
-    """What reads a tensor, behind what only moves it; None for the model's output."""
-    found: list[Any] = []
-    for call in readers[id(tensor)]:
-        if call is not None and (isinstance(call.layer, MOVES) or type(call.layer).__name__ in MOVING):
-            found += [layer for each in call.outputs for layer in _reached(each, readers)]
-        else:
-            found.append(None if call is None else call.layer)
-    return found
+def _moves(operation: Any) -> bool:
+    return isinstance(operation, MOVES) or type(operation).__name__ in MOVING

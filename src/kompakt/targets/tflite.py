@@ -21,7 +21,7 @@ from kompakt.histogram import weight_histogram
 from kompakt.isolated import begin
 from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Census, Encoding, SiteFact
-from kompakt.sites import MARK, OUTPUT
+from kompakt.sites import MARKED, OUTPUT
 from kompakt.targets import tflite_runtime
 from kompakt.targets.graph_view import View
 from kompakt.targets.target import Converted, Fault, Outputs, Request, Target, check_backend, check_sparse
@@ -38,9 +38,6 @@ from kompakt.targets.tflite_sparse import stored_sparse
 from kompakt.targets.tflite_tables import fenced, inner_tensors
 from kompakt.targets.tflite_view import AnyFile, view_of
 from kompakt.targets.words import IO, MODES, SUFFIXES
-
-MARKED = f"{MARK}/{OUTPUT}"
-"""End of the name of the site of a layer that does nothing but carry a grid."""
 
 PROBES = 2
 """Real samples on which tensors are told apart."""

@@ -278,18 +278,6 @@ class TFLiteFile:
             for entry in getattr(signature, side):
                 entry.name = names.get(entry.name.decode(), entry.name.decode()).encode()
 
-    def add_constant(self, values: np.ndarray, name: str = "constant") -> int:
-        """A new constant, of INT32 where ``values`` are integers, else of FLOAT32; its index."""
-        kind = "INT32" if values.dtype.kind in "iu" else "FLOAT32"
-        buffer = schema.BufferT()
-        buffer.data = np.frombuffer(np.ascontiguousarray(values, kind.lower()).tobytes(), "uint8")
-        self.model.buffers.append(buffer)
-        tensor = schema.TensorT()
-        tensor.name, tensor.shape = name.encode(), np.asarray(values.shape, "int32")
-        tensor.type, tensor.buffer = getattr(schema.TensorType, kind), len(self.model.buffers) - 1
-        self.graph.tensors.append(tensor)
-        return len(self.graph.tensors) - 1
-
     def put(self, index: int, values: np.ndarray) -> None:
         """Store ``values`` in a constant, in a buffer of its own where others share the one it has; then reread."""
         held = self.graph.tensors[index]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from kompakt.records import Encoding
 from kompakt.targets.tflite_edit import operator, tensor
-from kompakt.targets.tflite_file import MERGES, MOVES, Op, Tensor, TFLiteFile
+from kompakt.targets.tflite_file import MERGES, Op, Tensor, TFLiteFile, moved
 
 CLOSE = 1e-4
 """Relative: two scales that are one but for rounding."""
@@ -91,17 +90,15 @@ def _share_input(file: TFLiteFile, given: Tensor, grid: Encoding, first: Op | No
 
 def whole_moves(file: TFLiteFile) -> None:
     """Give all parts of a split the grid of what is split: the quantizer leaves those float that nothing rounds."""
-    for op in [op for op in file.ops if op.name in MOVES and len(op.outputs) > 1]:
-        source = file.tensors[op.inputs[op.name == "SPLIT"]]
-        for index in op.outputs if source.kind.startswith("INT") else ():
-            if file.tensors[index].kind == "FLOAT32":
-                _round_part(file, op, source, index)
+    for index, source in moved(file.ops).items():
+        if file.tensors[source].kind.startswith("INT") and file.tensors[index].kind == "FLOAT32":
+            _round_part(file, file.tensors[source], file.tensors[index])
     file.reread()
 
 
-def _round_part(file: TFLiteFile, op: Op, source: Tensor, index: int) -> None:
-    raw = next(raw for raw in file.graph.operators if list(raw.outputs) == list(op.outputs))
-    part = file.tensors[index]
+def _round_part(file: TFLiteFile, source: Tensor, part: Tensor) -> None:
+    index = part.index
+    raw = next(raw for raw in file.graph.operators if index in raw.outputs)
     made = tensor(file, part.name, part.shape, source.kind)
     file.graph.tensors[made].quantization = file.graph.tensors[source.index].quantization
     file.graph.tensors[index].name = f"{part.name}_dequant".encode()
@@ -141,7 +138,9 @@ def _before_rounding(file: TFLiteFile, index: int) -> int | None:
     return next((source for source in found if file.tensors[source].kind == "FLOAT32"), None)
 
 
-def input_grids(inputs: Collection[int], sites: Mapping[int, str], encodings: Mapping[str, Encoding]) -> Any:
+def own_grids(
+    inputs: Collection[int], sites: Mapping[int, str], encodings: Mapping[str, Encoding]
+) -> dict[int, Encoding]:
     """Place among the ``inputs`` -> the grid of the site that its tensor is, for those with one."""
     found = {place: encodings.get(sites.get(index, "")) for place, index in enumerate(inputs)}
     return {place: grid for place, grid in found.items() if grid is not None and grid.bits is not None}

@@ -6,12 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from kompakt.records import Encoding
 from kompakt.targets.tflite_edit import operator
 from kompakt.targets.tflite_file import BOUNDARY, MERGES, Op, Tensor, TFLiteFile
-from kompakt.targets.tflite_grids import CLOSE, on_grid, tensor_on
+from kompakt.targets.tflite_grids import on_grid, tensor_on
 
 CLOSABLE = (
     "LEAKY_RELU",
@@ -33,19 +31,23 @@ ONLY_BYTES = ("ELU",)
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How an operator computes on integers: on the tensors ``inputs``, put there by ``enter``, into ``target``."""
+    """How an operator computes on integers: on the tensors ``inputs``, put there by ``enter``, into ``target``.
+
+    ``grid`` is that of ``target``.
+    """
 
     inputs: list[int]
     enter: list[Any]
     target: int
+    grid: Encoding
 
 
 def close_islands(
     file: TFLiteFile,
-    encodings: Mapping[str, Encoding] | None = None,
-    floats: Collection[str] = (),
-    between: Mapping[tuple[str, int], Encoding] | None = None,
-) -> int:
+    encodings: Mapping[str, Encoding],
+    floats: Collection[str],
+    between: Mapping[tuple[str, int], Encoding],
+) -> None:
     """``DEQUANTIZE -> op -> QUANTIZE`` becomes ``op`` on the integers, in place, for the operators in CLOSABLE.
 
     Its result is on its own grid: what reads it on another has it put there from that one, as floats where it is float.
@@ -54,17 +56,10 @@ def close_islands(
         encodings: of the tensors, by name; one that is not there has the grid of what reads it.
         floats: names of results that stay float.
         between: (name of a tensor, bits) -> the grid on which readers of other precision take it.
-
-    Returns:
-        How many operators are integer now that were not.
     """
     _read_before_outputs(file)
-    closed = 0
-    while True:  # behind one that is closed there may be another
-        more = _close_some(file, encodings or {}, floats, between or {})
-        if not more:
-            return closed
-        closed += more
+    while _close_some(file, encodings, floats, between):
+        pass  # behind one that is closed there may be another
 
 
 def _close_some(
@@ -72,7 +67,8 @@ def _close_some(
     encodings: Mapping[str, Encoding],
     floats: Collection[str],
     between: Mapping[tuple[str, int], Encoding],
-) -> int:
+) -> bool:
+    """Whether there were some to close."""
     before = [*file.graph.operators]
     around: dict[int, tuple[list[Any], list[Any]]] = {}
     for op, raw in zip(file.ops, before, strict=True):
@@ -81,13 +77,13 @@ def _close_some(
             plan = _plan(file, op, encodings.get(result.name), between)
             if plan is not None:
                 raw.inputs, raw.outputs = plan.inputs, [plan.target]
-                around[id(raw)] = (plan.enter, _hand_on(file, op, plan.target))
+                around[id(raw)] = (plan.enter, _hand_on(file, op, plan))
     if around:
         none: tuple[list[Any], list[Any]] = ([], [])
         parts = ((around.get(id(raw), none), raw) for raw in before)
         file.graph.operators = [each for (enter, leave), raw in parts for each in (*enter, raw, *leave)]
         _drop_unused(file)
-    return len(around)
+    return bool(around)
 
 
 def _read_before_outputs(file: TFLiteFile) -> None:
@@ -117,7 +113,8 @@ def _plan(file: TFLiteFile, op: Op, own: Encoding | None, between: Mapping[tuple
     enter = [_put_on(file, op, index, takes) if takes is not None else (index, None) for index, takes in inputs]
     result = file.tensors[op.outputs[0]]
     target = found if found is not None else tensor_on(file, result, f"{result.name}_dequant", grid)
-    return Plan(inputs=[index for index, _ in enter], enter=[raw for _, raw in enter if raw is not None], target=target)
+    entering = [raw for _, raw in enter if raw is not None]
+    return Plan(inputs=[index for index, _ in enter], enter=entering, target=target, grid=grid)
 
 
 def _inputs(
@@ -177,13 +174,13 @@ def _quantized(file: TFLiteFile, op: Op) -> list[Op]:
     return [each for each in file.readers(op.outputs[0]) if each.name == "QUANTIZE"]
 
 
-def _hand_on(file: TFLiteFile, op: Op, target: int) -> list[Any]:
-    """Let what read the float result read the integers at ``target``; what has to follow the operator for that."""
-    result, quantized = op.outputs[0], _quantized(file, op)
+def _hand_on(file: TFLiteFile, op: Op, plan: Plan) -> list[Any]:
+    """Let what read the float result read the integers of ``plan``; what has to follow the operator for that."""
+    result, target, quantized = op.outputs[0], plan.target, _quantized(file, op)
     _swap_names(file, result, target)
     for each in quantized:
         raw, other = file.graph.operators[file.ops.index(each)], each.outputs[0]
-        if other == target or _alike(file, other, target):
+        if on_grid(file.tensors[other], plan.grid):
             raw.inputs = [-1]
             _redirect(file, other, target)
         else:
@@ -191,13 +188,6 @@ def _hand_on(file: TFLiteFile, op: Op, target: int) -> list[Any]:
             file.operator_code("QUANTIZE", 2)  # from integers to integers
     left = [each for each in file.readers(result) if each not in quantized]
     return [operator(file, "DEQUANTIZE", [target], [result])] if left or result in file.outputs else []
-
-
-def _alike(file: TFLiteFile, a: int, b: int) -> bool:
-    """Whether two tensors have one grid, but for rounding."""
-    first, second = file.graph.tensors[a], file.graph.tensors[b]
-    scales, zeros = ([list(each.quantization.scale), list(each.quantization.zeroPoint)] for each in (first, second))
-    return first.type == second.type and scales[1] == zeros[1] and np.allclose(scales[0], zeros[0], rtol=CLOSE, atol=0)
 
 
 def _swap_names(file: TFLiteFile, a: int, b: int) -> None:

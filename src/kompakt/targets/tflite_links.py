@@ -17,9 +17,10 @@ from keras import tree
 
 from kompakt.graph import symbolic_inputs
 from kompakt.inference import infer
-from kompakt.sites import BOTH, MARK, OUTPUT, is_graph, sites
+from kompakt.sites import BOTH, MARKED, OUTPUT, is_graph, layer_of, sites
 from kompakt.targets import tflite_runtime
 from kompakt.targets.quiet import quiet
+from kompakt.targets.tflite_edit import constant
 from kompakt.targets.tflite_file import CHANNELS, FLOATS, PRODUCERS, Op, Tensor, TFLiteFile, moved, places
 
 ROUNDING = 2e-7
@@ -147,7 +148,10 @@ def restore_biases(file: TFLiteFile, links: Sequence[Link], model: keras.Model) 
         shared = held_at >= 0 and (reads[held_at] > 1 or buffers[file.graph.tensors[held_at].buffer] > 1)
         if not shared and np.array_equal(_stored_bias(file, op, place, wanted), wanted):
             continue
-        file.graph.operators[i].inputs = [*op.inputs[:place], file.add_constant(wanted)]
+        file.graph.operators[i].inputs = [
+            *op.inputs[:place],
+            constant(file, "constant", np.asarray(wanted, "float32"), "FLOAT32"),
+        ]
         left[held_at] -= 1
         if held_at >= 0 and not left[held_at]:
             file.graph.tensors[held_at].buffer = 0  # nobody's: its bytes will be another tensor's integers
@@ -228,7 +232,7 @@ def _by_name(file: TFLiteFile, site: str, model: keras.Model, tensors: Sequence[
 
 def _is_between(model: keras.Model, site: str) -> bool:
     """Whether a site only carries the grid on which one layer's output enters another."""
-    if not site.endswith(f"{MARK}/{OUTPUT}"):
+    if not site.endswith(MARKED):
         return False
     layer = model.get_layer(site.rsplit("/", 1)[0])
     return isinstance(layer, keras.layers.Identity) and not any(layer.input is given for given in model.inputs)
@@ -317,16 +321,6 @@ def _owners(file: TFLiteFile, names: Mapping[int, str], layers: set[str]) -> dic
         if source in found:
             found.setdefault(index, found[source])
     return found
-
-
-def layer_of(name: str) -> str:
-    """The layer that a tensor's name in a file begins with.
-
-    Example:
-        >>> layer_of("conv1/output"), layer_of("conv1:t12")
-        ('conv1', 'conv1')
-    """
-    return re.split("[/:]", name)[0]
 
 
 def _owner(tensor: Tensor, layers: set[str]) -> str | None:

@@ -14,12 +14,12 @@ from kompakt.isolated import call
 from kompakt.numerics import WIDE
 from kompakt.precision import GRIDDED, MIXED
 from kompakt.records import Encoding
-from kompakt.sites import MARK, OUTPUT
+from kompakt.sites import MARKED
 from kompakt.targets.target import Converted, Request
 from kompakt.targets.tflite_biases import exact_biases, named_biases
 from kompakt.targets.tflite_constants import coarser_constants
 from kompakt.targets.tflite_file import MERGES, MOVES, Tensor, TFLiteFile, moved
-from kompakt.targets.tflite_grids import float_outputs, input_grids, one_grid_an_input, whole_moves
+from kompakt.targets.tflite_grids import float_outputs, one_grid_an_input, own_grids, whole_moves
 from kompakt.targets.tflite_islands import close_islands
 from kompakt.targets.tflite_links import Link, all_activations
 from kompakt.targets.tflite_scales import exact_scales
@@ -52,8 +52,8 @@ def quantized(
     # Large constants come appended to the file: packing puts them where all tools look.
     done = TFLiteFile(_through_aeq(file, ranges, request, links))
     if whole:
-        own = {link.tensor: link.site for link in links if link.site.endswith(f"{MARK}/{OUTPUT}") and not link.between}
-        one_grid_an_input(done, input_grids(file.inputs, own, request.encodings))
+        own = {link.tensor: link.site for link in links if link.site.endswith(MARKED) and not link.between}
+        one_grid_an_input(done, own_grids(file.inputs, own, request.encodings))
         whole_moves(done)
         close_islands(done, request.encodings, request.floats, _between(file, links, request.encodings))
         float_outputs(done, [i for i, index in enumerate(file.outputs) if file.tensors[index].kind == "FLOAT32"])

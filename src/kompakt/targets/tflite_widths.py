@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from kompakt.records import Encoding
-from kompakt.sites import BOTH, OUTPUT
+from kompakt.sites import BOTH, OUTPUT, layer_of
 from kompakt.targets.tflite_file import PRODUCERS, Op, TFLiteFile, moved
-from kompakt.targets.tflite_links import Link, layer_of
+from kompakt.targets.tflite_links import Link
 
 NARROW = ("CONV_2D", "FULLY_CONNECTED")
 """Operators whose weights may be stored in 4 bits; others keep theirs in 8, on the same grid."""

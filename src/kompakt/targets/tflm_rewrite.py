@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from kompakt.targets.tflite_edit import operator, tensor_like
+from kompakt.targets.tflite_edit import constant, operator, tensor_like
 from kompakt.targets.tflite_file import Op, TFLiteFile
 from kompakt.targets.tflite_seal import ENTRY as SEAL
 from kompakt.targets.tflite_seal import seal
@@ -192,7 +192,7 @@ class _Convolutions:
         """A bias of zeros: LiteRT's convolution has one always. One for all operators of a size."""
         units = self.part.tensors[weights].shape[0]
         if units not in self.zeros:
-            self.zeros[units] = self.part.add_constant(np.zeros(units, "int32"), f"zeros{units}")
+            self.zeros[units] = constant(self.part, f"zeros{units}", np.zeros(units, "int32"), "INT32")
         return self.zeros[units]
 
 

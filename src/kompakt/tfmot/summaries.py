@@ -48,7 +48,6 @@ class Summaries(TensorBoard):
             if name not in KERAS_OPTIONS:
                 raise InputError(f"{type(self).__name__}({name}=): expected one of {', '.join(KERAS_OPTIONS)}, or data")
         histograms = bool(kwargs.pop("histogram_freq", 1))
-        kwargs.pop("update_freq", None)  # of the losses, which are written where this looks
         asked = [name for name, value in kwargs.items() if value]
         if asked:
             log.warning(
